@@ -1,0 +1,115 @@
+"""The Snapshot: all that a balancer serves from, immutable, the same on every machine.
+
+It crosses the process boundary as deterministic JSON. Fields that a reader does not know are ignored, so a
+newer operator may speak to an older balancer. It holds references to credentials, never their values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+from msgspec import Struct
+
+from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Retry, Spill, Timeouts
+
+
+class Credential(Struct, frozen=True, rename="camel"):
+    """Where the value of a request header is found; `header: prefix + value` goes to the endpoint."""
+
+    secret: str
+    """namespace/name of the Secret."""
+    key: str
+    header: str
+    prefix: str
+
+
+class Endpoint(Struct, frozen=True, rename="camel"):
+    """One address that serves, or one account of a provider (its url is then the provider's base URL)."""
+
+    name: str
+    url: str
+    """Without a trailing slash."""
+    weight: int = 100
+    credential: Credential | None = None
+
+
+class Pool(Struct, frozen=True, rename="camel"):
+    """Interchangeable endpoints that serve the same models."""
+
+    name: str
+    """namespace/name of the ModelPool."""
+    models: tuple[Model, ...]
+    engine: str
+    provider: str | None
+    """Type of the provider; None for self-hosted endpoints."""
+    endpoints: tuple[Endpoint, ...]
+    dispatch: Dispatch
+    capacity: Capacity
+    metrics: Metrics
+    health: Health
+
+
+class Target(Struct, frozen=True, rename="camel"):
+    """A pool as a tier uses it."""
+
+    pool: str
+    """namespace/name of the ModelPool; it is among the snapshot's pools."""
+    model: str | None = None
+    """Model of the pool; None is the one that serves the requested name, else the pool's only model."""
+    weight: int = 100
+
+
+class RouteTier(Struct, frozen=True, rename="camel"):
+    """Targets of equal preference."""
+
+    name: str
+    targets: tuple[Target, ...]
+    select: str
+    enter_on: tuple[str, ...]
+    spill: Spill | None = None
+
+
+class RouteRule(Struct, frozen=True, rename="camel"):
+    """A list of tiers under a name."""
+
+    name: str
+    tiers: tuple[RouteTier, ...]
+
+
+class Route(Struct, frozen=True, rename="camel"):
+    """Public model names and the rules that serve them."""
+
+    name: str
+    """namespace/name of the RoutePolicy."""
+    models: tuple[str, ...]
+    rules: tuple[RouteRule, ...]
+    timeouts: Timeouts
+    retry: Retry
+
+
+class Snapshot(Struct, frozen=True, rename="camel"):
+    """Everything that one gateway serves from."""
+
+    gateway: str
+    pools: tuple[Pool, ...]
+    routes: tuple[Route, ...]
+
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder = msgspec.json.Decoder(Snapshot)
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """Deterministic JSON: equal snapshots give equal bytes."""
+    return _encoder.encode(snapshot)
+
+
+def decode(data: bytes) -> Snapshot:
+    """The snapshot that `data` holds; unknown fields are ignored. Raises msgspec.DecodeError."""
+    return _decoder.decode(data)
+
+
+def digest(snapshot: Snapshot) -> str:
+    """SHA-256 of the encoded snapshot in hex; two snapshots are the same configuration iff it is equal."""
+    return hashlib.sha256(encode(snapshot)).hexdigest()
