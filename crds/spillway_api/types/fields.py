@@ -1,0 +1,49 @@
+"""Forms that several fields share: names, durations, URLs, weights, and what is read of the metadata."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from spillway_api.markup import INT32, Cel, checked, pattern
+
+GROUP = "spillway.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+
+# A ring is built from names, and a name becomes a metric label: hence DNS labels and short bounds.
+LocalName = Annotated[str, Meta(min_length=1, max_length=63), pattern(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+ObjectName = Annotated[str, Meta(min_length=1, max_length=63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+Duration = Annotated[str, Meta(max_length=16), pattern(r"^([0-9]{1,5}(h|m|s|ms)){1,4}$")]
+UrlPath = Annotated[str, Meta(max_length=256), pattern("^/")]
+MetricName = Annotated[str, Meta(max_length=256), pattern(r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*\})?$")]
+Weight = Annotated[int, Meta(ge=1, le=1000), INT32]
+Url = Annotated[
+    str,
+    Meta(min_length=8, max_length=2048),
+    checked(
+        Cel(
+            "isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHostname() != ''",
+            "must be an absolute http or https URL",
+        ),
+        Cel(
+            "!isURL(self) || (size(url(self).getQuery()) == 0 && !self.contains('@') && !self.contains('#'))",
+            "must hold no query, fragment or credentials",
+        ),
+        Cel(
+            "!isURL(self) || !(url(self).getHostname() in ['169.254.169.254', 'fd00:ec2::254', "
+            "'metadata.google.internal', 'kubernetes.default.svc'])",
+            "must not name a metadata service or the Kubernetes API",
+        ),
+    ),
+]
+
+
+class ObjectMeta(Struct, frozen=True, rename="camel"):
+    """What Spillway reads of an object's metadata; everything else there belongs to Kubernetes."""
+
+    name: str
+    namespace: str = "default"
+    creation_timestamp: str | None = None

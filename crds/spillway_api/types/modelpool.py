@@ -1,0 +1,100 @@
+"""The kind ModelPool: facts about endpoints that serve the same models."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Struct, field
+
+from spillway_api.markup import Cel, doc, map_list, pattern
+from spillway_api.types.dispatch import Capacity, Dispatch
+from spillway_api.types.fields import API_VERSION, ObjectMeta
+from spillway_api.types.health import Health, Metrics
+from spillway_api.types.source import Auth, Source
+
+Engine = Literal["Auto", "vLLM", "SGLang", "Generic"]
+
+
+class Model(Struct, frozen=True, rename="camel"):
+    """One model that the endpoints of a pool serve."""
+
+    name: Annotated[
+        str,
+        doc("Name that routes and clients use.", min_length=1, max_length=253),
+        pattern(r"^[^\s*?]+$"),
+    ]
+    upstream_name: (
+        Annotated[
+            str,
+            doc("Name sent to the endpoint. Defaults to name.", min_length=1, max_length=253),
+        ]
+        | None
+    ) = None
+
+
+class ModelPoolSpec(Struct, frozen=True, rename="camel"):
+    """Facts about endpoints that serve the same models."""
+
+    models: Annotated[
+        tuple[Model, ...],
+        doc(
+            "What the endpoints of this pool can serve. All endpoints serve all models.",
+            min_length=1,
+            max_length=64,
+        ),
+        map_list("name"),
+    ]
+    source: Annotated[Source, doc("Where the endpoints come from; exactly one kind of source.")]
+    engine: Annotated[
+        Engine,
+        doc("Server program behind the endpoints. Auto asks each endpoint."),
+    ] = "Auto"
+    dispatch: Annotated[
+        Dispatch,
+        doc(
+            "How an endpoint of this pool is chosen. One pool has one ring and one load book, whichever "
+            "route leads to it."
+        ),
+    ] = field(default_factory=Dispatch)
+    auth: Annotated[Auth, doc("Credential that self-hosted endpoints ask for (vLLM --api-key).")] | None = (
+        None
+    )
+    capacity: Annotated[Capacity, doc("What one endpoint can take.")] = field(default_factory=Capacity)
+    metrics: Annotated[
+        Metrics,
+        doc(
+            "How the load of endpoints is read. Stale metrics never close an endpoint; the balancer then "
+            "uses its own counts."
+        ),
+    ] = field(default_factory=Metrics)
+    health: Annotated[
+        Health, doc("When an endpoint takes traffic: by probes, and by what becomes of its requests.")
+    ] = field(default_factory=Health)
+
+    RULES: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!has(self.source.provider) || self.engine == 'Auto'",
+            "engine describes self-hosted servers and cannot be set with source.provider",
+        ),
+        Cel(
+            "!has(self.source.provider) || !has(self.auth)",
+            "use source.provider.accounts[].secretRef instead of auth",
+        ),
+    )
+
+
+class ModelPool(Struct, frozen=True, rename="camel", tag="ModelPool", tag_field="kind"):
+    """Interchangeable endpoints that serve the same models."""
+
+    metadata: ObjectMeta
+    spec: Annotated[
+        ModelPoolSpec, doc("Facts about endpoints: what they serve, where they are, how one is chosen.")
+    ]
+    api_version: str = API_VERSION
+
+    RULES: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "size(self.metadata.name) <= 63",
+            "name must be at most 63 characters, so that it fits metric and pod labels",
+        ),
+    )

@@ -1,0 +1,143 @@
+"""Where the endpoints of a pool come from, and the credentials they ask for."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Struct
+
+from spillway_api.markup import Cel, doc, map_list, pattern
+from spillway_api.types.fields import LocalName, Url, Weight
+
+ProviderType = Literal["OpenAI", "OpenAICompatible"]
+
+
+class SecretRef(Struct, frozen=True, rename="camel"):
+    """A key of a Secret in the namespace of the object; a reference, never the value."""
+
+    name: Annotated[
+        str,
+        doc("Name of a Secret in the same namespace.", min_length=1, max_length=253),
+        pattern(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"),
+    ]
+    key: Annotated[
+        str,
+        doc("Key of the Secret whose value is the credential.", min_length=1, max_length=253),
+        pattern(r"^[-._a-zA-Z0-9]+$"),
+    ] = "api-key"
+
+
+class Auth(Struct, frozen=True, rename="camel"):
+    """Credential that self-hosted endpoints ask for."""
+
+    secret_ref: Annotated[SecretRef, doc("Where the credential is kept.")]
+    header: Annotated[
+        str,
+        doc("Request header that carries the credential.", max_length=64),
+        pattern(r"^[-A-Za-z0-9]+$"),
+    ] = "Authorization"
+    prefix: Annotated[
+        str,
+        doc("Text put before the credential in the header, its space included.", max_length=32),
+    ] = "Bearer "
+
+
+class StaticEndpoint(Struct, frozen=True, rename="camel"):
+    """One address given by hand."""
+
+    name: Annotated[
+        LocalName,
+        doc("Name of the endpoint. It is its place on the ring, so it outlives a change of the url."),
+    ]
+    url: Annotated[
+        Url,
+        doc(
+            "Root of the server, without /v1: http://127.0.0.1:9001. A path is put before every request path."
+        ),
+    ]
+    weight: Annotated[
+        Weight,
+        doc("Capacity relative to the other endpoints of the pool; 200 takes twice the load of 100."),
+    ] = 100
+
+
+class Static(Struct, frozen=True, rename="camel"):
+    """A fixed list of endpoints."""
+
+    endpoints: Annotated[
+        tuple[StaticEndpoint, ...],
+        doc(
+            "The endpoints. Which of them take traffic is decided by their health.",
+            min_length=1,
+            max_length=64,
+        ),
+        map_list("name"),
+    ]
+
+
+class Account(Struct, frozen=True, rename="camel"):
+    """One account at a provider; to the balancer it is an endpoint."""
+
+    name: Annotated[LocalName, doc("Name of the account, for metrics, logs and the ring.")]
+    secret_ref: (
+        Annotated[SecretRef, doc("Credential of the account. Without it requests are sent without one.")]
+        | None
+    ) = None
+    weight: Annotated[Weight, doc("Share of the load relative to the other accounts of the pool.")] = 100
+
+
+class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_http": "allowPlainHTTP"}):
+    """An external API whose accounts are the endpoints of the pool."""
+
+    type: Annotated[
+        ProviderType,
+        doc(
+            "Whose API it is. OpenAI is api.openai.com unless baseURL says otherwise; OpenAICompatible is "
+            "any server that speaks the same API."
+        ),
+    ]
+    accounts: Annotated[
+        tuple[Account, ...],
+        doc(
+            "Accounts share the load by weight; each has its own limits and its own circuit breaker.",
+            min_length=1,
+            max_length=16,
+        ),
+        map_list("name"),
+    ]
+    base_url: (
+        Annotated[
+            Url,
+            doc("Address of the API with its version path: https://api.example.com/v1."),
+        ]
+        | None
+    ) = None
+    allow_plain_http: Annotated[
+        bool,
+        doc("Allows a baseURL with http. Credentials then travel in the clear; for test servers only."),
+    ] = False
+
+    RULES: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!(self.type in ['OpenAICompatible']) || has(self.baseURL)",
+            "baseURL is required for AzureOpenAI and OpenAICompatible",
+        ),
+        Cel(
+            "!has(self.baseURL) || self.allowPlainHTTP || self.baseURL.startsWith('https://')",
+            "baseURL must use https unless allowPlainHTTP is true",
+        ),
+    )
+
+
+class Source(Struct, frozen=True, rename="camel"):
+    """Where the endpoints of a pool come from."""
+
+    static: Annotated[Static, doc("Endpoints given by URL.")] | None = None
+    provider: Annotated[Provider, doc("An external API; its accounts are the endpoints.")] | None = None
+
+    RULES: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "[has(self.static), has(self.provider)].filter(x, x).size() == 1",
+            "exactly one of static, provider must be set",
+        ),
+    )
