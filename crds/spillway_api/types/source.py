@@ -119,7 +119,7 @@ class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(
-            "!(self.type in ['OpenAICompatible']) || has(self.baseURL)",
+            "self.type != 'OpenAICompatible' || has(self.baseURL)",
             "baseURL is required for AzureOpenAI and OpenAICompatible",
         ),
         Cel(
@@ -138,6 +138,6 @@ class Source(Struct, frozen=True, rename="camel"):
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(
             "[has(self.static), has(self.provider)].filter(x, x).size() == 1",
-            "exactly one of static, provider must be set",
+            "exactly one of pods, service, inferencePool, static, provider must be set",
         ),
     )
