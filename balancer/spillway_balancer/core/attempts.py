@@ -1,0 +1,220 @@
+"""One request's way through tiers and endpoints: a state machine. Failures go in, the next step comes out.
+
+It decides and does nothing: the caller asks `next(now)`, carries the step out, and reports with `failed(...)`.
+Only attempts that the client has seen nothing of are reported, so nothing is ever retried after the first
+content byte.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple, Protocol
+
+from spillway_api.types import Retry
+
+from . import spill
+from .errors import AttemptsFailed, DeadlineExceeded, NoReadyEndpoint, RateLimited, SpillwayError
+from .keys import KeyFacts
+from .pool import EndpointState, Picked, Pool
+from .reasons import REASONS, Failure, Reason
+from .retry_budget import RetryBudget
+from .routing import Tier, order
+from .strategies import Choice
+
+
+class Facts(KeyFacts, Protocol):
+    """What an attempt needs to know of a request."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+
+
+class Try(NamedTuple):
+    """Send the request to this endpoint."""
+
+    tier: str
+    pool: Pool
+    endpoint: EndpointState
+    upstream_model: str
+    choice: Choice
+    spilled: bool  # another tier than the first
+
+
+class Stop(NamedTuple):
+    """Give up. `answer` means: the last endpoint's own answer is the most informative one."""
+
+    error: SpillwayError
+    answer: bool = False
+
+
+class Attempts:
+    def __init__(
+        self,
+        tiers: tuple[Tier, ...],
+        retry: Retry,
+        budget: RetryBudget,
+        facts: Facts,
+        dice: random.Random,
+        deadline: float,
+    ) -> None:
+        self._tiers = tiers
+        self._retry = retry
+        self._budget = budget
+        self._facts = facts
+        self._dice = dice
+        self._deadline = deadline
+        self._keys: dict[str, int | None] = {}
+        self._tier = 0
+        self._home: list[int] = []  # tiers left before sending; they are better than an error
+        self._entered = -1
+        self._failed: set[EndpointState] = set()
+        self._failures: list[Failure] = []
+        self._why: Reason = "no-ready-endpoint"
+        self.log: list[str] = []
+        """`tier pool/endpoint: reason` of every failed attempt, and why tiers were left without one."""
+
+    def next(self, now: float) -> Try | Stop:
+        """The next step at time `now`."""
+        last = self._failures[-1] if self._failures else None
+        if now >= self._deadline:
+            return Stop(DeadlineExceeded("the request's total time is over", attempts=tuple(self.log)))
+        if last is not None:
+            if len(self._failures) >= self._retry.attempts or not self._may_retry(last):
+                return self._stop()
+            if not REASONS[last.reason].elsewhere and not self._leave(last.reason):
+                return self._stop()
+            if not self._budget.try_take(now):
+                return self._stop()
+        else:
+            self._budget.note_request(now)
+        return self._find(now) or self._stop()
+
+    def failed(self, step: Try, failure: Failure) -> None:
+        """The attempt ended before the client saw anything of it."""
+        self._failed.add(step.endpoint)
+        self._failures.append(failure)
+        self._why = failure.reason
+        self.log.append(f"{step.tier} {step.pool.name}/{step.endpoint.name}: {failure}")
+
+    def _may_retry(self, failure: Failure) -> bool:
+        treatment = REASONS[failure.reason]
+        if not treatment.elsewhere and treatment.enters is None:
+            return False
+        if failure.retry_on is not None:
+            return failure.retry_on in self._retry.retry_on
+        return not self._status_is_final(failure)
+
+    def _status_is_final(self, failure: Failure) -> bool:
+        """An error status that the policy does not retry: the client gets the endpoint's own answer."""
+        status = failure.status
+        if status is None or status < 400 or REASONS[failure.reason].enters not in ("Capacity", "Transient"):
+            return False
+        return status not in self._retry.retry_status_codes
+
+    def _find(self, now: float) -> Try | None:
+        while self._tier < len(self._tiers):
+            tier = self._tiers[self._tier]
+            if self._spills(tier, now):
+                self._home.append(self._tier)
+                self._why = "saturated"
+                self.log.append(f"{tier.spec.name}: saturated")
+                if self._leave("saturated"):
+                    continue
+            found = self._pick(tier, now)
+            if found is not None:
+                return found
+            if not self._leave(self._why):
+                break
+        for index in self._home:
+            found = self._pick(self._tiers[index], now)
+            if found is not None:
+                return found
+        return self._panic(now)
+
+    def _leave(self, reason: Reason) -> bool:
+        """Go to the next tier if it may be entered for this reason."""
+        if self._tier + 1 >= len(self._tiers):
+            return False
+        spilling = self._tiers[self._tier].spec.spill
+        if reason in ("no-ready-endpoint", "circuit-open") and spilling and not spilling.when_unavailable:
+            return False
+        if REASONS[reason].enters not in self._tiers[self._tier + 1].spec.enter_on:
+            return False
+        self._tier += 1
+        return True
+
+    def _spills(self, tier: Tier, now: float) -> bool:
+        """Whether load sends this request away from the tier before it is tried; asked once a tier."""
+        if self._entered >= self._tier:
+            return False
+        self._entered = self._tier
+        settings = tier.spec.spill
+        if settings is None or settings.in_flight_per_endpoint is None:
+            return False
+        pools = {target.pool.name: target.pool for target in tier.targets if target.weight > 0}
+        in_flight = sum(pool.requests(now) for pool in pools.values())
+        ready = sum(pool.ready(now) for pool in pools.values())
+        ramp = settings.in_flight_per_endpoint
+        share = spill.share(in_flight, ready, ramp.start, ramp.full)
+        return spill.leaves(share, self._key(tier.targets[0].pool), settings.by, self._dice, salt=self._tier)
+
+    def _pick(self, tier: Tier, now: float) -> Try | None:
+        facts = self._facts
+        tokens = facts.prompt_tokens + facts.output_tokens
+        key = self._key(tier.targets[0].pool)
+        for target in order(tier.targets, tier.spec.select, key, self._dice):
+            pool = target.pool
+            upstream_model = pool.upstream_model(facts.model, target.model)
+            if upstream_model is None:
+                continue
+            picked = pool.pick(self._key(pool), tokens, self._failed, now, self._dice)
+            if isinstance(picked, Picked):
+                return self._try(tier, pool, upstream_model, picked)
+            if not self._failures or picked != "no-ready-endpoint":
+                self._why = picked
+        return None
+
+    def _panic(self, now: float) -> Try | None:
+        """Every endpoint of the last tier is ejected: the one due back soonest is tried rather than nothing."""
+        tier = self._tiers[min(self._tier, len(self._tiers) - 1)]
+        for target in tier.targets:
+            upstream_model = target.pool.upstream_model(self._facts.model, target.model)
+            picked = target.pool.soonest_back(self._failed, now)
+            if picked is not None and upstream_model is not None:
+                return self._try(tier, target.pool, upstream_model, picked)
+        return None
+
+    def _try(self, tier: Tier, pool: Pool, upstream_model: str, picked: Picked) -> Try:
+        spilled = tier is not self._tiers[0]
+        return Try(tier.spec.name, pool, picked.endpoint, upstream_model, picked.choice, spilled)
+
+    def _key(self, pool: Pool) -> int | None:
+        if pool.name not in self._keys:
+            self._keys[pool.name] = pool.key(self._facts)
+        return self._keys[pool.name]
+
+    def _stop(self) -> Stop:
+        """The most informative error there is."""
+        log = tuple(self.log)
+        failures = self._failures
+        if not failures:
+            return Stop(NoReadyEndpoint("no endpoint is ready for this model", retry_after=1.0, attempts=log))
+        last = failures[-1]
+        answer = REASONS[last.reason].answer_as_is or self._status_is_final(last)
+        limited = ("rate-limited", "quota-exhausted")
+        if not answer and all(failure.reason in limited for failure in failures):
+            waits = [failure.retry_after for failure in failures if failure.retry_after is not None]
+            return Stop(
+                RateLimited(
+                    "every endpoint that serves this model is at its limit",
+                    retry_after=min(waits, default=None),
+                    attempts=log,
+                )
+            )
+        if all(failure.reason in ("first-byte-timeout", "stall") for failure in failures):
+            return Stop(DeadlineExceeded("no endpoint answered in time", attempts=log))
+        return Stop(AttemptsFailed("every attempt failed", retry_after=1.0, attempts=log), answer)

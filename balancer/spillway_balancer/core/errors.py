@@ -1,0 +1,157 @@
+"""What can go wrong with a request, as one small tree: who is to blame, and what the client is told.
+
+Only `wire.openai` renders these; everything else raises or returns them. `code` is stable and part of the API
+(docs/errors.md lists them); `message` is for people and never holds prompt text or a credential.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Blame = Literal["client", "endpoint", "us"]
+
+
+class SpillwayError(Exception):
+    """An answer not from an endpoint. `status` is HTTP's; `type`, `code` and `param` are OpenAI's fields."""
+
+    status: int = 500
+    type: str = "server_error"
+    code: str = "internal_error"
+    blame: Blame = "us"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        attempts: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after  # seconds
+        self.attempts = attempts  # "pool/endpoint: reason", in order
+
+
+class BadRequest(SpillwayError):
+    """The client's own mistake; the same request will fail again."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "bad_request"
+    blame = "client"
+
+
+class InvalidJSON(BadRequest):
+    code = "invalid_json"
+
+
+class InvalidMultipart(BadRequest):
+    code = "invalid_multipart"
+
+
+class MissingModel(BadRequest):
+    code = "missing_model"
+
+
+class AmbiguousKey(BadRequest):
+    """Two readers of the body could disagree on it: keys that are equal but for case, or given twice."""
+
+    code = "ambiguous_key"
+
+
+class ProtocolError(BadRequest):
+    """HTTP that two servers could read differently; refused rather than passed on."""
+
+    code = "bad_http"
+
+
+class VersionNotSupported(BadRequest):
+    status = 505
+    code = "http_version_not_supported"
+
+
+class NotFound(BadRequest):
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(BadRequest):
+    status = 404
+    code = "model_not_found"
+
+
+class MethodNotAllowed(BadRequest):
+    status = 405
+    code = "method_not_allowed"
+
+
+class BodyTooLarge(BadRequest):
+    status = 413
+    code = "body_too_large"
+
+
+class UnsupportedEncoding(BadRequest):
+    status = 415
+    code = "unsupported_content_encoding"
+
+
+class UnsupportedMediaType(BadRequest):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class RequestTimeout(BadRequest):
+    """The client took too long to send its request."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class RateLimited(SpillwayError):
+    """Every endpoint that could serve the request is at its provider's limit."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limited"
+    blame = "endpoint"
+
+
+class NoReadyEndpoint(SpillwayError):
+    status = 503
+    type = "overloaded_error"
+    code = "no_ready_endpoint"
+    blame = "endpoint"
+
+
+class AttemptsFailed(SpillwayError):
+    """Endpoints were tried and none answered well; `attempts` says which and why."""
+
+    status = 503
+    type = "overloaded_error"
+    code = "attempts_failed"
+    blame = "endpoint"
+
+
+class DeadlineExceeded(SpillwayError):
+    status = 504
+    type = "timeout_error"
+    code = "deadline_exceeded"
+    blame = "endpoint"
+
+
+class Interrupted(SpillwayError):
+    """Broken off after the first content byte: said in an error event, since the status is already sent."""
+
+    status = 502
+    type = "server_error"
+    code = "stream_interrupted"
+    blame = "endpoint"
+
+
+class Draining(SpillwayError):
+    status = 503
+    type = "overloaded_error"
+    code = "draining"
+    blame = "us"

@@ -1,0 +1,100 @@
+"""Why an attempt failed, as a closed set, and what each reason allows: the table of docs/reasons.md as data.
+
+A reason is a metric label, an entry in the list of attempts, and (by its class) what a tier's `enterOn` names.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Reason = Literal[
+    "saturated",
+    "no-ready-endpoint",
+    "rate-limited",
+    "quota-exhausted",
+    "overloaded",
+    "server-error",
+    "connect",
+    "first-byte-timeout",
+    "stall",
+    "interrupted",
+    "circuit-open",
+    "auth",
+    "model-not-found",
+    "context-length",
+    "content-policy",
+    "bad-request",
+    "deadline",
+    "client-gone",
+]
+
+Class = Literal["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy"]
+
+
+class Treatment(NamedTuple):
+    """What follows from a reason. A request never tries an endpoint that has failed it, whatever the reason."""
+
+    elsewhere: bool  # another endpoint of the same tier may be tried
+    counts: bool  # the endpoint's circuit counts it as a failure
+    enters: Class | None  # the class that the next tier's `enterOn` must name
+    answer_as_is: bool = False  # the endpoint's own answer is the client's answer when nothing else is tried
+
+
+REASONS: dict[Reason, Treatment] = {
+    "saturated": Treatment(True, False, "Capacity"),
+    "no-ready-endpoint": Treatment(True, False, "Capacity"),
+    "rate-limited": Treatment(True, False, "Capacity"),
+    "quota-exhausted": Treatment(True, False, "Capacity"),
+    "overloaded": Treatment(True, True, "Transient"),
+    "server-error": Treatment(True, True, "Transient"),
+    "connect": Treatment(True, True, "Transient"),
+    "first-byte-timeout": Treatment(True, True, "Transient"),
+    "stall": Treatment(True, True, "Transient"),
+    "interrupted": Treatment(False, True, None),
+    "circuit-open": Treatment(True, False, "Transient"),
+    "auth": Treatment(True, False, "Auth"),
+    "model-not-found": Treatment(False, False, "Config"),
+    "context-length": Treatment(False, False, "ContextLength", answer_as_is=True),
+    "content-policy": Treatment(False, False, "ContentPolicy", answer_as_is=True),
+    "bad-request": Treatment(False, False, None, answer_as_is=True),
+    "deadline": Treatment(False, False, None),
+    "client-gone": Treatment(False, False, None),
+}
+
+_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "quota_exceeded"})
+_CONTEXT = frozenset({"context_length_exceeded", "string_above_max_length"})
+_CONTENT = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
+_OVERLOADED = frozenset({"overloaded_error", "server_overloaded", "slow_down"})
+
+
+def of_status(status: int, code: str | None = None, kind: str | None = None) -> Reason:
+    """Reason for an HTTP error status and the `code` and `type` of its OpenAI-shaped body, where it has one."""
+    if status == 402 or (status == 429 and (code in _QUOTA or kind in _QUOTA)):
+        return "quota-exhausted"
+    if status == 429:
+        return "rate-limited"
+    if status in (401, 403):
+        return "auth"
+    if status == 404:
+        return "model-not-found"
+    if code in _CONTEXT:
+        return "context-length"
+    if code in _CONTENT:
+        return "content-policy"
+    if status in (498, 503, 529) or code in _OVERLOADED or kind in _OVERLOADED:
+        return "overloaded"
+    if status >= 500 or status in (408, 409, 424):
+        return "server-error"
+    return "bad-request"
+
+
+class Failure(NamedTuple):
+    """How an attempt failed, before anything of its answer reached the client."""
+
+    reason: Reason
+    status: int | None = None  # the endpoint's HTTP status, where there was one
+    retry_after: float | None = None  # seconds
+    retry_on: Literal["ConnectError", "Reset", "FirstByteTimeout"] | None = None  # as `retry.retryOn` names it
+
+    def __str__(self) -> str:
+        return self.reason if self.status is None else f"{self.reason} ({self.status})"

@@ -1,0 +1,132 @@
+"""From a public model name to the ordered tiers of a rule; from a tier to the order of its pools."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import xxhash
+
+from spillway_api import snapshot
+from spillway_api.durations import seconds
+
+from .pool import Pool
+from .retry_budget import RetryBudget
+
+
+class Target(NamedTuple):
+    """One pool of a tier, and which of its models is meant."""
+
+    pool: Pool
+    model: str | None
+    weight: int
+
+
+class Tier(NamedTuple):
+    spec: snapshot.RouteTier
+    targets: tuple[Target, ...]
+
+
+class Deadlines(NamedTuple):
+    """`timeouts` of a route in seconds."""
+
+    connect: float
+    first_byte: float
+    stream_idle: float
+    total: float
+
+
+class Route:
+    """A RoutePolicy made ready to serve. Its retry budget outlives a reload."""
+
+    def __init__(self, spec: snapshot.Route, pools: dict[str, Pool], previous: Route | None = None) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.rules = tuple(
+            tuple(
+                Tier(tier, tuple(Target(pools[t.pool], t.model, t.weight) for t in tier.targets)) for tier in rule.tiers
+            )
+            for rule in spec.rules
+        )
+        timeouts = spec.timeouts
+        self.deadlines = Deadlines(
+            seconds(timeouts.connect),
+            seconds(timeouts.first_byte),
+            seconds(timeouts.stream_idle),
+            seconds(timeouts.total),
+        )
+        self.retry_budget: RetryBudget = previous.retry_budget if previous else RetryBudget()
+        self.retry_budget.percent = spec.retry.budget_percent
+
+    def tiers(self) -> tuple[Tier, ...]:
+        """The tiers of the first rule that holds."""
+        return self.rules[0]
+
+    def serves(self, model: str) -> bool:
+        """Whether some pool of this route has the model (a wildcard alone does not say so)."""
+        return any(
+            target.pool.upstream_model(model, target.model) is not None
+            for tiers in self.rules
+            for tier in tiers
+            for target in tier.targets
+        )
+
+
+class Routes:
+    """Public names to routes: exact, then the longest `prefix*`, then `*`."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.all = tuple(routes)
+        self.exact: dict[str, Route] = {}
+        prefixes: dict[str, Route] = {}
+        for route in self.all:
+            for name in route.spec.models:
+                if name.endswith("*"):
+                    prefixes[name[:-1]] = route
+                else:
+                    self.exact[name] = route
+        self.prefixes = sorted(prefixes.items(), key=lambda item: (-len(item[0]), item[0]))
+
+    def resolve(self, model: str) -> tuple[Route, str] | None:
+        """The route of a requested name and the declared name that matched it (a bounded metric label)."""
+        route = self.exact.get(model)
+        if route is not None:
+            return route, model
+        for prefix, route in self.prefixes:
+            if model.startswith(prefix):
+                return (route, prefix + "*") if route.serves(model) else None
+        return None
+
+    def names(self) -> list[str]:
+        """What may be asked for: exact names, and for a wildcard the matching models of its pools."""
+        found = set(self.exact)
+        for prefix, route in self.prefixes:
+            for tiers in route.rules:
+                for tier in tiers:
+                    for target in tier.targets:
+                        found.update(name for name in target.pool.models if name.startswith(prefix))
+        return sorted(found)
+
+
+def order(targets: Sequence[Target], select: str, key: int | None, dice: random.Random) -> Sequence[Target]:
+    """Pools of a tier in the order to try them.
+
+    Weighted: weighted rendezvous hashing (Thaler and Ravishankar, 1998; weights by Schindelhauer and
+    Schomaker, 2005): sticky by key, and a change of one weight moves only the keys that must move.
+    """
+    if len(targets) == 1 or select == "InOrder":
+        return targets
+
+    def score(target: Target) -> float:
+        if target.weight == 0:
+            return -math.inf
+        if key is None:
+            u = dice.random()
+        else:
+            u = xxhash.xxh3_64_intdigest(target.pool.name.encode(), seed=key) / 2**64
+        return -target.weight / math.log(u + 2**-65) if u < 1 else math.inf
+
+    weighted = [target for target in targets if target.weight > 0]
+    return sorted(weighted, key=score, reverse=True)

@@ -1,0 +1,138 @@
+"""The client's side of a request: the answer, written straight to the transport.
+
+aiohttp's server parses requests, keeps connections alive and shuts down; its response classes are passed by, because
+building a header object for every answer costs more than choosing the endpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import time
+from collections.abc import Iterable, Sequence
+
+from aiohttp import web
+
+from ..core.errors import SpillwayError
+from ..wire import openai
+
+_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
+_STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n".encode() for status, phrase in _PHRASES.items()}
+
+
+class Sent(web.StreamResponse):
+    """Tells aiohttp that the answer has been written already, and whether the connection may live on."""
+
+    def __init__(self, keep_alive: bool) -> None:
+        super().__init__()
+        self._stays_open = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._stays_open
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        return None
+
+
+class _Clock:
+    """The Date header, made once a second (RFC 9110, 6.6.1)."""
+
+    second = 0
+    line = b""
+
+    def date(self) -> bytes:
+        now = int(time.time())
+        if now != self.second:
+            self.second = now
+            self.line = time.strftime("date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime(now)).encode()
+        return self.line
+
+
+_clock = _Clock()
+
+
+class Answer:
+    """One answer to one client. `whole` once, or `begin`, `more`… and `end`."""
+
+    __slots__ = ("_chunked", "_head_only", "_old", "_transport", "begun", "ended", "keep_alive", "status")
+
+    def __init__(self, transport: asyncio.Transport | None, *, keep_alive: bool, old: bool, head_only: bool) -> None:
+        self._transport = transport
+        self._old = old  # HTTP/1.0 knows no chunks: the close is the end
+        self._head_only = head_only
+        self._chunked = False
+        self.keep_alive = keep_alive
+        self.begun = False
+        self.ended = False
+        self.status = 0
+
+    def whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: Sequence[bytes]) -> None:
+        """A complete answer in one write."""
+        size = sum(map(len, body))
+        out = self._head(status, headers)
+        out.append(b"content-length: %d\r\n\r\n" % size)
+        if not self._head_only:
+            out += body
+        self.ended = True
+        self._write(b"".join(out))
+
+    def json(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.whole(status, [(b"content-type", b"application/json"), *headers], [body])
+
+    def error(self, error: SpillwayError) -> None:
+        """An error of our own in OpenAI's shape."""
+        headers: list[tuple[bytes, bytes]] = []
+        if error.retry_after is not None:
+            # Whole seconds for every client, and OpenAI's own header for those that can wait more exactly.
+            headers.append((b"retry-after", b"%d" % max(1, -int(-error.retry_after // 1))))
+            headers.append((b"retry-after-ms", b"%d" % max(1, int(error.retry_after * 1000))))
+        self.json(error.status, openai.error_body(error), headers)
+
+    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, first: bytes) -> None:
+        """Head and first bytes of a streamed answer in one write."""
+        out = self._head(status, headers)
+        if length is not None:
+            out += (b"content-length: %d\r\n\r\n" % length, first)
+        elif self._old:
+            out += (b"\r\n", first)
+        else:
+            self._chunked = True
+            out.append(b"transfer-encoding: chunked\r\n\r\n")
+            if first:
+                out += (b"%x\r\n" % len(first), first, b"\r\n")
+        self._write(b"".join(out))
+
+    def more(self, data: bytes) -> None:
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def end(self) -> None:
+        self.ended = True
+        if self._chunked:
+            self._write(b"0\r\n\r\n")
+
+    def abort(self) -> None:
+        """Cut the connection: the only honest end when bytes of a known length are missing."""
+        self.keep_alive = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+        self.begun = True
+        self.status = status
+        if self._old:
+            self.keep_alive = False
+        out = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, _clock.date()]
+        for name, value in headers:
+            out += (name, b": ", value, b"\r\n")
+        if not self.keep_alive:
+            out.append(b"connection: close\r\n")
+        return out
+
+    def _write(self, data: bytes) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)

@@ -1,0 +1,69 @@
+"""Credentials of endpoints, read from files that somebody mounted or wrote; values stay in this module's memory.
+
+A Secret `namespace/name` with key `k` is the file `FOLDER/namespace/name/k`, or `FOLDER/name/k` for the namespace
+`default`: the shape in which Kubernetes mounts a Secret, and easy to write by hand. Without a file, the environment
+variable `SPILLWAY_SECRET_<NAME>_<KEY>` (upper case, `_` for other characters) is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from spillway_api.snapshot import Credential
+
+MAX_BYTES = 16 * 1024
+"""Larger than any API key or token; a larger file is a mistake, and is not read."""
+
+
+class Credentials:
+    """Looks up credentials. `refresh` re-reads files, so that a rotated key takes force without a restart."""
+
+    def __init__(self, folder: Path | None = None, environ: Mapping[str, str] = os.environ) -> None:
+        self._folder = folder
+        self._environ = environ
+        self._values: dict[tuple[str, str], str | None] = {}
+
+    def has(self, secret: str, key: str) -> bool:
+        """Whether Secret `namespace/name` holds `key`."""
+        return self._value(secret, key) is not None
+
+    def header(self, credential: Credential) -> bytes:
+        """The header line that carries the credential; empty when it has vanished since the snapshot was made."""
+        value = self._value(credential.secret, credential.key)
+        if value is None:
+            return b""
+        return f"{credential.header}: {credential.prefix}{value}\r\n".encode()
+
+    def refresh(self) -> None:
+        """Forget what was read; the next use reads the files again."""
+        self._values.clear()
+
+    def _value(self, secret: str, key: str) -> str | None:
+        known = (secret, key)
+        if known not in self._values:
+            self._values[known] = self._read(secret, key)
+        return self._values[known]
+
+    def _read(self, secret: str, key: str) -> str | None:
+        namespace, name = secret.split("/", 1)
+        if self._folder is not None:
+            places = [self._folder / namespace / name / key]
+            if namespace == "default":
+                places.append(self._folder / name / key)
+            for place in places:
+                try:
+                    if place.stat().st_size <= MAX_BYTES:
+                        return _usable(place.read_text(encoding="utf-8"))
+                except (OSError, UnicodeDecodeError):
+                    continue
+        variable = "SPILLWAY_SECRET_" + re.sub(r"[^A-Z0-9]", "_", f"{name}_{key}".upper())
+        return _usable(self._environ.get(variable, ""))
+
+
+def _usable(value: str) -> str | None:
+    """The value without the newline that editors add; None when it could not stand in a header."""
+    value = value.strip()
+    return value if value and value.isascii() and value.isprintable() else None

@@ -1,0 +1,115 @@
+"""Snapshots from YAML files: read, judged, compiled; and again when a file changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spillway_api.compile import compile_snapshot
+from spillway_api.files import load, manifests
+
+from spillway_api.snapshot import Snapshot
+
+from .credentials import Credentials
+
+log = logging.getLogger("spillway.config")
+
+POLL_SECONDS = 0.5
+"""How often files are looked at. Polling works on every system and mount, also where a ConfigMap swaps links."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the files say: a snapshot when nothing is wrong, and all that is to be said of them."""
+
+    snapshot: Snapshot | None
+    errors: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def judge(paths: Sequence[Path], gateway: str, credentials: Credentials) -> Judged:
+    """Read, validate and compile. Never raises for what stands in a file."""
+    loaded = load(paths)
+    errors = [str(problem) for problem in loaded.problems]
+    notes = [f"{skipped}: skipped" for skipped in loaded.skipped]
+    compiled = compile_snapshot(loaded.objects, gateway, credentials.has)
+    for problem in compiled.problems:
+        (errors if problem.fatal else notes).append(loaded.locate(problem))
+    if not loaded.problems and not compiled.snapshot.routes and not any(p.fatal for p in compiled.problems):
+        notes.append(f"no RoutePolicy for gateway {gateway!r}: every request will be answered with 404")
+    return Judged(None if errors else compiled.snapshot, tuple(errors), tuple(notes))
+
+
+class FileSource:
+    """Watches files and hands on every good state; a bad one is logged, and the last good one stays in force."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        gateway: str,
+        credentials: Credentials,
+        secrets: Path | None,
+        take: Callable[[Snapshot], bool],
+        reloaded: Callable[[str], None],
+    ) -> None:
+        self._paths = paths
+        self._gateway = gateway
+        self._credentials = credentials
+        self._secrets = secrets
+        self._take = take
+        self._reloaded = reloaded
+        self._seen = self._look()
+
+    async def watch(self) -> None:
+        """Follow the files until cancelled."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            seen = self._look()
+            if seen == self._seen:
+                continue
+            # An editor may still be writing: what is judged must have stood still for one round.
+            await asyncio.sleep(POLL_SECONDS / 5)
+            if self._look() != seen:
+                continue
+            self._seen = seen
+            await self._reload()
+
+    async def _reload(self) -> None:
+        self._credentials.refresh()
+        judged = await asyncio.to_thread(judge, self._paths, self._gateway, self._credentials)
+        for note in judged.notes:
+            log.warning("%s", note)
+        if judged.snapshot is None:
+            for error in judged.errors:
+                log.error("%s", error)
+            log.error("the change is refused; the last good state goes on serving")
+            self._reloaded("refused")
+        elif self._take(judged.snapshot):
+            log.info("the change is in force: %s", summary(judged.snapshot))
+            self._reloaded("taken")
+        else:
+            self._reloaded("unchanged")
+
+    def _look(self) -> frozenset[tuple[str, int, int, int]]:
+        """Identity, size and time of every file that counts."""
+        files = list(manifests(self._paths))
+        if self._secrets is not None:
+            files += [path for path in self._secrets.rglob("*") if path.is_file()]
+        seen = set()
+        for path in files:
+            try:
+                stat = path.stat()
+            except OSError:
+                continue
+            seen.add((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return frozenset(seen)
+
+
+def summary(snapshot: Snapshot) -> str:
+    """One line for a person."""
+    endpoints = sum(len(pool.endpoints) for pool in snapshot.pools)
+    names = [name for route in snapshot.routes for name in route.models]
+    return f"{len(snapshot.pools)} pools, {endpoints} endpoints, models {', '.join(names) or '(none)'}"

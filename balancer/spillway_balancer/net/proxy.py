@@ -1,0 +1,252 @@
+"""One request, read top to bottom: peek, route, attempt, relay, account."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import traceback
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from ..core.attempts import Attempts, Stop
+from ..core.errors import (
+    BodyTooLarge,
+    MethodNotAllowed,
+    ModelNotFound,
+    NotFound,
+    RequestTimeout,
+    SpillwayError,
+)
+from ..core.reasons import Failure
+from ..wire import openai
+from ..wire.headers import check_request, request_headers
+from ..wire.paths import PATHS
+from ..wire.peeked import Peeked
+from .answer import Answer, Sent
+from .client import ClientConnection
+from .credentials import Credentials
+from .relay import Exchange
+from .sending import Job, Sender
+from .serving import Serving
+from .telemetry import Decision, Telemetry
+
+log = logging.getLogger("spillway.proxy")
+
+BODY_SECONDS = 300.0
+"""How long a client may take to send its whole body."""
+
+BODY_IDLE_SECONDS = 30.0
+"""How long it may be silent within it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may take. Bytes."""
+
+    body: int = 32 << 20
+
+
+class Facts:
+    """What the core may ask of a request: its headers, its body's facts, who sent it."""
+
+    __slots__ = ("_peeked", "_request", "client_ip", "model", "output_tokens", "prompt_tokens")
+
+    def __init__(self, request: web.BaseRequest, peeked: Peeked) -> None:
+        self._request = request
+        self._peeked = peeked
+        self.client_ip = request.remote
+        self.model = peeked.model
+        self.prompt_tokens = peeked.prompt_tokens
+        self.output_tokens = peeked.output_tokens
+
+    def header(self, name: str) -> str | None:
+        return self._request.headers.get(name)
+
+    def body(self, name: str) -> str | None:
+        return self._peeked.body_field(name)
+
+    def prefix(self, chars: int | None) -> bytes | None:
+        return self._peeked.prefix(chars)
+
+
+class Proxy:
+    """Answers what clients ask under /v1."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        credentials: Credentials,
+        telemetry: Telemetry,
+        limits: Limits,
+        dice: random.Random,
+    ) -> None:
+        self._serving = serving
+        self._telemetry = telemetry
+        self._limits = limits
+        self._dice = dice
+        self._loop = asyncio.get_running_loop()
+        self._sender = Sender(credentials, telemetry)
+        self.in_flight = 0
+        self.draining = False
+        self._idle = asyncio.Event()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """aiohttp's handler for every request. Writes the answer itself."""
+        client = request.protocol
+        assert isinstance(client, ClientConnection)
+        client.begun()
+        answer = Answer(
+            request.transport,
+            keep_alive=request.keep_alive and not self.draining,
+            old=request.version < (1, 1),
+            head_only=request.method == "HEAD",
+        )
+        self.in_flight += 1
+        try:
+            check_request(request.method, request.version, request.raw_headers)
+            await self._answer(request, client, answer)
+        except SpillwayError as error:
+            if answer.begun:
+                answer.abort()
+            else:
+                answer.error(error)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            # Never the exception's text: it may quote the request.
+            log.error("bug: %s while answering; --log-level debug shows where", type(error).__name__)
+            log.debug("%s", "".join(traceback.format_tb(error.__traceback__)))
+            if answer.begun:
+                answer.abort()
+            else:
+                answer.error(SpillwayError("the balancer failed on this request"))
+        finally:
+            self.in_flight -= 1
+            if not self.in_flight:
+                self._idle.set()
+            client.attach(None)
+            client.done()
+        if self.draining:
+            answer.keep_alive = False
+        return Sent(answer.keep_alive)
+
+    async def _answer(self, request: web.BaseRequest, client: ClientConnection, answer: Answer) -> None:
+        path = PATHS.get(request.path)
+        if path is None:
+            self._other(request, answer)
+            return
+        if request.method != "POST":
+            raise MethodNotAllowed(f"{request.path} takes POST")
+        decision = Decision(started=self._loop.time())
+        try:
+            body = await self._read(request, answer)
+            peeked = openai.peek(path, request.headers.get("content-type", ""), body)
+            await self._proxy(request, client, answer, peeked, decision)
+        except SpillwayError as error:
+            decision.code = error.status
+            raise
+        except asyncio.CancelledError:
+            decision.code = 499  # nginx's "client closed request": there is no status of HTTP for it
+            raise
+        finally:
+            decision.code = decision.code or answer.status
+            self._telemetry.record(decision, self._loop.time())
+
+    def _other(self, request: web.BaseRequest, answer: Answer) -> None:
+        if request.method not in ("GET", "HEAD"):
+            raise NotFound(f"unknown path; POST is served on {', '.join(PATHS)}")
+        names = self._serving.current.routes.names()
+        if request.path == "/v1/models":
+            answer.json(200, openai.models_list(names, self._serving.created))
+        elif request.path.startswith("/v1/models/"):
+            name = request.path.removeprefix("/v1/models/")
+            if self._serving.current.routes.resolve(name) is None:
+                raise ModelNotFound(f"the model {name[:100]!r} does not exist", param="model")
+            answer.json(200, openai.model_object(name, self._serving.created))
+        else:
+            raise NotFound("unknown path; the API is under /v1")
+
+    async def _read(self, request: web.BaseRequest, answer: Answer) -> bytes:
+        """The whole body, bounded in bytes and time."""
+        limit = self._limits.body
+        too_large = f"the body is larger than {limit} bytes"
+        length = request.content_length
+        if length is not None and length > limit:
+            answer.keep_alive = False
+            raise BodyTooLarge(too_large)
+        content = request.content
+        if content.is_eof():
+            body = content.read_nowait()
+            if len(body) <= limit:
+                return body
+        if request.headers.get("expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while True:
+                    async with asyncio.timeout(BODY_IDLE_SECONDS):
+                        piece = await content.readany()
+                    if not piece:
+                        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                    size += len(piece)
+                    if size > limit:
+                        answer.keep_alive = False
+                        raise BodyTooLarge(too_large)
+                    pieces.append(piece)
+        except TimeoutError:
+            answer.keep_alive = False
+            raise RequestTimeout("the body did not arrive in time") from None
+
+    async def _proxy(
+        self,
+        request: web.BaseRequest,
+        client: ClientConnection,
+        answer: Answer,
+        peeked: Peeked,
+        decision: Decision,
+    ) -> None:
+        runtime = self._serving.current  # read once, held to the end of the request
+        found = runtime.routes.resolve(peeked.model)
+        if found is None:
+            raise ModelNotFound(f"the model {peeked.model!r} does not exist", param="model")
+        route, decision.model = found
+        decision.route = route.name
+        total = decision.started + route.deadlines.total
+        headers = request_headers(request.raw_headers)
+        job = Job(peeked.path, peeked, headers, client, answer, decision, route.deadlines, total)
+        attempts = Attempts(
+            route.tiers(), route.spec.retry, route.retry_budget, Facts(request, peeked), self._dice, total
+        )
+        last: Exchange | Failure | None = None
+        while True:
+            step = attempts.next(self._loop.time())
+            if isinstance(step, Stop):
+                if step.answer and isinstance(last, Exchange):
+                    last.pass_on()
+                    return
+                raise step.error
+            decision.tier, decision.spilled = step.tier, step.spilled
+            last = await self._sender.attempt(step, job)
+            failure = last if isinstance(last, Failure) else last.failure
+            if failure is None:
+                return
+            attempts.failed(step, failure)
+
+    async def drain(self, limit: float) -> bool:
+        """Tell clients to leave with their next answer; True when all have within `limit` seconds."""
+        self.draining = True
+        self._idle.clear()
+        if self.in_flight:
+            try:
+                async with asyncio.timeout(limit):
+                    await self._idle.wait()
+            except TimeoutError:
+                return False
+        return True
+
+    def close(self) -> None:
+        self._sender.close()

@@ -1,0 +1,234 @@
+"""One attempt's answer on its way from the endpoint to the client.
+
+Until the first content-bearing byte everything is held: an answer that fails by then is a `Failure`, and the client
+has seen nothing of it. With that byte the answer is committed; from there on bytes are pushed from the endpoint's
+socket to the client's in the same callback, with back-pressure, and a cut is said to be a cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from ..core.errors import Interrupted
+from ..core.reasons import Failure, Reason, of_status
+from ..core.routing import Deadlines
+from ..wire import openai
+from ..wire.faults import parse_error, retry_after
+from ..wire.headers import response_headers
+from ..wire.paths import Path
+from ..wire.sse import StreamWatch
+from .answer import Answer
+from .upstream import Connection, RawHeaders
+
+HOLD_BYTES = 1 << 20
+"""An answer that is no event stream is held whole up to this size, so that a cut in it can be retried."""
+
+ERROR_BYTES = 64 * 1024
+"""How much of an error's body is read: enough for any message, bounded against a body without end."""
+
+
+class Exchange:
+    """Receives one endpoint's answer and relays it. Await `finished`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        answer: Answer,
+        path: Path,
+        deadlines: Deadlines,
+        total: float,
+        on_first_byte: Callable[[], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._connection = connection
+        self._answer = answer
+        self._path = path
+        self._deadlines = deadlines
+        self._on_first_byte = on_first_byte
+        now = loop.time()
+        self._total = total
+        self._first_byte = now + deadlines.first_byte
+        self._active = now
+        self._paused = False
+        self._status = 0
+        self._headers: RawHeaders = []
+        self._length: int | None = None
+        self._held: list[bytes] = []
+        self._held_size = 0
+        self._error_body = b""
+        self._watch: StreamWatch | None = None
+        self._streaming = False  # body bytes have come, committed or not
+        self.committed = False
+        self.failure: Failure | None = None
+        self.interrupted: Failure | None = None
+        self.finished: asyncio.Future[None] = loop.create_future()
+        self._timer = loop.call_at(min(self._first_byte, total), self._tick)
+
+    # -- what the endpoint says
+
+    def head(self, status: int, headers: RawHeaders, length: int | None) -> None:
+        self._status = status
+        self._headers = headers
+        self._length = length
+        kind = encoding = b""
+        for name, value in headers:
+            if name == b"content-type":
+                kind = value.lower()
+            elif name == b"content-encoding":
+                encoding = value.lower()
+        if status < 400 and kind.startswith(b"text/event-stream") and encoding in (b"", b"identity"):
+            self._watch = StreamWatch(self._path.stream_end)
+
+    def data(self, data: bytes) -> None:
+        if self.finished.done():
+            return
+        self._active = self._loop.time()
+        self._streaming = True
+        watch = self._watch
+        if watch is not None:
+            out = watch.feed(data)
+            if self.committed:
+                if out:
+                    self._answer.more(out)
+            elif watch.error is not None:
+                error = watch.error
+                status = error.status or 500
+                self._fail(Failure(of_status(status, error.code, error.type), status))
+            elif watch.committed:
+                self._commit(out)
+        elif self.committed:
+            self._answer.more(data)
+        else:
+            self._held.append(data)
+            self._held_size += len(data)
+            if self._status >= 400:
+                if self._held_size > ERROR_BYTES:
+                    self._error_answer()
+            elif self._held_size > HOLD_BYTES:
+                self._commit(b"".join(self._held))
+
+    def end(self) -> None:
+        if self.finished.done():
+            return
+        watch = self._watch
+        if watch is not None:
+            rest = watch.ended()
+            whole = watch.finished
+        else:
+            rest, whole = b"", True
+        if self.committed:
+            if not whole:
+                self._cut()
+                return
+            if rest:
+                self._answer.more(rest)
+            self._answer.end()
+            if watch is not None and watch.error is not None:  # the endpoint has said so itself, in the stream
+                self.interrupted = Failure("interrupted", self._status)
+            self._finish()
+        elif self._status >= 400:
+            self._error_answer()
+        elif not whole:
+            # A stream that ends before it has said anything; nobody saw it, so another endpoint may be asked.
+            self._fail(Failure("connect", self._status, retry_on="Reset"))
+        else:
+            body = [rest, watch.held()] if watch is not None else self._held
+            self._on_first_byte()
+            self._answer.whole(self._status, response_headers(self._headers), body)
+            self._finish()
+
+    def lost(self, error: Exception | None) -> None:
+        if self.finished.done():
+            return
+        if self.committed:
+            self._cut()
+        elif self._status >= 400:
+            self._error_answer()
+        else:
+            self._fail(Failure("connect", retry_on="Reset"))
+
+    # -- what the client's connection says
+
+    def pause(self) -> None:
+        """The client reads slower than the endpoint writes."""
+        self._paused = True
+        self._connection.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._active = self._loop.time()
+        self._connection.resume()
+
+    @property
+    def broke_silently(self) -> bool:
+        """The connection was lost before a single byte of an answer."""
+        return self.failure is not None and self.failure.retry_on == "Reset" and not self._connection.heard
+
+    def close(self) -> None:
+        """The attempt is over for its caller, however it went."""
+        self._timer.cancel()
+
+    # -- what follows
+
+    def _commit(self, first: bytes) -> None:
+        self.committed = True
+        self._on_first_byte()
+        self._answer.begin(self._status, response_headers(self._headers), self._length, first)
+        self._held.clear()
+
+    def _error_answer(self) -> None:
+        """An HTTP error: what it means, with the answer kept in case it is the client's to see."""
+        body = b"".join(self._held)[:ERROR_BYTES]
+        facts = parse_error(self._status, self._headers, body)
+        wait = retry_after(self._headers, time.time())
+        self._error_body = body
+        self._fail(Failure(of_status(self._status, facts.code, facts.type), self._status, wait))
+
+    def pass_on(self) -> None:
+        """Give the client the endpoint's own error answer."""
+        self._answer.whole(self._status, response_headers(self._headers), [self._error_body])
+
+    def _fail(self, failure: Failure) -> None:
+        if self.failure is None and not self.committed:
+            self.failure = failure
+            self._finish()
+
+    def _cut(self, reason: Reason = "interrupted") -> None:
+        """The stream broke after its first content byte: say so, and end it so that no client takes it for whole."""
+        self.interrupted = Failure(reason, self._status)
+        if self._watch is not None and not self._watch.mid_event:
+            # What is held is half an event: it is dropped, so that the error event stands on a line of its own.
+            error = Interrupted("the endpoint's answer broke off")
+            self._answer.more(openai.error_event(error, self._path))
+            self._answer.end()
+        else:
+            self._answer.abort()
+        self._finish()
+
+    def _finish(self) -> None:
+        self._timer.cancel()
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+    def _tick(self) -> None:
+        """One timer for the three deadlines, armed again lazily instead of at every chunk."""
+        now = self._loop.time()
+        if not self.committed and now >= self._first_byte:
+            reason: Reason = "stall" if self._streaming else "first-byte-timeout"
+            self._fail(Failure(reason, retry_on="FirstByteTimeout"))
+        elif now >= self._total:
+            if self.committed:
+                self._cut("deadline")
+            else:
+                self._fail(Failure("deadline"))
+        else:
+            due = self._first_byte
+            if self.committed:
+                due = (now if self._paused else self._active) + self._deadlines.stream_idle
+                if now >= due:
+                    self._cut()
+                    return
+            self._timer = self._loop.call_at(min(due, self._total), self._tick)

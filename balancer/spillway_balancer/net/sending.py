@@ -1,0 +1,139 @@
+"""One attempt: a connection, the request's bytes, the exchange, and what everybody learns from how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..core.attempts import Try
+from ..core.load import Lease
+from ..core.reasons import Failure
+from ..core.routing import Deadlines
+from ..wire.paths import Path
+from ..wire.peeked import Peeked
+from ..wire.providers import ADAPTERS
+from .answer import Answer
+from .client import ClientConnection
+from .credentials import Credentials
+from .relay import Exchange
+from .telemetry import Decision, Telemetry
+from .upstream import Connection, ConnectionPool, Origin, RawHeaders
+
+log = logging.getLogger("spillway.endpoints")
+
+
+class Job(NamedTuple):
+    """What all attempts of one request share."""
+
+    path: Path
+    peeked: Peeked
+    headers: RawHeaders
+    """The client's headers, as far as they go on."""
+    client: ClientConnection
+    answer: Answer
+    decision: Decision
+    deadlines: Deadlines
+    total: float
+    """When the request's time is over; the loop's seconds."""
+
+
+class Sender:
+    """Carries attempts out. Knows sockets and credentials; decides nothing."""
+
+    def __init__(self, credentials: Credentials, telemetry: Telemetry) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._credentials = credentials
+        self._telemetry = telemetry
+        self._connections = ConnectionPool(self._loop)
+
+    async def attempt(self, step: Try, job: Job) -> Exchange | Failure:
+        """Send to one endpoint and relay its answer. Every way out, cancellation included, gives the lease back.
+
+        The exchange that comes back has either been relayed to its end or holds a `failure` that the client has
+        seen nothing of; a bare Failure means that there was no connection.
+        """
+        endpoint, pool = step.endpoint, step.pool
+        begun = self._loop.time()
+        reason = "client-gone"  # unless this function gets to say otherwise
+        with endpoint.load.lease(job.peeked.prompt_tokens, job.peeked.output_tokens) as lease:
+            try:
+                result = await self._exchange(step, job, self._on_first_byte(step, job, lease, begun))
+                now = self._loop.time()
+                failure = result if isinstance(result, Failure) else result.failure or result.interrupted
+                if failure is None:
+                    reason = "ok"
+                    pool.succeeded(endpoint, begun, now)
+                else:
+                    reason = failure.reason
+                    if pool.failed(endpoint, failure, begun, now):
+                        log.warning("endpoint %s/%s is ejected: %s", pool.name, endpoint.name, failure)
+                return result
+            finally:
+                if reason == "client-gone":
+                    pool.untried(endpoint, self._loop.time())
+                self._telemetry.attempt(pool.name, endpoint.name, reason)
+
+    async def _exchange(self, step: Try, job: Job, on_first_byte: Callable[[], None]) -> Exchange | Failure:
+        origin = Origin.of(step.endpoint.url)
+        pieces = self._request(step, job, origin)
+        while True:
+            connection = self._connections.reuse(origin)
+            if connection is None:
+                patience = min(job.deadlines.connect, job.total - self._loop.time())
+                try:
+                    connection = await self._connections.dial(origin, max(patience, 0.0))
+                except (OSError, TimeoutError):
+                    return Failure("connect", retry_on="ConnectError")
+            exchange = Exchange(connection, job.answer, job.path, job.deadlines, job.total, on_first_byte)
+            await self._carry(connection, exchange, job.client, pieces)
+            # A kept connection that breaks before a byte of answer was most likely closed for idleness as we
+            # wrote: that says nothing of the endpoint, and a new connection will.
+            if not exchange.broke_silently or connection.used == 1:
+                return exchange
+
+    async def _carry(
+        self,
+        connection: Connection,
+        exchange: Exchange,
+        client: ClientConnection,
+        pieces: list[bytes | memoryview],
+    ) -> None:
+        """One exchange on one connection. A client that leaves cancels this, and the connection is closed."""
+        client.attach(exchange)
+        try:
+            connection.send(pieces, exchange)
+            await exchange.finished
+        finally:
+            client.attach(None)
+            exchange.close()
+            connection.release()
+
+    def _on_first_byte(self, step: Try, job: Job, lease: Lease, begun: float) -> Callable[[], None]:
+        def first_byte() -> None:
+            now = self._loop.time()
+            lease.first_token()
+            job.decision.first_byte = now
+            self._telemetry.first_byte(step.pool.name, step.endpoint.name, now - begun)
+
+        return first_byte
+
+    def _request(self, step: Try, job: Job, origin: Origin) -> list[bytes | memoryview]:
+        """The request to an endpoint: one head of ours, then the client's own bytes."""
+        spec = step.endpoint.spec
+        body = job.peeked.forward(step.upstream_model)
+        target = ADAPTERS[step.pool.spec.provider or "OpenAICompatible"].target(spec.url, job.path.path)
+        head = [
+            b"POST %b HTTP/1.1\r\nhost: %b\r\n" % (target.encode(), origin.authority.encode()),
+            b"content-length: %d\r\n" % sum(map(len, body)),
+        ]
+        for name, value in job.headers:
+            head += (name, b": ", value, b"\r\n")
+        if spec.credential is not None:
+            head.append(self._credentials.header(spec.credential))
+        head.append(b"\r\n")
+        return [b"".join(head), *body]
+
+    def close(self) -> None:
+        self._connections.close()

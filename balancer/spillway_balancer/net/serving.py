@@ -1,0 +1,35 @@
+"""What the balancer serves from now: one Runtime, replaced whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from spillway_api.snapshot import Snapshot
+
+from ..core.runtime import Runtime
+
+
+class Serving:
+    """Holds the current Runtime. Requests under way keep the one that they began with."""
+
+    def __init__(self) -> None:
+        self.current = Runtime(Snapshot(gateway="default", pools=(), routes=()))
+        self.created = int(time.time())  # what /v1/models says of every model: when this balancer came up
+        self.ready = False
+        self._followers: list[Callable[[Runtime], None]] = []
+
+    def follow(self, follower: Callable[[Runtime], None]) -> None:
+        """Call `follower` after every change: probes, scrapes and metrics follow the endpoints that there are."""
+        self._followers.append(follower)
+
+    def swap(self, snapshot: Snapshot) -> bool:
+        """Take a snapshot in force. False when it is the one that is in force already."""
+        runtime = Runtime(snapshot, self.current)
+        if self.ready and runtime.digest == self.current.digest:
+            return False
+        self.current = runtime
+        self.ready = True
+        for follower in self._followers:
+            follower(runtime)
+        return True

@@ -1,0 +1,175 @@
+"""Metrics in Prometheus' form. Labels are declared names only, so no client can make a series."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ..core.pool import EndpointState, Pool
+from ..core.runtime import Runtime
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# Seconds. From a cached short answer to the longest total deadline.
+DURATIONS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
+FIRST_BYTES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60)
+
+STATES = ("Ready", "Ejected", "HalfOpen", "Unhealthy")
+
+
+@dataclass(slots=True)
+class Decision:
+    """What is recorded of one request. Times are the event loop's seconds."""
+
+    started: float
+    route: str = ""  # empty when no route was found: an unknown model makes no series
+    model: str = ""  # the declared name or pattern that matched, never what the client wrote
+    tier: str = ""
+    spilled: bool = False
+    first_byte: float | None = None
+    code: int = 0
+
+
+class Telemetry:
+    """All metrics of a balancer. docs/metrics.md explains each."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "spillway_requests", "Requests answered, by HTTP status (499: the client left).",
+            ["route", "model", "code"], registry=registry,
+        )  # fmt: skip
+        self._durations = Histogram(
+            "spillway_request_duration_seconds", "From the request's head to the end of the answer.",
+            ["route", "model"], buckets=DURATIONS, registry=registry,
+        )  # fmt: skip
+        self._first_bytes = Histogram(
+            "spillway_time_to_first_byte_seconds",
+            "From the request's head to the first content byte sent to the client.",
+            ["route", "model"], buckets=FIRST_BYTES, registry=registry,
+        )  # fmt: skip
+        self._tiers = Counter(
+            "spillway_tier_requests", "Requests by the tier that they were last sent to; spilled: not the first.",
+            ["route", "tier", "spilled"], registry=registry,
+        )  # fmt: skip
+        self._attempts = Counter(
+            "spillway_attempts", "Attempts by how they ended: ok, or a reason of docs/reasons.md.",
+            ["pool", "endpoint", "reason"], registry=registry,
+        )  # fmt: skip
+        self._endpoint_first_bytes = Histogram(
+            "spillway_endpoint_time_to_first_byte_seconds",
+            "From sending a request to an endpoint to its first content byte.",
+            ["pool", "endpoint"], buckets=FIRST_BYTES, registry=registry,
+        )  # fmt: skip
+        self._reloads = Counter(
+            "spillway_config_reloads", "Configurations read, by whether they were taken in force.",
+            ["result"], registry=registry,
+        )  # fmt: skip
+        self._in_flight = Gauge(
+            "spillway_requests_in_flight", "Requests that the balancer holds now.", registry=registry
+        )
+        self.endpoints = _Endpoints()
+        registry.register(self.endpoints)
+        self._known: set[tuple[str, str]] = set()
+        self._last_render: tuple[float, bytes] = (-1.0, b"")
+
+    def record(self, decision: Decision, now: float) -> None:
+        """Account for one request, once, at its end."""
+        route, model = decision.route, decision.model
+        self._requests.labels(route, model, str(decision.code)).inc()
+        if not route:
+            return
+        self._durations.labels(route, model).observe(now - decision.started)
+        if decision.first_byte is not None:
+            self._first_bytes.labels(route, model).observe(decision.first_byte - decision.started)
+        if decision.tier:
+            self._tiers.labels(route, decision.tier, str(decision.spilled).lower()).inc()
+
+    def attempt(self, pool: str, endpoint: str, reason: str) -> None:
+        self._attempts.labels(pool, endpoint, reason).inc()
+
+    def first_byte(self, pool: str, endpoint: str, elapsed: float) -> None:
+        self._endpoint_first_bytes.labels(pool, endpoint).observe(elapsed)
+
+    def reloaded(self, result: str) -> None:
+        self._reloads.labels(result).inc()
+
+    def follow(self, runtime: Runtime) -> None:
+        """Drop the series of endpoints that are gone: a rollout a day must not grow the page for ever."""
+        known = {(pool.name, name) for pool in runtime.pools.values() for name in pool.endpoints}
+        for gone in self._known - known:
+            self._attempts.remove_by_labels({"pool": gone[0], "endpoint": gone[1]})
+            self._endpoint_first_bytes.remove_by_labels({"pool": gone[0], "endpoint": gone[1]})
+        self._known = known
+
+    async def page(self, runtime: Runtime, in_flight: int) -> bytes:
+        """The page for a scrape. Rendered off the loop, at most once a second."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        at, page = self._last_render
+        if now - at < 1.0 and page:
+            return page
+        self._in_flight.set(in_flight)
+        self.endpoints.rows = list(_rows(runtime, now))
+        page = await loop.run_in_executor(None, generate_latest, self.registry)
+        self._last_render = (now, page)
+        return page
+
+
+def state_of(pool: Pool, endpoint: EndpointState, now: float) -> str:
+    """One of STATES."""
+    if not endpoint.probe.usable:
+        return "Unhealthy"
+    circuit = endpoint.circuit.state(now)
+    return {"closed": "Ready", "open": "Ejected", "half-open": "HalfOpen"}[circuit]
+
+
+Row = tuple[str, str, str, int, float | None, float | None, float | None, float | None, float | None]
+
+
+def _rows(runtime: Runtime, now: float) -> Iterator[Row]:
+    """What is known of every endpoint now; unknown is None, and makes no sample."""
+    for pool in runtime.pools.values():
+        for endpoint in pool.endpoints.values():
+            seen = endpoint.load.report(now, pool.stale_after)
+            yield (
+                pool.name,
+                endpoint.name,
+                state_of(pool, endpoint, now),
+                endpoint.load.in_flight,
+                *((seen.waiting, seen.running, seen.kv_usage) if seen else (None, None, None)),
+                *((seen.prefix_queries, seen.prefix_hits) if seen else (None, None)),
+            )
+
+
+class _Endpoints(Collector):
+    """State of endpoints, read at the scrape instead of being kept in step with every request."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def collect(self) -> Iterable[Metric]:
+        labels = ["pool", "endpoint"]
+        state = GaugeMetricFamily(
+            "spillway_endpoint_state", "1 for the state that the endpoint is in.", labels=[*labels, "state"]
+        )
+        families: list[GaugeMetricFamily | CounterMetricFamily] = [
+            GaugeMetricFamily("spillway_endpoint_in_flight", "Own requests in flight.", labels=labels),
+            GaugeMetricFamily("spillway_engine_waiting_requests", "Waiting, as scraped.", labels=labels),
+            GaugeMetricFamily("spillway_engine_running_requests", "Running, as scraped.", labels=labels),
+            GaugeMetricFamily("spillway_engine_kv_cache_usage_ratio", "KV cache in use, 0 to 1.", labels=labels),
+            CounterMetricFamily("spillway_engine_prefix_cache_queries", "Tokens looked up.", labels=labels),
+            CounterMetricFamily("spillway_engine_prefix_cache_hits", "Tokens found cached.", labels=labels),
+        ]
+        for pool, endpoint, now_in, *values in self.rows:
+            for each in STATES:
+                state.add_metric([pool, endpoint, each], float(each == now_in))
+            for family, value in zip(families, values, strict=True):
+                if value is not None:
+                    family.add_metric([pool, endpoint], float(value))
+        return [state, *families]
