@@ -158,6 +158,8 @@ class Attempts:
         pools = {target.pool.name: target.pool for target in tier.targets if target.weight > 0}
         in_flight = sum(pool.requests(now) for pool in pools.values())
         ready = sum(pool.ready(now) for pool in pools.values())
+        if not ready:  # that is unavailability, not load; `whenUnavailable` decides on it
+            return False
         ramp = settings.in_flight_per_endpoint
         share = spill.share(in_flight, ready, ramp.start, ramp.full)
         return spill.leaves(share, self._key(tier.targets[0].pool), settings.by, self._dice, salt=self._tier)
