@@ -191,9 +191,7 @@ def schema_of(annotation: Any) -> Schema:
     for meta in metas:
         if meta.description is not None:
             body["description"] = meta.description
-        body |= {
-            word: getattr(meta, name) for name, word in bounds.items() if getattr(meta, name) is not None
-        }
+        body |= {word: getattr(meta, name) for name, word in bounds.items() if getattr(meta, name) is not None}
         body |= meta.extra_json_schema or {}
         rules += (meta.extra or {}).get("rules", ())
     return _ordered(body | _rules(rules))

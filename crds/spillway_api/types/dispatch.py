@@ -60,8 +60,7 @@ class KeySource(Struct, frozen=True, rename="camel"):
         Annotated[
             str,
             doc(
-                "Name of the header or of the body field; a body field may be a dotted path "
-                "(metadata.session).",
+                "Name of the header or of the body field; a body field may be a dotted path (metadata.session).",
                 min_length=1,
                 max_length=64,
             ),

@@ -12,6 +12,21 @@ GROUP = "spillway.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
+IN_WORDS: dict[str, str] = {
+    r"^[a-z]([-a-z0-9]*[a-z0-9])?$": "lower-case letters, digits and -, beginning with a letter",
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": "lower-case letters, digits and -",
+    r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$": "lower-case letters, digits, - and .",
+    r"^[-._a-zA-Z0-9]+$": "letters, digits, -, _ and .",
+    r"^[-A-Za-z0-9_.]+$": "letters, digits, -, _ and .",
+    r"^[-A-Za-z0-9]+$": "letters, digits and -",
+    r"^([0-9]{1,5}(h|m|s|ms)){1,4}$": "a duration such as 300ms, 5s or 1m30s",
+    r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*\})?$": 'a metric name, with labels if need be: name{label="value"}',
+    r"^[^\s*?]+$": "no spaces, no * and no ?",
+    r"^[^\s*?]*\*?$": "no spaces, and a * at the end only",
+    "^/": "begins with /",
+}
+"""Every pattern of the API as a person would say it, for hints and for the reference page."""
+
 
 # A ring is built from names, and a name becomes a metric label: hence DNS labels and short bounds.
 LocalName = Annotated[str, Meta(min_length=1, max_length=63), pattern(r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]

@@ -18,15 +18,9 @@ class MetricNames(Struct, frozen=True, rename="camel"):
 
     waiting: Annotated[MetricName, doc("Gauge of requests that wait in the engine.")] | None = None
     running: Annotated[MetricName, doc("Gauge of requests that the engine computes.")] | None = None
-    kv_cache_usage: Annotated[MetricName, doc("Gauge of the used part of the KV cache, 0 to 1.")] | None = (
-        None
-    )
-    prefix_cache_queries: (
-        Annotated[MetricName, doc("Counter of tokens looked up in the prefix cache.")] | None
-    ) = None
-    prefix_cache_hits: Annotated[MetricName, doc("Counter of tokens found in the prefix cache.")] | None = (
-        None
-    )
+    kv_cache_usage: Annotated[MetricName, doc("Gauge of the used part of the KV cache, 0 to 1.")] | None = None
+    prefix_cache_queries: Annotated[MetricName, doc("Counter of tokens looked up in the prefix cache.")] | None = None
+    prefix_cache_hits: Annotated[MetricName, doc("Counter of tokens found in the prefix cache.")] | None = None
 
 
 class Metrics(Struct, frozen=True, rename="camel"):
@@ -50,9 +44,7 @@ class Metrics(Struct, frozen=True, rename="camel"):
     ) = None
     interval: Annotated[Duration, doc("Time between two readings of one endpoint.")] = "1s"
     stale_after: Annotated[Duration, doc("Age from which a reading counts as unknown.")] = "5s"
-    names: (
-        Annotated[MetricNames, doc("Metric names that replace the built-in ones of the engine.")] | None
-    ) = None
+    names: Annotated[MetricNames, doc("Metric names that replace the built-in ones of the engine.")] | None = None
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(
@@ -70,9 +62,7 @@ class ActiveHealth(Struct, frozen=True, rename="camel"):
         ProbeMode,
         doc("Auto probes self-hosted endpoints and leaves providers alone; HTTP probes always; None never."),
     ] = "Auto"
-    path: (
-        Annotated[UrlPath, doc("Path of the probe. Absent means the one of the engine (/health).")] | None
-    ) = None
+    path: Annotated[UrlPath, doc("Path of the probe. Absent means the one of the engine (/health).")] | None = None
     interval: Annotated[Duration, doc("Time between two probes of one endpoint.")] = "5s"
     timeout: Annotated[Duration, doc("Time after which a probe without an answer has failed.")] = "2s"
     unhealthy_threshold: Annotated[
@@ -127,9 +117,7 @@ class PassiveHealth(Struct, frozen=True, rename="camel"):
 class Health(Struct, frozen=True, rename="camel"):
     """When an endpoint takes traffic."""
 
-    active: Annotated[ActiveHealth, doc("Probes that the balancer sends.")] = field(
-        default_factory=ActiveHealth
-    )
+    active: Annotated[ActiveHealth, doc("Probes that the balancer sends.")] = field(default_factory=ActiveHealth)
     passive: Annotated[
         PassiveHealth, doc("The circuit breaker of each endpoint, which learns from the requests themselves.")
     ] = field(default_factory=PassiveHealth)

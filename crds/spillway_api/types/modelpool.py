@@ -56,9 +56,7 @@ class ModelPoolSpec(Struct, frozen=True, rename="camel"):
             "route leads to it."
         ),
     ] = field(default_factory=Dispatch)
-    auth: Annotated[Auth, doc("Credential that self-hosted endpoints ask for (vLLM --api-key).")] | None = (
-        None
-    )
+    auth: Annotated[Auth, doc("Credential that self-hosted endpoints ask for (vLLM --api-key).")] | None = None
     capacity: Annotated[Capacity, doc("What one endpoint can take.")] = field(default_factory=Capacity)
     metrics: Annotated[
         Metrics,
@@ -87,9 +85,7 @@ class ModelPool(Struct, frozen=True, rename="camel", tag="ModelPool", tag_field=
     """Interchangeable endpoints that serve the same models."""
 
     metadata: ObjectMeta
-    spec: Annotated[
-        ModelPoolSpec, doc("Facts about endpoints: what they serve, where they are, how one is chosen.")
-    ]
+    spec: Annotated[ModelPoolSpec, doc("Facts about endpoints: what they serve, where they are, how one is chosen.")]
     api_version: str = API_VERSION
 
     RULES: ClassVar[tuple[Cel, ...]] = (

@@ -43,9 +43,7 @@ class Ramp(Struct, frozen=True, rename="camel"):
     start: Annotated[
         int, doc("Requests per ready endpoint from which requests begin to leave.", ge=0, le=100000), INT32
     ]
-    full: Annotated[
-        int, doc("Requests per ready endpoint at which all requests leave.", ge=1, le=100000), INT32
-    ]
+    full: Annotated[int, doc("Requests per ready endpoint at which all requests leave.", ge=1, le=100000), INT32]
 
     RULES: ClassVar[tuple[Cel, ...]] = (Cel("self.full >= self.start", "full must not be below start"),)
 
@@ -140,8 +138,7 @@ class Timeouts(Struct, frozen=True, rename="camel"):
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(
-            "duration(self.total) >= duration(self.firstByte) && "
-            "duration(self.firstByte) >= duration(self.connect)",
+            "duration(self.total) >= duration(self.firstByte) && duration(self.firstByte) >= duration(self.connect)",
             "connect, firstByte and total must not decrease",
         ),
     )
@@ -150,9 +147,7 @@ class Timeouts(Struct, frozen=True, rename="camel"):
 class Retry(Struct, frozen=True, rename="camel"):
     """What is tried again, before the first byte of the answer."""
 
-    attempts: Annotated[
-        int, doc("Attempts of one request in all, the first one included.", ge=1, le=10), INT32
-    ] = 3
+    attempts: Annotated[int, doc("Attempts of one request in all, the first one included.", ge=1, le=10), INT32] = 3
     retry_on: Annotated[
         tuple[RetryOn, ...],
         doc("Failures of the connection after which another endpoint is tried.", max_length=8),
@@ -202,9 +197,7 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
         doc("Balancers (by their name) that serve this route.", min_length=1, max_length=16),
         SET,
     ] = ("default",)
-    timeouts: Annotated[Timeouts, doc("How long a request may take, step by step.")] = field(
-        default_factory=Timeouts
-    )
+    timeouts: Annotated[Timeouts, doc("How long a request may take, step by step.")] = field(default_factory=Timeouts)
     retry: Annotated[
         Retry,
         doc(

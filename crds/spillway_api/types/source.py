@@ -51,9 +51,7 @@ class StaticEndpoint(Struct, frozen=True, rename="camel"):
     ]
     url: Annotated[
         Url,
-        doc(
-            "Root of the server, without /v1: http://127.0.0.1:9001. A path is put before every request path."
-        ),
+        doc("Root of the server, without /v1: http://127.0.0.1:9001. A path is put before every request path."),
     ]
     weight: Annotated[
         Weight,
@@ -80,8 +78,7 @@ class Account(Struct, frozen=True, rename="camel"):
 
     name: Annotated[LocalName, doc("Name of the account, for metrics, logs and the ring.")]
     secret_ref: (
-        Annotated[SecretRef, doc("Credential of the account. Without it requests are sent without one.")]
-        | None
+        Annotated[SecretRef, doc("Credential of the account. Without it requests are sent without one.")] | None
     ) = None
     weight: Annotated[Weight, doc("Share of the load relative to the other accounts of the pool.")] = 100
 

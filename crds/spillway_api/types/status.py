@@ -21,9 +21,7 @@ class Condition(Struct, frozen=True, rename="camel"):
         pattern(r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"),
     ]
     message: Annotated[str, doc("Why, in words for people.", max_length=32768)]
-    observed_generation: Annotated[int, doc("Generation of the object it speaks of.", ge=0), INT64] | None = (
-        None
-    )
+    observed_generation: Annotated[int, doc("Generation of the object it speaks of.", ge=0), INT64] | None = None
 
 
 Conditions = Annotated[
@@ -42,9 +40,7 @@ class ModelPoolStatus(Struct, frozen=True, rename="camel"):
     engine: Annotated[str, doc("Server program that was found behind the endpoints.")] | None = None
     endpoint_summary: Annotated[str, doc("Endpoints that take traffic, of all: ready/total.")] | None = None
     attached_routes: Annotated[int, doc("RoutePolicies that lead here."), INT32] | None = None
-    models: Annotated[tuple[str, ...], doc("Names of the models served.", max_length=64), ATOMIC] | None = (
-        None
-    )
+    models: Annotated[tuple[str, ...], doc("Names of the models served.", max_length=64), ATOMIC] | None = None
     conditions: Conditions | None = None
 
 
