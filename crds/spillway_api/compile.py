@@ -8,28 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
 from spillway_api.problem import did_you_mean
-from spillway_api.snapshot import (
-    Credential,
-    Endpoint,
-    Pool,
-    Route,
-    RouteRule,
-    RouteTier,
-    Snapshot,
-    Target,
-)
-from spillway_api.types import Model, ModelPool, RoutePolicy, SecretRef
+from spillway_api.snapshot import Credential, Endpoint, Pool, Route, RouteRule, RouteTier, Snapshot, Target
+from spillway_api.types import Model, ModelPool, PoolRef, RoutePolicy, SecretRef
 
 HasSecret = Callable[[str, str], bool]
 """Whether the Secret "namespace/name" exists and has this key."""
 
 _OPENAI = "https://api.openai.com/v1"
-_AFTER_ALL = "~"
-"""Sorts behind every RFC 3339 time: an object without creationTimestamp is younger than one that has it."""
+_YOUNGEST = "~"
+"""Sorts behind every RFC 3339 time: an object without creationTimestamp counts as the youngest."""
 
 
 class Problem(NamedTuple):
@@ -37,7 +29,7 @@ class Problem(NamedTuple):
 
     `fatal` means that the object cannot do what it says: whoever reads whole files refuses them. The snapshot
     beside it still holds all that can be served: a target that leads nowhere is left out, and with it a tier
-    or route of which nothing is left; a route whose name is another's is left out.
+    or route of which nothing is left; a route that claims another's name is left out entirely.
     """
 
     object: str
@@ -55,24 +47,25 @@ class Compiled(NamedTuple):
     problems: tuple[Problem, ...]
 
 
+Pools = dict[tuple[str, str], Pool]
+"""Compiled pools by namespace and name."""
+
+
 def compile_snapshot(objects: Iterable[ModelPool | RoutePolicy], gateway: str, secrets: HasSecret) -> Compiled:
     """What the gateway of this name serves. The snapshot has its routes and the pools that they lead to.
 
-    Problems are reported of every pool and of the routes of this gateway. Validated objects are expected;
+    Problems are reported of every pool, and of the routes of this gateway. Validated objects are expected;
     the order of `objects` never matters.
     """
-    ordered = sorted(objects, key=lambda item: (*_key(item), msgspec.json.encode(item)))
+    by_name = {_named(item): item for item in sorted(objects, key=msgspec.json.encode)}
+    ordered = sorted(by_name.values(), key=_key)
     problems: list[Problem] = []
     pools = {_key(item): _pool(item, secrets, problems) for item in ordered if isinstance(item, ModelPool)}
-    policies = {_key(item): item for item in ordered if isinstance(item, RoutePolicy) and gateway in item.spec.gateways}
-    served = _without_conflicts(policies.values(), problems)
-    routes = [route for item in served if (route := _route(item, pools, problems)) is not None]
+    policies = [item for item in ordered if isinstance(item, RoutePolicy) and gateway in item.spec.gateways]
+    served = _without_conflicts(policies, problems)
+    routes = tuple(route for item in served if (route := _route(item, pools, problems)) is not None)
     used = {target.pool for route in routes for rule in route.rules for tier in rule.tiers for target in tier.targets}
-    snapshot = Snapshot(
-        gateway=gateway,
-        pools=tuple(pool for pool in pools.values() if pool.name in used),
-        routes=tuple(routes),
-    )
+    snapshot = Snapshot(gateway, tuple(pool for pool in pools.values() if pool.name in used), routes)
     return Compiled(snapshot, tuple(sorted(problems)))
 
 
@@ -81,44 +74,19 @@ def _key(item: ModelPool | RoutePolicy) -> tuple[str, str]:
 
 
 def _named(item: ModelPool | RoutePolicy) -> str:
-    return f"{type(item).__name__}/{item.metadata.namespace}/{item.metadata.name}"
+    return "/".join((type(item).__name__, *_key(item)))
 
 
 def _pool(item: ModelPool, secrets: HasSecret, problems: list[Problem]) -> Pool:
+    """The pool of an object, with the endpoints that can be dialled and have their credential."""
     spec = item.spec
-    namespace = item.metadata.namespace
     provider = spec.source.provider
-    endpoints: list[Endpoint] = []
-
-    def found(ref: SecretRef, path: str, left_out: str) -> bool:
-        if secrets(f"{namespace}/{ref.name}", ref.key):
-            return True
-        message = f'no Secret "{ref.name}" with a key "{ref.key}" in namespace {namespace}; {left_out}'
-        problems.append(Problem(_named(item), path, "SecretNotFound", message, fatal=False))
-        return False
-
-    if provider is not None:
-        url = (provider.base_url or _OPENAI).rstrip("/")
-        for index, account in enumerate(provider.accounts):
-            ref = account.secret_ref
-            path = f"spec.source.provider.accounts[{index}].secretRef"
-            if ref is None or found(ref, path, f'account "{account.name}" is left out'):
-                credential = None if ref is None else _credential(namespace, ref, "Authorization", "Bearer ")
-                endpoints.append(Endpoint(account.name, url, account.weight, credential))
-    elif spec.source.static is not None:
-        auth = spec.auth
-        credential = None if auth is None else _credential(namespace, auth.secret_ref, auth.header, auth.prefix)
-        if auth is None or found(auth.secret_ref, "spec.auth.secretRef", "all endpoints of the pool are left out"):
-            endpoints += [
-                Endpoint(endpoint.name, endpoint.url.rstrip("/"), endpoint.weight, credential)
-                for endpoint in spec.source.static.endpoints
-            ]
     return Pool(
-        name=f"{namespace}/{item.metadata.name}",
+        name="/".join(_key(item)),
         models=tuple(Model(model.name, model.upstream_name or model.name) for model in spec.models),
         engine=spec.engine,
         provider=None if provider is None else provider.type,
-        endpoints=tuple(endpoints),
+        endpoints=tuple(_accounts(item, secrets, problems) + _addresses(item, secrets, problems)),
         dispatch=spec.dispatch,
         capacity=spec.capacity,
         metrics=spec.metrics,
@@ -126,69 +94,102 @@ def _pool(item: ModelPool, secrets: HasSecret, problems: list[Problem]) -> Pool:
     )
 
 
-def _credential(namespace: str, ref: SecretRef, header: str, prefix: str) -> Credential:
-    return Credential(f"{namespace}/{ref.name}", ref.key, header, prefix)
+def _accounts(item: ModelPool, secrets: HasSecret, problems: list[Problem]) -> list[Endpoint]:
+    provider = item.spec.source.provider
+    if provider is None:
+        return []
+    path = "spec.source.provider"
+    url = (provider.base_url or _OPENAI).rstrip("/")
+    if not _dialled(item, url, f"{path}.baseURL", problems):
+        return []
+    endpoints = []
+    for index, account in enumerate(provider.accounts):
+        ref, credential = account.secret_ref, None
+        if ref is not None:
+            credential = _credential(item, ref, "Authorization", "Bearer ")
+            left_out = f'account "{account.name}" is left out'
+            if not _found(item, ref, f"{path}.accounts[{index}].secretRef", left_out, secrets, problems):
+                continue
+        endpoints.append(Endpoint(account.name, url, account.weight, credential))
+    return endpoints
 
 
-def _without_conflicts(policies: Iterable[RoutePolicy], problems: list[Problem]) -> list[RoutePolicy]:
-    """The policies whose public names are theirs, in the order of their names.
+def _addresses(item: ModelPool, secrets: HasSecret, problems: list[Problem]) -> list[Endpoint]:
+    static, auth, credential = item.spec.source.static, item.spec.auth, None
+    if static is None:
+        return []
+    if auth is not None:
+        credential = _credential(item, auth.secret_ref, auth.header, auth.prefix)
+        left_out = "all endpoints of the pool are left out"
+        if not _found(item, auth.secret_ref, "spec.auth.secretRef", left_out, secrets, problems):
+            return []
+    return [
+        Endpoint(endpoint.name, endpoint.url.rstrip("/"), endpoint.weight, credential)
+        for index, endpoint in enumerate(static.endpoints)
+        if _dialled(item, endpoint.url, f"spec.source.static.endpoints[{index}].url", problems)
+    ]
 
-    A name belongs to the oldest policy that claims it; who claims another's name serves nothing and holds
-    no name either, so the answer does not depend on the order of arrival.
+
+def _dialled(item: ModelPool, url: str, path: str, problems: list[Problem]) -> bool:
+    """Whether a URL can be dialled. Its schema lets pass a port of 99999, a bare ? and spaces in the path."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0 and not set(url) & set(' ?\\<>"')
+    except ValueError:
+        usable = False
+    if not usable:
+        message = f'"{url}" cannot be dialled; write it like http://host:port'
+        problems.append(Problem(_named(item), path, "Invalid", message, fatal=True))
+    return usable
+
+
+def _found(
+    item: ModelPool, ref: SecretRef, path: str, left_out: str, secrets: HasSecret, problems: list[Problem]
+) -> bool:
+    namespace = item.metadata.namespace
+    if secrets(f"{namespace}/{ref.name}", ref.key):
+        return True
+    message = f'no Secret "{ref.name}" with a key "{ref.key}" in namespace {namespace}; {left_out}'
+    problems.append(Problem(_named(item), path, "SecretNotFound", message, fatal=False))
+    return False
+
+
+def _credential(item: ModelPool, ref: SecretRef, header: str, prefix: str) -> Credential:
+    return Credential(f"{item.metadata.namespace}/{ref.name}", ref.key, header, prefix)
+
+
+def _without_conflicts(policies: Sequence[RoutePolicy], problems: list[Problem]) -> list[RoutePolicy]:
+    """The policies whose public names are their own, in the order given.
+
+    A name belongs to the oldest policy that claims it. Who claims another's name serves nothing and holds no
+    name either, so that the answer depends on age alone and never on the order of arrival.
     """
-    owners: dict[str, str] = {}
-    kept = []
-    for item in sorted(policies, key=lambda item: (item.metadata.creation_timestamp or _AFTER_ALL, _key(item))):
+    owners: dict[str, RoutePolicy] = {}
+    for item in sorted(policies, key=lambda item: (item.metadata.creation_timestamp or _YOUNGEST, _key(item))):
         taken = [(index, model) for index, model in enumerate(item.spec.models) if model in owners]
         for index, model in taken:
-            message = f'model "{model}" belongs to {owners[model]}, which is older; this policy serves nothing'
-            problems.append(Problem(_named(item), f"spec.models[{index}]", "ModelNameConflict", message, fatal=True))
+            message = f'model "{model}" belongs to {_named(owners[model])}, which is older or first by name'
+            _refuse(item, f"spec.models[{index}]", "ModelNameConflict", message, problems)
         if not taken:
-            owners.update(dict.fromkeys(item.spec.models, _named(item)))
-            kept.append(item)
-    return sorted(kept, key=_key)
+            owners.update(dict.fromkeys(item.spec.models, item))
+    return [item for item in policies if item in owners.values()]
 
 
-def _route(item: RoutePolicy, pools: dict[tuple[str, str], Pool], problems: list[Problem]) -> Route | None:
-    """The route of a policy, with the targets that exist; None where none does."""
+def _route(item: RoutePolicy, pools: Pools, problems: list[Problem]) -> Route | None:
+    """The route of a policy with the targets that exist; None where none does."""
     spec = item.spec
-    namespace = item.metadata.namespace
+    before = len(problems)
+    served: set[str] = set()
     rules = []
-    unserved = dict(enumerate(spec.models))
-    any_missing = False
-
-    def report(path: str, reason: str, message: str) -> None:
-        problems.append(Problem(_named(item), path, reason, message, fatal=True))
-
     for at_rule, rule in enumerate(spec.rules):
         tiers = []
         for at_tier, tier in enumerate(rule.tiers):
             targets = []
             for at_pool, ref in enumerate(tier.pools):
                 path = f"spec.rules[{at_rule}].tiers[{at_tier}].pools[{at_pool}]"
-                pool = pools.get((namespace, ref.name))
-                if pool is None:
-                    near = did_you_mean(ref.name, [name for space, name in pools if space == namespace])
-                    message = f'no ModelPool "{ref.name}" in namespace {namespace}'
-                    report(f"{path}.name", "PoolNotFound", f"{message}; {near}" if near else message)
-                    any_missing = True
-                    continue
-                names = [model.name for model in pool.models]
-                if ref.model is not None and ref.model not in names:
-                    message = f'ModelPool "{ref.name}" has no model "{ref.model}"; it has {_listed(names)}'
-                    report(f"{path}.model", "ModelNotInPool", message)
-                    continue
-                serves = {index: model for index, model in enumerate(spec.models) if ref.model or _serves(names, model)}
-                if not serves:
-                    message = (
-                        f'ModelPool "{ref.name}" has several models and none is called '
-                        f"{_listed(spec.models, ' or ')}; set model to one of {_listed(names)}"
-                    )
-                    report(path, "ModelNotInPool", message)
-                    continue
-                for index in serves:
-                    unserved.pop(index, None)
-                targets.append(Target(pool.name, ref.model, ref.weight))
+                target, names = _target(item, ref, path, pools, problems)
+                served |= names
+                targets += [] if target is None else [target]
             if any(target.weight for target in targets):
                 tiers.append(RouteTier(tier.name, tuple(targets), tier.select, tier.enter_on, tier.spill))
         if tiers:
@@ -197,11 +198,38 @@ def _route(item: RoutePolicy, pools: dict[tuple[str, str], Pool], problems: list
             rules.append(RouteRule(rule.name, tuple(tiers)))
     if not rules:
         return None
-    if not any_missing:
-        for index, model in unserved.items():
-            report(f"spec.models[{index}]", "ModelNotInPool", f'no pool of this policy serves "{model}"')
-    names_left = tuple(model for index, model in enumerate(spec.models) if index not in unserved)
-    return Route(f"{namespace}/{item.metadata.name}", names_left, tuple(rules), spec.timeouts, spec.retry)
+    if len(problems) == before:  # else what is missing might have served them, and is reported already
+        for index, model in enumerate(spec.models):
+            if model not in served:
+                message = f'no pool of this policy has a model "{model}"; set model at one, or add one'
+                _refuse(item, f"spec.models[{index}]", "ModelNotInPool", message, problems)
+    models = tuple(model for model in spec.models if model in served)
+    return Route("/".join(_key(item)), models, tuple(rules), spec.timeouts, spec.retry)
+
+
+def _target(
+    item: RoutePolicy, ref: PoolRef, path: str, pools: Pools, problems: list[Problem]
+) -> tuple[Target | None, set[str]]:
+    """What a reference leads to, and the public names that it serves there."""
+    namespace = item.metadata.namespace
+    pool = pools.get((namespace, ref.name))
+    if pool is None:
+        near = did_you_mean(ref.name, [name for space, name in pools if space == namespace])
+        message = f'no ModelPool "{ref.name}" in namespace {namespace}' + (f"; {near}" if near else "")
+        _refuse(item, f"{path}.name", "PoolNotFound", message, problems)
+        return None, set()
+    names = [model.name for model in pool.models]
+    if ref.model is not None and ref.model not in names:
+        message = f'ModelPool "{ref.name}" has no model "{ref.model}"; it has {_listed(names)}'
+        _refuse(item, f"{path}.model", "ModelNotInPool", message, problems)
+        return None, set()
+    serves = {public for public in item.spec.models if ref.model is not None or _serves(names, public)}
+    if not serves:
+        asked = _listed(item.spec.models, " or ")
+        message = f'ModelPool "{ref.name}" has no model {asked}; set model to one of {_listed(names)}'
+        _refuse(item, path, "ModelNotInPool", message, problems)
+        return None, set()
+    return Target(pool.name, ref.model, ref.weight), serves
 
 
 def _serves(names: Sequence[str], public: str) -> bool:
@@ -213,5 +241,9 @@ def _serves(names: Sequence[str], public: str) -> bool:
     return public in names
 
 
-def _listed(names: Sequence[str], joint: str = ", ") -> str:
+def _refuse(item: RoutePolicy, path: str, reason: str, message: str, problems: list[Problem]) -> None:
+    problems.append(Problem(_named(item), path, reason, message, fatal=True))
+
+
+def _listed(names: Iterable[str], joint: str = ", ") -> str:
     return joint.join(f'"{name}"' for name in names)
