@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spillway_api.compile import compile_snapshot
-from spillway_api.files import load, manifests
-
+from spillway_api.files import SUFFIXES, load
 from spillway_api.snapshot import Snapshot
 
 from .credentials import Credentials
@@ -33,12 +32,15 @@ class Judged:
 def judge(paths: Sequence[Path], gateway: str, credentials: Credentials) -> Judged:
     """Read, validate and compile. Never raises for what stands in a file."""
     loaded = load(paths)
-    errors = [str(problem) for problem in loaded.problems]
-    notes = [f"{skipped}: skipped" for skipped in loaded.skipped]
+    notes = [f"{skipped.file}:{skipped.line}: skipped: {skipped.message}" for skipped in loaded.skipped]
+    if loaded.problems:  # what hangs together with a refused object would only be reported as missing
+        return Judged(None, tuple(map(str, loaded.problems)), tuple(notes))
     compiled = compile_snapshot(loaded.objects, gateway, credentials.has)
+    errors: list[str] = []
     for problem in compiled.problems:
-        (errors if problem.fatal else notes).append(loaded.locate(problem))
-    if not loaded.problems and not compiled.snapshot.routes and not any(p.fatal for p in compiled.problems):
+        said = loaded.problem_at(problem.object, problem.path, f"{problem.reason}: {problem.message}")
+        (errors if problem.fatal else notes).append(str(said))
+    if not errors and not compiled.snapshot.routes:
         notes.append(f"no RoutePolicy for gateway {gateway!r}: every request will be answered with 404")
     return Judged(None if errors else compiled.snapshot, tuple(errors), tuple(notes))
 
@@ -95,7 +97,12 @@ class FileSource:
 
     def _look(self) -> frozenset[tuple[str, int, int, int]]:
         """Identity, size and time of every file that counts."""
-        files = list(manifests(self._paths))
+        files = [
+            file
+            for path in self._paths
+            for file in (path.iterdir() if path.is_dir() else (path,))
+            if not path.is_dir() or file.suffix in SUFFIXES
+        ]
         if self._secrets is not None:
             files += [path for path in self._secrets.rglob("*") if path.is_file()]
         seen = set()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -121,7 +122,7 @@ class Poller:
         reading = read(self._dialect(endpoint), page, spec.metrics.names)
         endpoint.load.reported(
             Reported(
-                at=self._loop.time(),
+                at=monotonic(),
                 waiting=reading.waiting,
                 running=reading.running,
                 kv_usage=reading.kv_usage,

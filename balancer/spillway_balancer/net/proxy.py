@@ -7,6 +7,7 @@ import logging
 import random
 import traceback
 from dataclasses import dataclass
+from time import monotonic
 
 from aiohttp import web
 
@@ -86,7 +87,6 @@ class Proxy:
         self._telemetry = telemetry
         self._limits = limits
         self._dice = dice
-        self._loop = asyncio.get_running_loop()
         self._sender = Sender(credentials, telemetry)
         self.in_flight = 0
         self.draining = False
@@ -139,7 +139,7 @@ class Proxy:
             return
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.path} takes POST")
-        decision = Decision(started=self._loop.time())
+        decision = Decision(started=monotonic())
         try:
             body = await self._read(request, answer)
             peeked = openai.peek(path, request.headers.get("content-type", ""), body)
@@ -150,9 +150,12 @@ class Proxy:
         except asyncio.CancelledError:
             decision.code = 499  # nginx's "client closed request": there is no status of HTTP for it
             raise
+        except Exception:
+            decision.code = 500
+            raise
         finally:
             decision.code = decision.code or answer.status
-            self._telemetry.record(decision, self._loop.time())
+            self._telemetry.record(decision, monotonic())
 
     def _other(self, request: web.BaseRequest, answer: Answer) -> None:
         if request.method not in ("GET", "HEAD"):
@@ -223,7 +226,7 @@ class Proxy:
         )
         last: Exchange | Failure | None = None
         while True:
-            step = attempts.next(self._loop.time())
+            step = attempts.next(monotonic())
             if isinstance(step, Stop):
                 if step.answer and isinstance(last, Exchange):
                     last.pass_on()

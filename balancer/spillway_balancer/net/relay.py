@@ -8,8 +8,8 @@ socket to the client's in the same callback, with back-pressure, and a cut is sa
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
+from time import monotonic, time
 
 from ..core.errors import Interrupted
 from ..core.reasons import Failure, Reason, of_status
@@ -48,7 +48,7 @@ class Exchange:
         self._path = path
         self._deadlines = deadlines
         self._on_first_byte = on_first_byte
-        now = loop.time()
+        now = monotonic()
         self._total = total
         self._first_byte = now + deadlines.first_byte
         self._active = now
@@ -65,7 +65,7 @@ class Exchange:
         self.failure: Failure | None = None
         self.interrupted: Failure | None = None
         self.finished: asyncio.Future[None] = loop.create_future()
-        self._timer = loop.call_at(min(self._first_byte, total), self._tick)
+        self._timer = loop.call_later(min(self._first_byte, total) - now, self._tick)
 
     # -- what the endpoint says
 
@@ -85,7 +85,7 @@ class Exchange:
     def data(self, data: bytes) -> None:
         if self.finished.done():
             return
-        self._active = self._loop.time()
+        self._active = monotonic()
         self._streaming = True
         watch = self._watch
         if watch is not None:
@@ -159,7 +159,7 @@ class Exchange:
 
     def resume(self) -> None:
         self._paused = False
-        self._active = self._loop.time()
+        self._active = monotonic()
         self._connection.resume()
 
     @property
@@ -183,7 +183,7 @@ class Exchange:
         """An HTTP error: what it means, with the answer kept in case it is the client's to see."""
         body = b"".join(self._held)[:ERROR_BYTES]
         facts = parse_error(self._status, self._headers, body)
-        wait = retry_after(self._headers, time.time())
+        wait = retry_after(self._headers, time())
         self._error_body = body
         self._fail(Failure(of_status(self._status, facts.code, facts.type), self._status, wait))
 
@@ -215,7 +215,7 @@ class Exchange:
 
     def _tick(self) -> None:
         """One timer for the three deadlines, armed again lazily instead of at every chunk."""
-        now = self._loop.time()
+        now = monotonic()
         if not self.committed and now >= self._first_byte:
             reason: Reason = "stall" if self._streaming else "first-byte-timeout"
             self._fail(Failure(reason, retry_on="FirstByteTimeout"))
@@ -231,4 +231,4 @@ class Exchange:
                 if now >= due:
                     self._cut()
                     return
-            self._timer = self._loop.call_at(min(due, self._total), self._tick)
+            self._timer = self._loop.call_later(min(due, self._total) - now, self._tick)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from time import monotonic
 from typing import NamedTuple
 
 from ..core.attempts import Try
@@ -36,17 +37,16 @@ class Job(NamedTuple):
     decision: Decision
     deadlines: Deadlines
     total: float
-    """When the request's time is over; the loop's seconds."""
+    """When the request's time is over; seconds of the monotonic clock."""
 
 
 class Sender:
     """Carries attempts out. Knows sockets and credentials; decides nothing."""
 
     def __init__(self, credentials: Credentials, telemetry: Telemetry) -> None:
-        self._loop = asyncio.get_running_loop()
         self._credentials = credentials
         self._telemetry = telemetry
-        self._connections = ConnectionPool(self._loop)
+        self._connections = ConnectionPool(asyncio.get_running_loop())
 
     async def attempt(self, step: Try, job: Job) -> Exchange | Failure:
         """Send to one endpoint and relay its answer. Every way out, cancellation included, gives the lease back.
@@ -55,12 +55,12 @@ class Sender:
         seen nothing of; a bare Failure means that there was no connection.
         """
         endpoint, pool = step.endpoint, step.pool
-        begun = self._loop.time()
-        reason = "client-gone"  # unless this function gets to say otherwise
+        begun = monotonic()
+        reason: str | None = None
         with endpoint.load.lease(job.peeked.prompt_tokens, job.peeked.output_tokens) as lease:
             try:
                 result = await self._exchange(step, job, self._on_first_byte(step, job, lease, begun))
-                now = self._loop.time()
+                now = monotonic()
                 failure = result if isinstance(result, Failure) else result.failure or result.interrupted
                 if failure is None:
                     reason = "ok"
@@ -70,10 +70,14 @@ class Sender:
                     if pool.failed(endpoint, failure, begun, now):
                         log.warning("endpoint %s/%s is ejected: %s", pool.name, endpoint.name, failure)
                 return result
+            except asyncio.CancelledError:
+                reason = "client-gone"
+                raise
             finally:
-                if reason == "client-gone":
-                    pool.untried(endpoint, self._loop.time())
-                self._telemetry.attempt(pool.name, endpoint.name, reason)
+                if reason in (None, "client-gone"):
+                    pool.untried(endpoint, monotonic())
+                if reason is not None:
+                    self._telemetry.attempt(pool.name, endpoint.name, reason)
 
     async def _exchange(self, step: Try, job: Job, on_first_byte: Callable[[], None]) -> Exchange | Failure:
         origin = Origin.of(step.endpoint.url)
@@ -81,7 +85,7 @@ class Sender:
         while True:
             connection = self._connections.reuse(origin)
             if connection is None:
-                patience = min(job.deadlines.connect, job.total - self._loop.time())
+                patience = min(job.deadlines.connect, job.total - monotonic())
                 try:
                     connection = await self._connections.dial(origin, max(patience, 0.0))
                 except (OSError, TimeoutError):
@@ -112,7 +116,7 @@ class Sender:
 
     def _on_first_byte(self, step: Try, job: Job, lease: Lease, begun: float) -> Callable[[], None]:
         def first_byte() -> None:
-            now = self._loop.time()
+            now = monotonic()
             lease.first_token()
             job.decision.first_byte = now
             self._telemetry.first_byte(step.pool.name, step.endpoint.name, now - begun)

@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from time import monotonic
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..core.pool import EndpointState, Pool
 from ..core.runtime import Runtime
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -24,7 +34,7 @@ STATES = ("Ready", "Ejected", "HalfOpen", "Unhealthy")
 
 @dataclass(slots=True)
 class Decision:
-    """What is recorded of one request. Times are the event loop's seconds."""
+    """What is recorded of one request. Times are seconds of the monotonic clock."""
 
     started: float
     route: str = ""  # empty when no route was found: an unknown model makes no series
@@ -110,7 +120,7 @@ class Telemetry:
     async def page(self, runtime: Runtime, in_flight: int) -> bytes:
         """The page for a scrape. Rendered off the loop, at most once a second."""
         loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = monotonic()
         at, page = self._last_render
         if now - at < 1.0 and page:
             return page
