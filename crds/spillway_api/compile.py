@@ -172,7 +172,8 @@ def _without_conflicts(policies: Sequence[RoutePolicy], problems: list[Problem])
             _refuse(item, f"spec.models[{index}]", "ModelNameConflict", message, problems)
         if not taken:
             owners.update(dict.fromkeys(item.spec.models, item))
-    return [item for item in policies if item in owners.values()]
+    kept = {_key(item) for item in owners.values()}
+    return [item for item in policies if _key(item) in kept]
 
 
 def _route(item: RoutePolicy, pools: Pools, problems: list[Problem]) -> Route | None:

@@ -29,8 +29,8 @@ class Metrics(Struct, frozen=True, rename="camel"):
     mode: Annotated[
         MetricsMode,
         doc(
-            "Auto reads the metrics of self-hosted engines that have them, Prometheus insists on them, None "
-            "leaves the balancer with its own counts."
+            "Auto reads the metrics of self-hosted engines and leaves providers alone; Prometheus reads them "
+            "always; None leaves the balancer with its own counts."
         ),
     ] = "Auto"
     path: Annotated[UrlPath, doc("Path of the metrics page on each endpoint.")] = "/metrics"

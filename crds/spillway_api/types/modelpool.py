@@ -47,7 +47,10 @@ class ModelPoolSpec(Struct, frozen=True, rename="camel"):
     source: Annotated[Source, doc("Where the endpoints come from; exactly one kind of source.")]
     engine: Annotated[
         Engine,
-        doc("Server program behind the endpoints. Auto asks each endpoint."),
+        doc(
+            "Server program behind the endpoints. Auto asks each endpoint; Generic is any other server that "
+            "speaks OpenAI's API."
+        ),
     ] = "Auto"
     dispatch: Annotated[
         Dispatch,

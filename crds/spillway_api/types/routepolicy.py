@@ -72,7 +72,7 @@ class Spill(Struct, frozen=True, rename="camel"):
 class Tier(Struct, frozen=True, rename="camel"):
     """Pools of equal preference."""
 
-    name: Annotated[ObjectName, doc("Name of the tier, for metrics, logs and the response headers.")]
+    name: Annotated[ObjectName, doc("Name of the tier, unique in the rule.")]
     pools: Annotated[
         tuple[PoolRef, ...],
         doc("The pools of this tier.", min_length=1, max_length=16),
@@ -110,7 +110,7 @@ class Tier(Struct, frozen=True, rename="camel"):
 class Rule(Struct, frozen=True, rename="camel"):
     """A list of tiers under a name."""
 
-    name: Annotated[ObjectName, doc("Name of the rule, for metrics, logs and the response headers.")]
+    name: Annotated[ObjectName, doc("Name of the rule, unique in the policy.")]
     tiers: Annotated[
         tuple[Tier, ...],
         doc("Ordered. A request goes to the first tier that is open to it.", min_length=1, max_length=8),

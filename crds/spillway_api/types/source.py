@@ -96,7 +96,7 @@ class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_
     accounts: Annotated[
         tuple[Account, ...],
         doc(
-            "Accounts share the load by weight; each has its own limits and its own circuit breaker.",
+            "Accounts share the load by weight; each has its own circuit breaker.",
             min_length=1,
             max_length=16,
         ),

@@ -33,7 +33,7 @@ Generation = Annotated[int, doc("Generation of the object that this status speak
 
 
 class ModelPoolStatus(Struct, frozen=True, rename="camel"):
-    """What Spillway reports about a ModelPool."""
+    """What Spillway reports about a ModelPool in a cluster. In a file it is not read."""
 
     observed_generation: Generation | None = None
     source_type: Annotated[str, doc("Kind of source: Static or Provider.")] | None = None
@@ -45,7 +45,7 @@ class ModelPoolStatus(Struct, frozen=True, rename="camel"):
 
 
 class RoutePolicyStatus(Struct, frozen=True, rename="camel"):
-    """What Spillway reports about a RoutePolicy."""
+    """What Spillway reports about a RoutePolicy in a cluster. In a file it is not read."""
 
     observed_generation: Generation | None = None
     tier_summary: Annotated[str, Meta(description="Each tier with its state, in order.")] | None = None
