@@ -1,0 +1,115 @@
+"""Objects that the tests of the API start from, and how a test changes them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from spillway_api.problem import steps_of
+from spillway_api.schema import KINDS, structural
+from spillway_api.validate import validate
+
+_HEAD = {"apiVersion": "spillway.dev/v1alpha1"}
+BASES: dict[str, dict[str, Any]] = {
+    "pool": _HEAD
+    | {
+        "kind": "ModelPool",
+        "metadata": {"name": "llama"},
+        "spec": {
+            "models": [{"name": "llama-8b"}],
+            "source": {"static": {"endpoints": [{"name": "a", "url": "http://10.0.0.1:8000"}]}},
+            "dispatch": {"key": [{"type": "Header", "name": "x-session-id"}, {"type": "Prefix"}]},
+            "auth": {"secretRef": {"name": "engine-key"}},
+        },
+    },
+    "provider": _HEAD
+    | {
+        "kind": "ModelPool",
+        "metadata": {"name": "openai"},
+        "spec": {
+            "models": [{"name": "gpt-mini"}],
+            "source": {
+                "provider": {"type": "OpenAI", "accounts": [{"name": "main", "secretRef": {"name": "openai-key"}}]}
+            },
+        },
+    },
+    "policy": _HEAD
+    | {
+        "kind": "RoutePolicy",
+        "metadata": {"name": "chat"},
+        "spec": {
+            "models": ["chat"],
+            "rules": [
+                {
+                    "name": "default",
+                    "tiers": [
+                        {
+                            "name": "local",
+                            "pools": [{"name": "llama"}],
+                            "spill": {"inFlightPerEndpoint": {"start": 4, "full": 8}},
+                        },
+                        {"name": "cloud", "pools": [{"name": "openai"}]},
+                    ],
+                }
+            ],
+        },
+    },
+}
+
+
+class Absent:
+    """Stands in an edit for: take this field away."""
+
+
+Edit = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def edited() -> Edit:
+    """`edited("pool", {"spec.models[0].name": "x"})`: a copy of a base with fields set, or taken away."""
+
+    def edit(base: str, edits: dict[str, Any] | None = None) -> dict[str, Any]:
+        document = copy.deepcopy(BASES[base])
+        for path, value in (edits or {}).items():
+            *way, last = steps_of(path)
+            inner: Any = document
+            for step in way:
+                inner = inner.setdefault(step, {}) if isinstance(inner, dict) else inner[step]
+            if value is Absent or value == "ABSENT":
+                del inner[last]
+            elif isinstance(inner, list) and last == len(inner):
+                inner.append(value)
+            else:
+                inner[last] = value
+        return document
+
+    return edit
+
+
+@pytest.fixture(scope="session")
+def errors_of() -> Callable[[dict[str, Any]], list[str]]:
+    """All errors of a document as `path: message`."""
+
+    def errors(document: dict[str, Any]) -> list[str]:
+        found = validate(structural(document["kind"]), document).errors
+        return [f"{error.path}: {error.message}" for error in found]
+
+    return errors
+
+
+@pytest.fixture(scope="session")
+def built(edited: Edit) -> Callable[..., Any]:
+    """`built("pool", {...})`: the object that an edited base converts to; it must be valid."""
+
+    def build(base: str, edits: dict[str, Any] | None = None) -> Any:
+        document = edited(base, edits)
+        kind = KINDS[document["kind"]]
+        validated = validate(structural(kind.name), document)
+        assert not validated.errors
+        return msgspec.convert(validated.document, kind.struct)
+
+    return build
