@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 from time import monotonic
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from .client import ClientConnection
 from .credentials import Credentials
 from .relay import Exchange
 from .telemetry import Decision, Telemetry
-from .upstream import Connection, ConnectionPool, Origin, RawHeaders
+from .upstream import Connection, ConnectionPool, Origin, RawHeaders, origin_of
 
 log = logging.getLogger("spillway.endpoints")
 
@@ -80,7 +81,7 @@ class Sender:
                     self._telemetry.attempt(pool.name, endpoint.name, reason)
 
     async def _exchange(self, step: Try, job: Job, on_first_byte: Callable[[], None]) -> Exchange | Failure:
-        origin = Origin.of(step.endpoint.url)
+        origin = origin_of(step.endpoint.url)
         pieces = self._request(step, job, origin)
         while True:
             connection = self._connections.reuse(origin)
@@ -127,11 +128,8 @@ class Sender:
         """The request to an endpoint: one head of ours, then the client's own bytes."""
         spec = step.endpoint.spec
         body = job.peeked.forward(step.upstream_model)
-        target = ADAPTERS[step.pool.spec.provider or "OpenAICompatible"].target(spec.url, job.path.path)
-        head = [
-            b"POST %b HTTP/1.1\r\nhost: %b\r\n" % (target.encode(), origin.authority.encode()),
-            b"content-length: %d\r\n" % sum(map(len, body)),
-        ]
+        start = _request_start(step.pool.spec.provider, spec.url, job.path.path, origin)
+        head = [start, b"content-length: %d\r\n" % sum(map(len, body))]
         for name, value in job.headers:
             head += (name, b": ", value, b"\r\n")
         if spec.credential is not None:
@@ -141,3 +139,10 @@ class Sender:
 
     def close(self) -> None:
         self._connections.close()
+
+
+@lru_cache(maxsize=8192)
+def _request_start(provider: str | None, url: str, path: str, origin: Origin) -> bytes:
+    """Request line and Host header; the same for every request to an endpoint."""
+    target = ADAPTERS[provider or "OpenAICompatible"].target(url, path)
+    return b"POST %b HTTP/1.1\r\nhost: %b\r\n" % (target.encode(), origin.authority.encode())

@@ -11,6 +11,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -31,20 +32,21 @@ class Origin(NamedTuple):
     port: int
     tls: bool
 
-    @classmethod
-    def of(cls, url: str) -> Origin:
-        """Origin of an absolute http or https URL; raises ValueError on any other."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"not an absolute http or https URL: {url!r}")
-        tls = parts.scheme == "https"
-        return cls(parts.hostname, parts.port or (443 if tls else 80), tls)
-
     @property
     def authority(self) -> str:
         """The value of a Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+@lru_cache(maxsize=8192)
+def origin_of(url: str) -> Origin:
+    """Origin of an absolute http or https URL; raises ValueError on any other."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"not an absolute http or https URL: {url!r}")
+    tls = parts.scheme == "https"
+    return Origin(parts.hostname, parts.port or (443 if tls else 80), tls)
 
 
 class Receiver(Protocol):
