@@ -161,6 +161,4 @@ def test_a_longer_step_never_costs_less(profile: Profile) -> None:
     costs = [profile.step_seconds(tokens, 8, 0.0, 1000) for tokens in range(8, 4096, 8)]
     assert costs == sorted(costs)
     assert costs[0] > 0
-    assert profile.slower(2).step_seconds(100, 8, 9.0, 50) == pytest.approx(
-        2 * profile.step_seconds(100, 8, 9.0, 50)
-    )
+    assert profile.slower(2).step_seconds(100, 8, 9.0, 50) == pytest.approx(2 * profile.step_seconds(100, 8, 9.0, 50))

@@ -52,9 +52,7 @@ class Profile:
 
     def __post_init__(self) -> None:
         if self.max_batched_tokens < 1 or self.max_sequences < 1 or self.block_tokens < 1:
-            raise ValueError(
-                f"profile {self.name}: token budget, sequences and block size must be at least 1"
-            )
+            raise ValueError(f"profile {self.name}: token budget, sequences and block size must be at least 1")
         if self.kv_tokens < self.block_tokens:
             raise ValueError(f"profile {self.name}: no room for one KV block")
         if self.weights_s + self.step_s <= 0:
@@ -73,13 +71,7 @@ class Profile:
         """How long a step takes; see the head of the file."""
         compute = self.token_s * tokens
         linear = max(self.weights_s + _UNHIDDEN * compute, compute)
-        return (
-            self.step_s
-            + self.sequence_s * sequences
-            + linear
-            + self.attention_s * pairs
-            + self.kv_read_s * kv
-        )
+        return self.step_s + self.sequence_s * sequences + linear + self.attention_s * pairs + self.kv_read_s * kv
 
     def slower(self, factor: float) -> Profile:
         """The same engine with every duration multiplied: an older or a throttled sister in the same pool."""

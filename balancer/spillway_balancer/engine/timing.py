@@ -76,9 +76,7 @@ class Sequence:
         "submitted_at",
     )
 
-    def __init__(
-        self, id: int, prompt_tokens: int, output_tokens: int, blocks: abc.Sequence[int] = ()
-    ) -> None:
+    def __init__(self, id: int, prompt_tokens: int, output_tokens: int, blocks: abc.Sequence[int] = ()) -> None:
         if prompt_tokens < 1 or output_tokens < 0:
             raise ValueError("a sequence has at least one prompt token and no negative output")
         self.id = id
