@@ -1,0 +1,141 @@
+"""What an endpoint's error answer says, in whatever shape it comes, and how long to wait."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from email.utils import mktime_tz, parsedate_tz
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+MAX_ERROR_BYTES: Final = 64 * 1024
+"""A longer body is not looked into; an error says what it has to say in less."""
+
+MAX_WAIT: Final = 86_400.0
+"""Seconds. A longer Retry-After counts as this: a day is for ever to a request."""
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+_any = msgspec.json.Decoder().decode
+
+_CONTEXT = re.compile(
+    r"maximum context length|context[ _]length|context window|max_model_len|longer than the model's"
+    r"|exceeds the model's|too many input tokens",
+    re.IGNORECASE,
+)
+
+
+class ErrorFacts(NamedTuple):
+    """`code` and `type` as OpenAI has them, lower-cased; None where the answer names none.
+
+    `status` is an HTTP status that stands in the body itself, as vLLM and Gemini put it there: it is all there is in
+    an error event of a stream that began with a 200.
+    """
+
+    code: str | None = None
+    type: str | None = None
+    status: int | None = None
+
+
+def parse_error(status: int, headers: RawHeaders, body: bytes) -> ErrorFacts:
+    """Facts of an HTTP error answer; never raises. The message is looked at, and not kept: it may quote a prompt.
+
+    Understood: OpenAI's `{"error": {message, type, param, code}}`; vLLM's and SGLang's
+    `{"object": "error", message, type, code: 400}`; FastAPI's `{"detail": …}`; Gemini's list around the first.
+    A prompt that is too long has no code on engines, only a message: it becomes `context_length_exceeded`.
+    """
+    for name, value in headers:
+        if name.lower() == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            return ErrorFacts()
+    if len(body) > MAX_ERROR_BYTES:
+        return ErrorFacts()
+    try:
+        facts = error_of(_any(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ErrorFacts()
+    if facts is None:
+        return ErrorFacts()
+    if facts.code == "context_length_exceeded" and status >= 500:
+        return facts._replace(code=None)  # a message that only sounds like it
+    return facts
+
+
+def error_of(value: Any) -> ErrorFacts | None:
+    """Facts of a parsed body or event when it is an error, else None."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict):
+        return None
+    error = value.get("error")
+    if isinstance(error, str) and error:  # {"error": "…"}: llama.cpp, Ollama, plain frameworks
+        return _facts({"message": error, "code": value.get("code"), "type": value.get("type")})
+    if isinstance(error, dict):
+        return _facts(error)
+    if value.get("object") == "error" or value.get("type") == "error":
+        return _facts(value)
+    if "detail" in value and "choices" not in value:
+        detail = value["detail"]
+        return _facts(detail if isinstance(detail, dict) else {"message": detail})
+    return None
+
+
+def _facts(error: dict[str, Any]) -> ErrorFacts:
+    code, kind, message = error.get("code"), error.get("type"), error.get("message")
+    status = None
+    if isinstance(code, str) and code.isdecimal() and len(code) == 3:
+        code = int(code)
+    if isinstance(code, int) and not isinstance(code, bool):
+        status = code if 400 <= code <= 599 else None
+        code = None
+    if not code and isinstance(message, str) and _CONTEXT.search(message):
+        code = "context_length_exceeded"
+    return ErrorFacts(_word(code), _word(kind or error.get("status")), status)
+
+
+def _word(value: Any) -> str | None:
+    """A name of at most 64 plain characters, so that no text of a prompt gets into metrics by this way."""
+    if isinstance(value, str) and 0 < len(value) <= 64 and re.fullmatch(r"[\w.:/-]+", value, re.ASCII):
+        return value.lower()
+    return None
+
+
+def retry_after(headers: RawHeaders, now_wall: float) -> float | None:
+    """Seconds to wait, 0..86400: from `retry-after-ms`, else `Retry-After` as seconds or as a date; None without.
+
+    `now_wall` is Unix time in seconds, which a date is compared with. RFC 9110, 10.2.3; the other is OpenAI's.
+    """
+    plain = None
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"retry-after-ms":
+            wait = _number(value)
+            if wait is not None:
+                return _bounded(wait / 1000)
+        elif lower == b"retry-after" and plain is None:
+            plain = value
+    if plain is None:
+        return None
+    wait = _number(plain)
+    if wait is not None:
+        return _bounded(wait)
+    date = parsedate_tz(plain.decode("latin-1"))
+    if date is None:
+        return None
+    try:
+        return _bounded(mktime_tz(date) - now_wall)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _number(value: bytes) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _bounded(wait: float) -> float:
+    return min(max(wait, 0.0), MAX_WAIT)

@@ -1,0 +1,45 @@
+"""The paths that are served by pass-through on `model`, and what each needs: one table, so that grep finds them all."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+BodyKind = Literal["json", "multipart"]
+StreamEnd = Literal["done-sentinel", "responses-event", "message-end"]
+
+
+class Path(NamedTuple):
+    """A POST path: what body it takes, and how its event stream says that it is complete.
+
+    `stream_end`: "done-sentinel" is the event `data: [DONE]`; "responses-event" is `response.completed`, `.failed` or
+    `.incomplete`; "message-end" has no terminator of its own, the end of the HTTP message is the end.
+    """
+
+    path: str
+    body: BodyKind
+    stream_end: StreamEnd
+
+    @property
+    def has_terminator(self) -> bool:
+        """Whether a stream that ends without its terminator is known to have been cut."""
+        return self.stream_end != "message-end"
+
+
+PATHS: Final[dict[str, Path]] = {
+    path.path: path
+    for path in (
+        Path("/v1/chat/completions", "json", "done-sentinel"),
+        Path("/v1/completions", "json", "done-sentinel"),
+        Path("/v1/embeddings", "json", "message-end"),
+        Path("/v1/responses", "json", "responses-event"),
+        Path("/v1/rerank", "json", "message-end"),
+        Path("/v1/score", "json", "message-end"),
+        Path("/v1/moderations", "json", "message-end"),
+        Path("/v1/audio/speech", "json", "message-end"),
+        Path("/v1/audio/transcriptions", "multipart", "message-end"),
+        Path("/v1/audio/translations", "multipart", "message-end"),
+        Path("/v1/images/generations", "json", "message-end"),
+        Path("/v1/images/edits", "multipart", "message-end"),
+        Path("/v1/images/variations", "multipart", "message-end"),
+    )
+}

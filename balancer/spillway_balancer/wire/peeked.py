@@ -1,0 +1,111 @@
+"""What is known of a request's body after one look at it, and how the same bytes go on with another model name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from ..core.errors import BadRequest, MissingModel
+from .paths import Path
+
+MAX_MODEL_CHARS: Final = 253
+"""As long as the longest name that a ModelPool may declare."""
+
+DEFAULT_OUTPUT_TOKENS: Final = 256
+"""What a request that sets no limit is taken to generate; a typical chat answer."""
+
+
+class Fields(Protocol):
+    """Reads further fields of a body, only when they are asked for."""
+
+    def field(self, name: str) -> str | None: ...
+    def prefix(self, chars: int | None) -> bytes | None: ...
+
+
+class Peeked:
+    """Facts of one body. The body itself is kept as it came and never copied as a whole."""
+
+    __slots__ = (
+        "_body",
+        "_cuts",
+        "_encode_model",
+        "_fields",
+        "_model_span",
+        "model",
+        "output_tokens",
+        "path",
+        "prompt_tokens",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        path: Path,
+        model: str,
+        stream: bool,
+        prompt_tokens: int,
+        output_tokens: int,
+        body: bytes,
+        model_span: tuple[int, int],
+        cuts: Sequence[tuple[int, int]],
+        encode_model: Callable[[str], bytes],
+        fields: Fields,
+    ) -> None:
+        self.path = path
+        self.model = model
+        self.stream = stream
+        self.prompt_tokens = prompt_tokens
+        """An estimate: bytes of text / 4, rounded up, at least 1. Images and audio count a fixed amount each."""
+        self.output_tokens = output_tokens
+        """The most tokens that may be generated: as the request says, 256 where it does not; 1..131072."""
+        self._body = body
+        self._model_span = model_span
+        self._cuts = cuts
+        self._encode_model = encode_model
+        self._fields = fields
+
+    def body_field(self, name: str) -> str | None:
+        """A string, integer or boolean as text: the top-level key of exactly that name, else the dotted path."""
+        return self._fields.field(name)
+
+    def prefix(self, chars: int | None) -> bytes | None:
+        """What requests of one conversation have in common; see `wire.canonical`. None where a body has no text."""
+        return self._fields.prefix(chars)
+
+    def forward(self, upstream_model: str) -> list[bytes | memoryview]:
+        """The body to send: the client's bytes with `model` replaced and forbidden fields left out.
+
+        Pieces, to be joined or written one after another; slices of the body are memoryviews. Nothing to change
+        gives `[body]`, the very object.
+        """
+        body = self._body
+        if upstream_model == self.model and not self._cuts:
+            return [body]
+        view = memoryview(body)
+        start, end = self._model_span
+        changes = [(start, end, self._encode_model(upstream_model))]
+        if self._cuts:
+            changes += [(first, last, b"") for first, last in self._cuts]
+            changes.sort()
+        pieces: list[bytes | memoryview] = []
+        at = 0
+        for first, last, new in changes:
+            if first > at:
+                pieces.append(view[at:first])
+            if new:
+                pieces.append(new)
+            at = last
+        pieces.append(view[at:])
+        return pieces
+
+
+def checked_model(model: object) -> str:
+    """The value of `model`; raises MissingModel or BadRequest."""
+    if not isinstance(model, str) or not model:
+        what = "is missing" if model is None else "must be a string that is not empty"
+        raise MissingModel(f"the field 'model' {what}", param="model")
+    if len(model) > MAX_MODEL_CHARS:
+        raise BadRequest(f"the field 'model' is longer than {MAX_MODEL_CHARS} characters", param="model")
+    if not model.isprintable():
+        raise BadRequest("the field 'model' has characters that cannot be printed", param="model")
+    return model
