@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spillway_balancer.core.errors import (
@@ -368,6 +368,7 @@ def requests(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
     return request, draw(SPACE) + draw(spaced(request)) + draw(SPACE)
 
 
+@settings(max_examples=60)
 @given(requests(), st.sampled_from(["m", "up", "org/model-8B", 'q"uote']))
 def test_what_goes_on_is_the_same_object_but_for_model_and_forbidden_fields(
     request_: tuple[dict[str, Any], str], upstream: str
@@ -382,6 +383,7 @@ def test_what_goes_on_is_the_same_object_but_for_model_and_forbidden_fields(
         assert result == body.encode()
 
 
+@settings(max_examples=60)
 @given(requests(), st.data())
 def test_a_key_given_twice_is_always_found(request_: tuple[dict[str, Any], str], data: st.DataObject) -> None:
     request, _ = request_

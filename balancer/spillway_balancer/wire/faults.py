@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from email.utils import mktime_tz, parsedate_tz
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -120,11 +121,11 @@ def retry_after(headers: RawHeaders, now_wall: float) -> float | None:
     wait = _number(plain)
     if wait is not None:
         return _bounded(wait)
-    date = parsedate_tz(plain.decode("latin-1"))
-    if date is None:
-        return None
     try:
-        return _bounded(mktime_tz(date) - now_wall)
+        date = parsedate_to_datetime(plain.decode("latin-1"))
+        if date.tzinfo is None:  # "-0000": a time of no known zone, which in HTTP is always GMT
+            date = date.replace(tzinfo=UTC)
+        return _bounded(date.timestamp() - now_wall)
     except (ValueError, OverflowError):
         return None
 

@@ -1,0 +1,175 @@
+"""Errors: what endpoints' answers say in their several shapes, and how ours look to OpenAI's SDKs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spillway_balancer.core import errors
+from spillway_balancer.wire import openai
+from spillway_balancer.wire.faults import ErrorFacts, parse_error, retry_after
+from spillway_balancer.wire.paths import PATHS
+
+Golden = Callable[[str], bytes]
+
+FACTS = {
+    "anthropic-overloaded.529": ErrorFacts(None, "overloaded_error"),
+    "azure-content.400": ErrorFacts("content_filter", None),
+    "fastapi-detail.422": ErrorFacts(),
+    "fastapi-unauthorized.401": ErrorFacts(),
+    "gemini-exhausted.429": ErrorFacts(None, "resource_exhausted", 429),
+    "llamacpp-loading.503": ErrorFacts(None, "unavailable_error", 503),
+    "openai-context.400": ErrorFacts("context_length_exceeded", "invalid_request_error"),
+    "openai-key.401": ErrorFacts("invalid_api_key", "invalid_request_error"),
+    "openai-quota.429": ErrorFacts("insufficient_quota", "insufficient_quota"),
+    "sglang-context.400": ErrorFacts("context_length_exceeded", "badrequesterror", 400),
+    "vllm-0.8-context.400": ErrorFacts("context_length_exceeded", "badrequesterror", 400),
+    "vllm-0.10-not-found.404": ErrorFacts(None, "notfounderror", 404),
+    "vllm-unauthorized.401": ErrorFacts(),
+}
+
+
+def test_every_golden_error_is_expected() -> None:
+    folder = Path(__file__).parent / "golden" / "errors"
+    assert {path.stem for path in folder.iterdir()} == FACTS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_errors_of_servers(golden: Golden, name: str) -> None:
+    status = int(name.rpartition(".")[2])
+    assert parse_error(status, [], golden(f"errors/{name}.json")) == FACTS[name]
+
+
+@pytest.mark.parametrize(
+    ("body", "facts"),
+    [
+        (b"", ErrorFacts()),
+        (b"<html>502 Bad Gateway</html>", ErrorFacts()),
+        (b"null", ErrorFacts()),
+        (b"[]", ErrorFacts()),
+        (b'"x"', ErrorFacts()),
+        (b"{}", ErrorFacts()),
+        (b'{"error":null}', ErrorFacts()),
+        (b'{"error":[]}', ErrorFacts()),
+        (b'{"error":{"code":{"a":1},"type":["b"]}}', ErrorFacts()),
+        (b'{"error":{"code":true}}', ErrorFacts()),
+        (b'{"error":{"code":"429"}}', ErrorFacts(None, None, 429)),
+        (b'{"error":{"code":20034,"type":"X"}}', ErrorFacts(None, "x")),
+        (b'{"error":{"code":"has spaces: my prompt","type":"' + b"t" * 65 + b'"}}', ErrorFacts()),
+        (b'{"error":"model not loaded"}', ErrorFacts()),
+        (b'{"detail":{"code":"Some_Code","message":"m"}}', ErrorFacts("some_code")),
+        (b"\xff\xfe", ErrorFacts()),
+        (b"[" * 100_000, ErrorFacts()),
+        (b'{"error":{"code":"a"}}' + b" " * 100_000, ErrorFacts()),
+    ],
+)
+def test_odd_bodies_say_nothing_and_do_no_harm(body: bytes, facts: ErrorFacts) -> None:
+    assert parse_error(400, [], body) == facts
+
+
+def test_a_compressed_body_is_not_read() -> None:
+    body = b'{"error":{"code":"a"}}'
+    assert parse_error(400, [(b"Content-Encoding", b"gzip")], body) == ErrorFacts()
+    assert parse_error(400, [(b"content-encoding", b"identity")], body) == ErrorFacts("a")
+
+
+def test_a_crash_that_mentions_context_length_is_not_the_prompts_fault() -> None:
+    body = b'{"error":{"message":"assertion on context length failed"}}'
+    assert parse_error(400, [], body).code == "context_length_exceeded"
+    assert parse_error(500, [], body).code is None
+
+
+@given(st.integers(100, 999), st.binary(max_size=60), st.binary(max_size=10))
+def test_no_answer_makes_it_fail(status: int, noise: bytes, value: bytes) -> None:
+    for body in (noise, b'{"error":' + noise, b'{"error":{"code":' + noise + b"}}"):
+        parse_error(status, [(b"content-encoding", value)], body)
+    retry_after([(b"retry-after", value), (b"Retry-After-MS", noise)], 0.0)
+
+
+# -- Retry-After
+
+NOW = 1_754_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ([], None),
+        ([("Retry-After", "7")], 7),
+        ([("retry-after", " 7 ")], 7),
+        ([("retry-after", "1.5")], 1.5),
+        ([("retry-after", "0")], 0),
+        ([("retry-after", "-3")], 0),
+        ([("retry-after", "999999999")], 86_400),
+        ([("retry-after", "soon")], None),
+        ([("retry-after", "nan")], None),
+        ([("retry-after", "inf")], None),
+        ([("retry-after", "")], None),
+        ([("retry-after", formatdate(NOW + 30, usegmt=True))], 30),
+        ([("retry-after", formatdate(NOW - 30, usegmt=True))], 0),
+        ([("retry-after", "Thursday, 31-Jul-25 22:14:00 GMT")], 40),
+        ([("retry-after", "Thu, 31 Jul 2025 22:14:00 -0000")], 40),
+        ([("retry-after", "Fri, 99 Aug 2025 99:99:99 GMT")], None),
+        ([("retry-after", "5"), ("retry-after-ms", "250")], 0.25),
+        ([("Retry-After-Ms", "250"), ("retry-after", "5")], 0.25),
+        ([("retry-after-ms", "x"), ("retry-after", "5")], 5),
+        ([("retry-after", "5"), ("retry-after", "6")], 5),
+    ],
+)
+def test_retry_after(headers: list[tuple[str, str]], seconds: float | None) -> None:
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    assert retry_after(raw, NOW) == seconds
+
+
+# -- ours
+
+
+def test_an_error_body() -> None:
+    error = errors.ModelNotFound("the model 'x' does not exist", param="model")
+    assert json.loads(openai.error_body(error)) == {
+        "error": {
+            "message": "the model 'x' does not exist",
+            "type": "invalid_request_error",
+            "param": "model",
+            "code": "model_not_found",
+        }
+    }
+
+
+def test_attempts_are_listed_when_there_were_any() -> None:
+    error = errors.AttemptsFailed("no endpoint answered", attempts=("a/1: connect", "a/2: overloaded (503)"))
+    assert json.loads(openai.error_body(error))["error"]["attempts"] == ["a/1: connect", "a/2: overloaded (503)"]
+
+
+def test_an_error_event_of_a_chat() -> None:
+    event = openai.error_event(errors.Interrupted("the endpoint's answer broke off"), PATHS["/v1/chat/completions"])
+    assert event.startswith(b"data: ")
+    assert event.endswith(b"}\n\n")
+    assert json.loads(event[6:])["error"]["code"] == "stream_interrupted"
+
+
+def test_an_error_event_of_responses_is_typed() -> None:
+    event = openai.error_event(errors.Interrupted("broke off"), PATHS["/v1/responses"])
+    name, data, *rest = event.split(b"\n")
+    assert (name, rest) == (b"event: error", [b"", b""])
+    body = json.loads(data.removeprefix(b"data: "))
+    assert (body["type"], body["code"], body["message"], body["param"]) == (
+        "error",
+        "stream_interrupted",
+        "broke off",
+        None,
+    )
+    assert body["error"]["type"] == "server_error"
+
+
+def test_models() -> None:
+    one = {"id": "a", "object": "model", "created": 7, "owned_by": "spillway"}
+    assert json.loads(openai.model_object("a", 7)) == one
+    assert json.loads(openai.models_list(["a", "b"], 7)) == {"object": "list", "data": [one, {**one, "id": "b"}]}
+    assert json.loads(openai.models_list([], 7)) == {"object": "list", "data": []}
