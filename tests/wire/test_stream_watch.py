@@ -260,6 +260,19 @@ def test_an_event_that_is_too_large_to_hold_is_let_through_as_it_comes() -> None
     assert watched.finished
 
 
+def test_a_large_event_that_is_cut_stays_open_even_when_the_message_ends() -> None:
+    watched = StreamWatch("done-sentinel", limit=100)
+    watched.feed(HELLO + b"data: " + b"x" * 500)
+    assert watched.ended() == b""
+    assert watched.mid_event
+    terminator = StreamWatch("responses-event", limit=100)
+    terminator.feed(b"event: response.completed\ndata: " + b"x" * 500 + b"\n")
+    assert (terminator.ended(), terminator.mid_event, terminator.finished) == (b"\n\n", False, True)
+    plain = StreamWatch("message-end", limit=100)
+    plain.feed(b"data: " + b"x" * 500)
+    assert (plain.ended(), plain.mid_event, plain.finished) == (b"\n\n", False, True)
+
+
 def test_a_beginning_that_is_too_large_to_hold_is_committed() -> None:
     pings = [PING] * 200
     seen = watch(pings, limit=100)

@@ -100,10 +100,13 @@ class StreamWatch:
         """The endpoint has ended its message as HTTP has it; returns the last bytes to send on.
 
         A last event without its empty line is completed, for a client would ignore it. Where streams have no
-        terminator (`message-end`), this is what finishes one.
+        terminator (`message-end`), this is what finishes one. Where they have, one of which a part has been let
+        through stays `mid_event` unless it is the terminator: it was cut.
         """
         out = b""
-        if (self._tail or self._through is not None) and (self.committed or self.error is None):
+        cut = self._through is not None and not self._through.end and self._kind != "message-end"
+        open_event = bool(self._tail) or self._through is not None
+        if open_event and not cut and (self.committed or self.error is None):
             out = self._take(b"\n" if self._tail.endswith(b"\n") else b"\n\n")
         if self._kind == "message-end":
             self.finished = True
