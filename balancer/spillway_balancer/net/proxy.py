@@ -184,7 +184,8 @@ class Proxy:
             body = content.read_nowait()
             if len(body) <= limit:
                 return body
-        if request.headers.get("expect", "").lower() == "100-continue" and request.transport is not None:
+        waits = request.headers.get("expect", "").lower() == "100-continue" and request.version >= (1, 1)
+        if waits and request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         pieces: list[bytes] = []
         size = 0

@@ -1,0 +1,622 @@
+"""Real sockets for tests: a balancer in this process, endpoints that say what they are told to, byte by byte, and raw
+clients. What a test sends to a model holds PROMPT, what it takes for a credential holds KEY: neither may turn up in
+a log, a metric or an error of the balancer, and each test that uses `serve` ends with a look for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+PROMPT = "zebra-prompt-text"
+KEY = "sk-quagga-key"
+PATIENCE = 15.0
+"""Seconds that a test waits for what should come at once; only a failing test waits so long."""
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], Any]]:
+    """uvloop, as in production, for everything that has sockets; asyncio's own loop for the rest."""
+    folder = item.path.parent.name
+    if folder in ("net", "e2e"):
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
+
+
+# ---- answers and requests as bytes
+
+
+def header(headers: Iterable[tuple[str, str]], name: str) -> str | None:
+    """The value of a header that must not come twice."""
+    found = [value for key, value in headers if key == name]
+    assert len(found) < 2, f"{name} comes {len(found)} times"
+    return found[0] if found else None
+
+
+class Head(NamedTuple):
+    """The first line of a message and its headers, names in lower case."""
+
+    line: str
+    headers: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, data: bytes) -> Head:
+        line, *rest = data.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+        pairs = [each.partition(":") for each in rest]
+        return cls(line, [(name.lower(), value.strip()) for name, _, value in pairs])
+
+    def header(self, name: str) -> str | None:
+        return header(self.headers, name)
+
+    @property
+    def status(self) -> int:
+        return int(self.line.split(" ")[1])
+
+
+class Reply(NamedTuple):
+    """An answer as a client got it. `whole`: its end was told from a cut."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    whole: bool
+
+    def header(self, name: str) -> str | None:
+        return header(self.headers, name)
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def streamed(self) -> bool:
+        return (self.header("content-type") or "").startswith("text/event-stream")
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error of a JSON answer or, in a stream, of its last event; it must have OpenAI's shape."""
+        value = json.loads(self.events[-1]) if self.streamed else self.json()
+        error = value["error"]
+        assert {"message", "type", "param", "code"} <= error.keys()
+        assert isinstance(error["message"], str)
+        assert error["message"]
+        return dict(error)
+
+    @property
+    def events(self) -> list[str]:
+        """The data of each event of a stream; every event must be complete."""
+        assert self.body.endswith(b"\n\n"), self.body[-80:]
+        return [event.split("data: ", 1)[1] for event in self.body.decode().removesuffix("\n\n").split("\n\n") if event]
+
+    @property
+    def text(self) -> str:
+        """What the model has said, of a stream or a whole chat completion."""
+        if not self.streamed:
+            return str(self.json()["choices"][0]["message"]["content"])
+        chunks = [json.loads(event) for event in self.events if event != "[DONE]"]
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk.get("choices")]
+        return "".join(delta.get("content") or "" for delta in deltas)
+
+
+class Client:
+    """A raw HTTP/1.1 client on one connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes, *, apart: bool = False) -> None:
+        """`apart`: one byte at a time, each a read of its own for the server."""
+        if not apart:
+            self.writer.write(data)
+            await self.writer.drain()
+            return
+        for at in range(len(data)):
+            self.writer.write(data[at : at + 1])
+            await self.turn()
+
+    @staticmethod
+    async def turn() -> None:
+        """Let everybody read what was sent: a few turns of the loop, each of which polls its sockets."""
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    @staticmethod
+    def request(
+        target: str = "/v1/chat/completions",
+        body: bytes | Mapping[str, Any] | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        method: str | None = None,
+        version: str = "HTTP/1.1",
+    ) -> bytes:
+        """A request as bytes. A dict becomes a JSON body; None has none."""
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        lines = [f"{method or ('GET' if body is None else 'POST')} {target} {version}", "host: balancer"]
+        if isinstance(body, Mapping):
+            lines.append("content-type: application/json")
+        if body is not None:
+            lines.append(f"content-length: {len(data)}")
+        lines += [f"{name}: {value}" for name, value in headers]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + data
+
+    @staticmethod
+    def chat_body(**fields: Any) -> dict[str, Any]:
+        return {"model": "chat", "messages": [{"role": "user", "content": PROMPT}], **fields}
+
+    async def post(self, target: str, body: Any, headers: Iterable[tuple[str, str]] = ()) -> Reply:
+        await self.send(self.request(target, body, headers))
+        return await self.reply()
+
+    async def chat(self, headers: Iterable[tuple[str, str]] = (), **fields: Any) -> Reply:
+        return await self.post("/v1/chat/completions", self.chat_body(**fields), headers)
+
+    async def get(self, target: str) -> Reply:
+        await self.send(self.request(target))
+        return await self.reply()
+
+    async def head(self) -> Head:
+        async with asyncio.timeout(PATIENCE):
+            return Head.of(await self.reader.readuntil(b"\r\n\r\n"))
+
+    async def chunk(self) -> bytes:
+        """The next chunk of a chunked body, empty at its end."""
+        async with asyncio.timeout(PATIENCE):
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
+            data = await self.reader.readexactly(size + 2)
+            assert data.endswith(b"\r\n")
+            return data[:-2]
+
+    async def reply(self, method: str = "POST") -> Reply:
+        return await self.rest(await self.head(), method)
+
+    async def rest(self, head: Head, method: str = "POST") -> Reply:
+        """The answer whose head was read."""
+        length, coding = head.header("content-length"), head.header("transfer-encoding")
+        assert not (length and coding)
+        body, whole = b"", True
+        try:
+            if method == "HEAD":
+                pass
+            elif coding is not None:
+                assert coding == "chunked"
+                while piece := await self.chunk():
+                    body += piece
+            elif length is not None:
+                async with asyncio.timeout(PATIENCE):
+                    body = await self.reader.readexactly(int(length))
+            else:
+                async with asyncio.timeout(PATIENCE):
+                    body = await self.reader.read()
+        except asyncio.IncompleteReadError as error:
+            body, whole = body + error.partial, False
+        except ConnectionError:
+            whole = False
+        return Reply(head.status, head.headers, body, whole)
+
+    async def closed(self) -> bytes:
+        """Wait until the server has closed the connection; what it said until then."""
+        async with asyncio.timeout(PATIENCE):
+            try:
+                return await self.reader.read()
+            except ConnectionError:
+                return b""
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def reset(self) -> None:
+        reset(self.writer)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close with a TCP RST."""
+    held = writer.get_extra_info("socket")
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@pytest.fixture
+async def dial() -> AsyncIterator[Callable[..., Awaitable[Client]]]:
+    """`await dial(server)`: a raw client's connection to whatever has a `port`."""
+    clients: list[Client] = []
+
+    async def open_one(server: Any, *, receive_buffer: int | None = None) -> Client:
+        held = socket.socket()
+        held.setblocking(False)
+        if receive_buffer is not None:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        held.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(held, ("127.0.0.1", server.port))
+        limit = 64 * 1024 if receive_buffer is None else receive_buffer
+        client = Client(*await asyncio.open_connection(sock=held, limit=limit))
+        clients.append(client)
+        return client
+
+    yield open_one
+    for client in clients:
+        client.writer.transport.abort()
+
+
+# ---- endpoints
+
+
+class Call:
+    """One request that an endpoint got, and the connection to answer it on."""
+
+    def __init__(self, head: Head, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.method, self.target, self.version = head.line.split(" ")
+        self.headers = head.headers
+        self.body = body
+        self.reader = reader
+        self.writer = writer
+        self.left = asyncio.get_running_loop().create_future()
+
+    def header(self, name: str) -> str | None:
+        return header(self.headers, name)
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def write(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def hang(self) -> None:
+        """Say nothing until the peer has closed; `left` is done then."""
+        try:
+            while await self.reader.read(65536):
+                pass
+        except ConnectionError:
+            pass
+        if not self.left.done():
+            self.left.set_result(None)
+
+    async def gone(self) -> None:
+        """Wait until the peer has closed the connection that this request is on."""
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.shield(self.left)
+
+
+Behaviour = Callable[[Call], Awaitable[None]]
+
+
+class Say:
+    """What a scripted endpoint may do: bytes and events to compose, and behaviours made of them."""
+
+    RESET, CLOSE, HANG = "reset", "close", "hang"
+    SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    END = b"0\r\n\r\n"
+    DONE = b"data: [DONE]\n\n"
+
+    @staticmethod
+    def event(data: Mapping[str, Any]) -> bytes:
+        return b"data: %b\n\n" % json.dumps(data).encode()
+
+    @classmethod
+    def delta(cls, finish: str | None = None, **delta: str) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return cls.event({"id": "c1", "object": "chat.completion.chunk", "model": "m", "choices": [choice]})
+
+    @classmethod
+    def role(cls) -> bytes:
+        return cls.delta(role="assistant", content="")
+
+    @classmethod
+    def word(cls, text: str) -> bytes:
+        return cls.delta(content=text)
+
+    @staticmethod
+    def chunk(data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data)
+
+    @classmethod
+    def chunks(cls, *pieces: bytes) -> bytes:
+        return b"".join(map(cls.chunk, pieces))
+
+    @staticmethod
+    def message(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
+        """A whole answer; `retry_after` becomes Retry-After."""
+        named = {"content-type": "application/json", **{name.replace("_", "-"): v for name, v in headers.items()}}
+        lines = [f"HTTP/1.1 {status} Whatever", *(f"{name}: {value}" for name, value in named.items())]
+        return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
+
+    @classmethod
+    def completion(cls, text: str = "hello") -> bytes:
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        body = {"id": "c1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        return cls.message(body=json.dumps({**body, "usage": usage}).encode())
+
+    @classmethod
+    def error(cls, status: int, code: str | None = None, kind: str = "some_error", **headers: str) -> bytes:
+        body = {"error": {"message": "no", "type": kind, "param": None, "code": code}}
+        return cls.message(status, json.dumps(body).encode(), **headers)
+
+    @staticmethod
+    def steps(*things: bytes | str | asyncio.Event) -> Behaviour:
+        """Write bytes, wait for an event, and in the end perhaps RESET, CLOSE or HANG."""
+
+        async def behave(call: Call) -> None:
+            for thing in things:
+                if isinstance(thing, bytes):
+                    call.write(thing)
+                    await call.writer.drain()
+                elif isinstance(thing, asyncio.Event):
+                    await thing.wait()
+                elif thing == Say.RESET:
+                    await asyncio.sleep(0.02)  # let what was written leave: a reset throws away what has not
+                    reset(call.writer)
+                elif thing == Say.CLOSE:
+                    call.writer.close()
+                else:
+                    await call.hang()
+
+        return behave
+
+    @classmethod
+    def well(cls, text: str = "hello") -> Behaviour:
+        """A good chat answer, streamed when that is asked for."""
+
+        async def behave(call: Call) -> None:
+            if json.loads(call.body).get("stream"):
+                pieces = [cls.role(), cls.word(text), cls.delta("stop"), cls.DONE]
+                call.write(cls.SSE + cls.chunks(*pieces) + cls.END)
+            else:
+                call.write(cls.completion(text))
+
+        return behave
+
+
+class Endpoint:
+    """A server that does with each request what the next of `plan` says, and `then` when the plan is at its end."""
+
+    def __init__(self, then: Behaviour) -> None:
+        self.plan: deque[Behaviour] = deque()
+        self.then = then
+        self.calls: list[Call] = []
+        self.called = asyncio.Event()
+        self.pages: dict[str, bytes] = {"/health": Say.message(), "/metrics": Say.message(404)}
+        self.connections = 0
+        self.errors: list[Exception] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 20)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def call(self) -> Call:
+        """The next request, once it is here."""
+        async with asyncio.timeout(PATIENCE):
+            await self.called.wait()
+        self.called.clear()
+        return self.calls[-1]
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while not writer.is_closing():
+                head = Head.of(await reader.readuntil(b"\r\n\r\n"))
+                body = await reader.readexactly(int(head.header("content-length") or 0))
+                call = Call(head, body, reader, writer)
+                if call.method == "GET" and call.target in self.pages:
+                    call.write(self.pages[call.target])
+                    continue
+                self.calls.append(call)
+                self.called.set()
+                await (self.plan.popleft() if self.plan else self.then)(call)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        except Exception as error:
+            self.errors.append(error)
+        finally:
+            writer.close()
+
+    async def stop(self) -> None:
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        assert not self.errors, self.errors
+
+
+@pytest.fixture
+def say() -> type[Say]:
+    return Say
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[Callable[..., Awaitable[Endpoint]]]:
+    """`await endpoint(behaviour)`: a scripted endpoint; it answers well by default."""
+    started: list[Endpoint] = []
+
+    async def start(then: Behaviour | None = None) -> Endpoint:
+        one = Endpoint(then or Say.well())
+        await one.start()
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        await one.stop()
+
+
+@pytest.fixture
+def refusing() -> Iterable[str]:
+    """The URL of a port that refuses connections and is nobody else's: bound, and not listened on."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+    """`await engine()`: a simulated engine of the model `demo`, a hundred times as fast as life."""
+    from spillway_balancer.engine.server import EngineServer
+
+    started: list[EngineServer] = []
+
+    async def start(**settings: Any) -> EngineServer:
+        one = EngineServer(**{"speed": 100.0, "models": ("demo",), **settings})
+        await one.start()
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        await one.stop()
+
+
+# ---- objects and the balancer
+
+
+QUIET: dict[str, Any] = {"metrics": {"mode": "None"}, "health": {"active": {"mode": "None"}}}
+"""A pool that is neither probed nor scraped, so that what an endpoint hears is what clients say."""
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for name, value in over.items():
+        old = out.get(name)
+        out[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+class Balancing:
+    """A balancer that runs in this process from a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "spillway.yaml"
+        self.balancer: Any = None
+
+    @property
+    def port(self) -> int:
+        return int(self.balancer.port)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def write(self, *docs: Mapping[str, Any] | str) -> None:
+        """Replace the file as editors do: a new one, moved over the old."""
+        text = "---\n".join(doc if isinstance(doc, str) else yaml.safe_dump(doc, sort_keys=False) for doc in docs)
+        new = self.file.with_suffix(".new")
+        new.write_text(text)
+        os.replace(new, self.file)
+
+    def endpoint(self, name: str, pool: str = "local") -> Any:
+        """What the balancer knows of an endpoint."""
+        return self.balancer.serving.current.pools[f"default/{pool}"].endpoints[name]
+
+    @property
+    def in_flight(self) -> int:
+        """Leases held now, in requests."""
+        pools = self.balancer.serving.current.pools.values()
+        assert all(
+            (each.load.in_flight == 0) == (each.load.tokens == 0) for p in pools for each in p.endpoints.values()
+        )
+        return sum(each.load.in_flight for pool in pools for each in pool.endpoints.values())
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until the condition holds."""
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    def sample(self, name: str, **labels: str) -> float:
+        """The value of a metric, summed over the series that have these labels; 0.0 without any."""
+        samples = [each for family in self.balancer.telemetry.registry.collect() for each in family.samples]
+        return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
+
+    def series(self) -> set[str]:
+        families = self.balancer.telemetry.registry.collect()
+        return {f"{each.name}{sorted(each.labels.items())}" for family in families for each in family.samples}
+
+
+class Serve:
+    """Starts balancers: `lb = await serve(engine_1, engine_2)` is one pool `local` of endpoints e1, e2 under the
+    model `chat`; `serve(docs=[...])` is whatever stands there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.running: list[Balancing] = []
+
+    @staticmethod
+    def pool(name: str, *endpoints: Any, models: Any = None, **spec: Any) -> dict[str, Any]:
+        urls = [each if isinstance(each, str) else each.url for each in endpoints]
+        listed = [{"name": f"e{number}", "url": url} for number, url in enumerate(urls, 1)]
+        base = {"models": models or [{"name": "demo"}], "source": {"static": {"endpoints": listed}}, **QUIET}
+        return Serve._object("ModelPool", name, merged(base, spec))
+
+    @staticmethod
+    def provider(name: str, url: str, *accounts: str, models: Any = None, **spec: Any) -> dict[str, Any]:
+        """Accounts a, b, … with the Secrets of those names."""
+        listed = [{"name": each, "secretRef": {"name": each}} for each in accounts]
+        source = {"type": "OpenAICompatible", "baseURL": url, "allowPlainHTTP": True, "accounts": listed}
+        base = {"models": models or [{"name": "cloud-mini"}], "source": {"provider": source}}
+        return Serve._object("ModelPool", name, merged(base, spec))
+
+    @staticmethod
+    def route(*pools: str, models: Iterable[str] = ("chat",), tiers: Any = None, **spec: Any) -> dict[str, Any]:
+        """One tier of these pools, or the tiers given."""
+        tiers = tiers or [{"name": "only", "pools": [{"name": pool} for pool in pools]}]
+        return Serve._object(
+            "RoutePolicy", "chat", {"models": list(models), "rules": [{"name": "all", "tiers": tiers}], **spec}
+        )
+
+    @staticmethod
+    def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+        return {"apiVersion": "spillway.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+    async def __call__(
+        self,
+        *endpoints: Any,
+        pool: Mapping[str, Any] | None = None,
+        route: Mapping[str, Any] | None = None,
+        docs: Iterable[Mapping[str, Any] | str] | None = None,
+        **settings: Any,
+    ) -> Balancing:
+        from spillway_balancer.app import Balancer, Settings
+
+        folder = self._folder / f"balancer-{len(self.running)}"
+        folder.mkdir()
+        one = Balancing(folder)
+        one.write(*(docs or [self.pool("local", *endpoints, **(pool or {})), self.route("local", **(route or {}))]))
+        one.balancer = Balancer(Settings(paths=(one.file,), port=0, seed=1, **settings))
+        await one.balancer.start()
+        self.running.append(one)
+        return one
+
+
+@pytest.fixture
+async def serve(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Serve]:
+    """Start balancers. In the end no lease may be held, no bug be logged, and nothing secret be said."""
+    caplog.set_level(logging.DEBUG, "spillway")
+    serving = Serve(tmp_path)
+    yield serving
+    for one in serving.running:
+        await one.until(lambda one=one: one.in_flight == 0 and one.balancer.proxy.in_flight == 0)
+        said = "\n".join(one.series())
+        assert PROMPT not in said
+        assert KEY not in said
+        await one.balancer.stop()
+    for record in caplog.get_records("call"):
+        said = record.getMessage() + (record.exc_text or "")
+        assert PROMPT not in said
+        assert KEY not in said
+        own = record.name in ("asyncio", "spillway.proxy", "spillway.http", "spillway.endpoints")
+        assert not (own and record.levelno >= logging.ERROR), said
