@@ -87,7 +87,9 @@ and date are the answer's framing, which is written anew."""
 _IDENTITY: Final = (b"accept-encoding", b"identity")
 """Asked of every endpoint: an event stream has to be read as it passes by."""
 
-GO_ON, DROP, NOMINATES = 0, 1, 2
+_LF, _CR, _NUL = b"\n\r\0"  # as numbers: looked for in bytes, these cost a fifth of what bytes do
+
+_GO_ON, _DROP, _NOMINATES = range(3)
 
 
 @lru_cache(maxsize=1024)
@@ -95,7 +97,7 @@ def _of_request(name: bytes) -> tuple[bytes, int]:
     """A request header's name in lower case, and what becomes of it. Clients send few different names: remembered."""
     lower = name.lower()
     if lower == b"connection":
-        return lower, NOMINATES
+        return lower, _NOMINATES
     drop = (
         lower in HOP_BY_HOP
         or lower in _CREDENTIALS
@@ -103,16 +105,16 @@ def _of_request(name: bytes) -> tuple[bytes, int]:
         or lower in _CLIENT_ADDRESS
         or lower.startswith((OURS, b"x-forwarded-"))
     )
-    return lower, DROP if drop else GO_ON
+    return lower, _DROP if drop else _GO_ON
 
 
 @lru_cache(maxsize=1024)
 def _of_response(name: bytes) -> tuple[bytes, int]:
     lower = name.lower()
     if lower == b"connection":
-        return lower, NOMINATES
+        return lower, _NOMINATES
     drop = lower in HOP_BY_HOP or lower in _NOT_SENT_BACK or lower.startswith(OURS)
-    return lower, DROP if drop else GO_ON
+    return lower, _DROP if drop else _GO_ON
 
 
 def request_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
@@ -125,10 +127,10 @@ def request_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     nominated: set[bytes] | None = None
     for name, value in headers:
         lower, what = _of_request(name)
-        if what == GO_ON:
-            if b"\n" not in value and b"\r" not in value and b"\0" not in value:
+        if what == _GO_ON:
+            if _LF not in value and _CR not in value and _NUL not in value:
                 kept.append((lower, value))
-        elif what == NOMINATES:
+        elif what == _NOMINATES:
             nominated = _nominated(value, nominated)
     return _without(kept, nominated) if nominated else kept
 
@@ -139,10 +141,10 @@ def response_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     nominated: set[bytes] | None = None
     for name, value in headers:
         lower, what = _of_response(name)
-        if what == GO_ON:
-            if b"\n" not in value and b"\r" not in value and b"\0" not in value:
+        if what == _GO_ON:
+            if _LF not in value and _CR not in value and _NUL not in value:
                 kept.append((lower, value))
-        elif what == NOMINATES:
+        elif what == _NOMINATES:
             nominated = _nominated(value, nominated)
     return _without(kept, nominated) if nominated else kept
 

@@ -23,6 +23,7 @@ _string = msgspec.json.Decoder(str).decode
 
 _ENTRY = re.compile(rb'[ \t\n\r]*[{,][ \t\n\r]*"([^"\\]*(?:\\.[^"\\]*)*)"[ \t\n\r]*:[ \t\n\r]*', re.DOTALL).match
 _CLOSE = re.compile(rb"[ \t\n\r]*\}").match
+_BACKSLASH: Final = ord("\\")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 
 
@@ -89,7 +90,7 @@ def _walk(body: bytes, values: dict[str, msgspec.Raw]) -> tuple[dict[str, Span],
             if entry is None:  # the value before is longer in the body than the one that the dict holds
                 _twice(next(reversed(spans), expected))
             literal = entry[1]
-            if b"\\" in literal:
+            if _BACKSLASH in literal:
                 key = _string(b'"%b"' % literal)
                 if key in ACTED_ON:
                     raise AmbiguousKey(f"the field {shown(key)!r} is spelled with escapes", param=shown(key))

@@ -20,7 +20,8 @@ _LABEL = re.compile(rb'([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*"([^"\\]*(?:\\.[^"\\
 _VALUE = re.compile(rb"[ \t]*([^ \t\n\r#]+)")
 
 _SPACES: Final = (0x20, 0x09)
-_OPEN: Final = 0x7B
+_OPEN: Final = ord("{")
+_BACKSLASH: Final = ord("\\")
 _ESCAPES: Final = {b"\\n": b"\n", b"\\\\": b"\\", b'\\"': b'"'}
 
 
@@ -125,6 +126,6 @@ def largest(samples: Iterable[Sample]) -> float | None:
 
 
 def _unescaped(value: bytes) -> bytes:
-    if b"\\" not in value:
+    if _BACKSLASH not in value:
         return value
     return re.sub(rb"\\.", lambda escape: _ESCAPES.get(escape[0], escape[0]), value, flags=re.DOTALL)

