@@ -6,12 +6,11 @@ After k8s.io/apimachinery (v1.34): names are RFC 1123 subdomains, namespaces RFC
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
-from spillway_api.problem import FieldError
+from spillway_api.problem import FieldError, shown
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
@@ -77,11 +76,10 @@ def check_metadata(document: dict[str, Any]) -> Iterator[FieldError]:
 
 
 def _named(steps: tuple[str, ...], text: str, form: str, message: str, longest: int) -> Iterator[FieldError]:
-    shown = json.dumps(text, ensure_ascii=False)
     if not re.fullmatch(form, text):
-        yield FieldError(steps, f"Invalid value: {shown}: {message}")
+        yield FieldError(steps, f"Invalid value: {shown(text)}: {message}")
     if len(text) > longest:
-        yield FieldError(steps, f"Invalid value: {shown}: must be no more than {longest} characters")
+        yield FieldError(steps, f"Invalid value: {shown(text)}: must be no more than {longest} characters")
 
 
 def _mistyped(steps: tuple[str, ...], expected: str, value: Any) -> FieldError:

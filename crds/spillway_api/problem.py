@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+_ESCAPES = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    '"': '\\"',
+    "\\": "\\\\",
+}
 
 Steps = tuple[str | int, ...]
 """The way to a value inside a document: names of fields and indices of lists."""
@@ -40,6 +53,25 @@ def steps_of(path: str) -> Steps:
         steps += [name] if name else []
         steps += [int(index.rstrip("]")) for index in indices]
     return tuple(steps)
+
+
+def shown(value: Any) -> str:
+    """A value as the API server prints it in an error: text in Go's quotes, everything else as JSON.
+
+    Control characters come out escaped, so a file cannot play tricks on the terminal that shows its errors.
+    """
+    if not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return f'"{"".join(_ESCAPES.get(character) or _escaped(character) for character in value)}"'
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if character.isprintable():
+        return character
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:

@@ -8,7 +8,6 @@ errors, and an error silences only the rules that read what is in error, not all
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 from spillway_api import cel
 from spillway_api.metadata import check_metadata
-from spillway_api.problem import FieldError, Steps, did_you_mean
+from spillway_api.problem import FieldError, Steps, did_you_mean, shown
 from spillway_api.schema import Schema
 from spillway_api.types.fields import IN_WORDS
 
@@ -128,10 +127,10 @@ def _list(schema: Schema, value: list[Any], steps: Steps) -> Iterator[FieldError
             if not isinstance(inner, dict) or not all(key in inner for key in keys):
                 continue
             identity = {key: inner[key] for key in keys}
-        shown = _shown(identity)
-        times[shown] = times.get(shown, 0) + 1
-        if times[shown] == 2:
-            yield FieldError((*steps, index), f"Duplicate value: {shown}")
+        text = shown(identity)
+        times[text] = times.get(text, 0) + 1
+        if times[text] == 2:
+            yield FieldError((*steps, index), f"Duplicate value: {text}")
 
 
 def _text(schema: Schema, value: str, steps: Steps) -> Iterator[FieldError]:
@@ -146,7 +145,7 @@ def _text(schema: Schema, value: str, steps: Steps) -> Iterator[FieldError]:
     if "enum" in schema and value not in schema["enum"]:
         supported = ", ".join(f'"{name}"' for name in schema["enum"])
         near = did_you_mean(value, schema["enum"])
-        message = f"Unsupported value: {_shown(value)}: supported values: {supported}"
+        message = f"Unsupported value: {shown(value)}: supported values: {supported}"
         yield FieldError(steps, message, near, blocking=True)
 
 
@@ -196,11 +195,7 @@ def _re2(pattern: str) -> re.Pattern[str]:
 
 def _invalid(steps: Steps, value: Any, demand: str) -> FieldError:
     path = FieldError(steps, "").path
-    return FieldError(steps, f"Invalid value: {_shown(value)}: {path} in body {demand}")
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return FieldError(steps, f"Invalid value: {shown(value)}: {path} in body {demand}")
 
 
 def _type_of(value: Any) -> str:

@@ -118,7 +118,7 @@ class _Open:
         self.node = node
         self.anchor = anchor
         self.key: Node | None = None
-        self.merges: list[Node] = []
+        self.merges: list[tuple[Node, Node]] = []
 
 
 class _Composer:
@@ -185,7 +185,7 @@ class _Composer:
     def _entry(self, inside: _Open, key: Node, node: Node) -> None:
         outer, name = inside.node, key.value
         if key.is_merge:
-            inside.merges.append(node)
+            inside.merges.append((key, node))
         elif not isinstance(name, str):
             nested = isinstance(name, dict | list)
             shown = "a list or mapping" if nested else json.dumps(name)
@@ -200,11 +200,11 @@ class _Composer:
 
     def _merge(self, done: _Open) -> None:
         """Takes over what `<<` names: own keys win, then the first of several mappings."""
-        for source in done.merges:
+        for key, source in done.merges:
             several = [part.node for part in source.parts.values()] if isinstance(source.value, list) else [source]
             for one in several:
                 if not isinstance(one.value, dict):
-                    self._flaw((one.line, one.column), "<< must name a mapping", "such as <<: *anchor")
+                    self._flaw((key.line, key.column), "<< must name a mapping", "such as <<: *anchor")
                     continue
                 for name, part in one.parts.items():
                     if name not in done.node.parts:
