@@ -1,0 +1,27 @@
+"""The table of strategies: adding one is a file beside this one and a line below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from spillway_api.types import Dispatch
+
+from .chwbl import CHWBL
+from .least_load import LeastLoad
+from .power_of_two import PowerOfTwo
+from .protocol import Ask, Candidate, Choice, Strategy
+from .random import Random
+from .round_robin import RoundRobin
+from .weighted_round_robin import WeightedRoundRobin
+
+__all__ = ["STRATEGIES", "Ask", "Candidate", "Choice", "Strategy"]
+
+STRATEGIES: dict[str, Callable[[Mapping[str, int], Dispatch], Strategy]] = {
+    "CHWBL": CHWBL,
+    "LeastLoad": LeastLoad,
+    "PowerOfTwo": PowerOfTwo,
+    "WeightedRoundRobin": WeightedRoundRobin,
+    "RoundRobin": RoundRobin,
+    "Random": Random,
+}
+"""By `dispatch.strategy` of the ModelPool; built from the members (name to weight, in order) and settings."""

@@ -1,0 +1,50 @@
+"""What a strategy is asked and what it answers; apart from the table, so that strategies can import it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+
+class Ask(NamedTuple):
+    """What a strategy may know of a request."""
+
+    key: int | None = None
+    """64-bit hash of the session's key; None when the request has none."""
+    cost: float = 1.0
+    """What this request adds to an endpoint, in the pool's load unit: 1.0, or its tokens. Above 0."""
+
+
+class Candidate(NamedTuple):
+    """An endpoint that may take the request: ready, not ejected, below its hard limit, not yet tried."""
+
+    name: str
+    weight: int = 100
+    """1 to 1000; twice the weight takes twice the load."""
+    load: float = 0.0
+    """In the pool's load unit: requests, or tokens still to compute. Finite and not negative."""
+    requests: int = 0
+    """Requests in flight there, by own count and by scrape, whatever the load unit."""
+
+
+class Choice(NamedTuple):
+    """The pick and why; `reason` is one word of a closed set, fit for a metric label."""
+
+    name: str
+    reason: str
+
+
+class Strategy(Protocol):
+    """Chooses an endpoint among candidates.
+
+    Built anew when membership or dispatch settings change, so a strategy may keep what it derives from them
+    and whatever it wants to remember between requests. Time and chance come from outside only.
+    """
+
+    def choose(self, ask: Ask, candidates: Sequence[Candidate], dice: random.Random) -> Choice | None:
+        """One of the candidates; None if and only if there are none.
+
+        Candidates are some of the members that the strategy was built with, in the members' order.
+        """
+        ...
