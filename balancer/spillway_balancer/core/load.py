@@ -1,0 +1,161 @@
+"""How busy an endpoint is: what this balancer has there, and what its engine says others have there.
+
+Own counts come first, because an engine's gauges lag by seconds; a scrape corrects for the traffic that does
+not pass through this balancer: `load = own + max(0, (waiting + running) - own at the scrape)`. What is not
+known adds nothing.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from types import TracebackType
+from typing import Literal, NamedTuple, Self
+
+ABSURD_REQUESTS = 1e6
+"""No engine holds so many requests; a gauge above it is broken, and unknown."""
+ABSURD_COUNT = 1e18
+"""No counter of tokens gets so far."""
+FIRST_GUESS = 512.0
+"""Tokens of a request, before any has been seen."""
+LEARNING_RATE = 1 / 32
+
+
+class Reported(NamedTuple):
+    """What one scrape of an engine's metrics said. None is *unknown*, which is not 0."""
+
+    at: float
+    """When it was read: seconds, monotonic."""
+    waiting: float | None
+    """Requests queued in the engine."""
+    running: float | None
+    """Requests that the engine computes."""
+    kv_usage: float | None
+    """Used part of the KV cache, 0 to 1."""
+    own: int
+    """This balancer's requests in flight there at the scrape."""
+    prefix_queries: float | None
+    """Counter: tokens looked up in the prefix cache."""
+    prefix_hits: float | None
+    """Counter: tokens found there."""
+
+
+class RequestSize:
+    """Mean tokens of the requests of a pool, learned; what a request of somebody else's is taken to cost.
+
+    Share one among the books of a pool, or an endpoint that is new to a busy pool looks cheaper than its
+    sisters.
+    """
+
+    __slots__ = ("tokens",)
+
+    def __init__(self) -> None:
+        self.tokens = FIRST_GUESS
+
+
+class LoadBook:
+    """What is in flight on one endpoint. It outlives reloads, for leases on it do.
+
+    `in_flight` counts requests, `tokens` the prompt and output tokens that they still have to compute. Both
+    are exact sums over the leases held, so neither drifts nor falls below 0.
+    """
+
+    __slots__ = ("_others", "_report", "_size", "in_flight", "tokens")
+
+    def __init__(self, size: RequestSize | None = None) -> None:
+        self.in_flight: int = 0
+        self.tokens: int = 0
+        self._size = size if size is not None else RequestSize()
+        self._report: Reported | None = None
+        self._others = 0  # requests that are not ours, by the last report
+
+    def lease(self, prompt_tokens: int, output_tokens: int) -> Lease:
+        """Holds a slot until the lease is released. Negative numbers of tokens count as 0."""
+        prompt = max(0, prompt_tokens)
+        output = max(0, output_tokens)
+        self.in_flight += 1
+        self.tokens += prompt + output
+        size = self._size
+        size.tokens += (prompt + output - size.tokens) * LEARNING_RATE
+        return Lease(self, prompt, output)
+
+    def reported(self, report: Reported | None) -> None:
+        """Takes what a scrape said; each value that is NaN, negative or absurd counts as unknown.
+
+        None is a scrape that failed: no news, so the last report stands until it is stale. One that is older
+        than the last, or has no usable time, is ignored.
+        """
+        if report is None or not isfinite(report.at):
+            return
+        if self._report is not None and report.at < self._report.at:
+            return
+        self._report = report = Reported(
+            report.at,
+            _known(report.waiting, ABSURD_REQUESTS),
+            _known(report.running, ABSURD_REQUESTS),
+            _known(report.kv_usage, 1.0),
+            max(0, report.own),
+            _known(report.prefix_queries, ABSURD_COUNT),
+            _known(report.prefix_hits, ABSURD_COUNT),
+        )
+        if report.waiting is None or report.running is None:
+            self._others = 0  # half a sum is unknown too: the missing half is not 0
+        else:
+            self._others = max(0, round(report.waiting + report.running) - report.own)
+
+    def report(self, now: float, stale_after: float) -> Reported | None:
+        """The last report without its absurd values; None once it is older than `stale_after` seconds."""
+        report = self._report
+        return report if report is not None and now - report.at <= stale_after else None
+
+    def others(self, now: float, stale_after: float) -> int:
+        """Requests there that this balancer did not send, by the last report; 0 when that is unknown."""
+        return self._others if self._others and self.report(now, stale_after) is not None else 0
+
+    def requests(self, now: float, stale_after: float) -> int:
+        """Requests in flight on the endpoint."""
+        return self.in_flight + self.others(now, stale_after)
+
+    def load(self, unit: Literal["Requests", "Tokens"], now: float, stale_after: float) -> float:
+        """In requests, or in tokens still to compute (a request of somebody else's counts as the mean)."""
+        others = self.others(now, stale_after)
+        if unit == "Requests":
+            return float(self.in_flight + others)
+        return self.tokens + others * self._size.tokens
+
+
+class Lease:
+    """A held slot. Release it on every path, cancellation included: `with book.lease(...) as lease:`."""
+
+    __slots__ = ("_book", "_output", "_prompt")
+
+    def __init__(self, book: LoadBook, prompt: int, output: int) -> None:
+        self._book: LoadBook | None = book
+        self._prompt = prompt
+        self._output = output
+
+    def first_token(self) -> None:
+        """The prompt is computed now: its tokens are no load any more. Later calls change nothing."""
+        if self._book is not None:
+            self._book.tokens -= self._prompt
+            self._prompt = 0
+
+    def release(self) -> None:
+        """Gives back the slot and whatever tokens are left. Later calls change nothing."""
+        book = self._book
+        if book is not None:
+            self._book = None
+            book.in_flight -= 1
+            book.tokens -= self._prompt + self._output
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _known(value: float | None, most: float) -> float | None:
+    # NaN fails the comparison as well.
+    return value if value is not None and 0.0 <= value <= most else None
