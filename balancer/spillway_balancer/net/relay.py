@@ -176,7 +176,9 @@ class Exchange:
     def _commit(self, first: bytes) -> None:
         self.committed = True
         self._on_first_byte()
-        self._answer.begin(self._status, response_headers(self._headers), self._length, first)
+        # An event stream may yet need room for an error event, so its length is not promised to the client.
+        length = self._length if self._watch is None else None
+        self._answer.begin(self._status, response_headers(self._headers), length, first)
         self._held.clear()
 
     def _error_answer(self) -> None:
