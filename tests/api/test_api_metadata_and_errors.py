@@ -9,6 +9,7 @@ import pytest
 from spillway_api.problem import path_of, steps_of
 from spillway_api.schema import KINDS, structural
 from spillway_api.types.fields import IN_WORDS
+from spillway_api.validate import validate
 
 ENDPOINT = "spec.source.static.endpoints[0]"
 DURATION = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
@@ -34,6 +35,23 @@ METADATA = [
 @pytest.mark.parametrize(("edits", "expected"), METADATA, ids=[row[1][:60] for row in METADATA])
 def test_metadata_is_refused_as_the_api_server_does(edits, expected, edited, errors_of):
     assert any(error.startswith(expected) for error in errors_of(edited("pool", edits)))
+
+
+UNKNOWN = [
+    ("pool", "spec.disptch", 'did you mean "dispatch"?'),
+    ("pool", "spec.models[0].upstreamname", 'did you mean "upstreamName"?'),
+    ("pool", "spec.source.pods", "the fields here are static, provider"),
+    ("provider", "spec.source.provider.baseUrl", 'did you mean "baseURL"?'),
+    ("policy", "spec.rules[0].tiers[0].limits", "the fields here are name, pools, select, enterOn, spill"),
+    ("policy", "sepc", 'did you mean "spec"?'),
+]
+
+
+@pytest.mark.parametrize(("base", "path", "hint"), UNKNOWN)
+def test_unknown_field_is_refused_with_what_is_near(base, path, hint, edited):
+    document = edited(base, {path: 1})
+    (error,) = validate(structural(document["kind"]), document).errors
+    assert (error.path, error.message, error.hint) == (path, f'unknown field "{path}"', hint)
 
 
 def test_all_errors_are_reported_not_only_the_first(edited, errors_of):
