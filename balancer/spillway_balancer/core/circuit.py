@@ -133,9 +133,7 @@ class Circuit(NamedTuple):
         # The old window goes: what was ejected for must not eject again with the next single failure.
         return Circuit(None, ejections, now, None, shut, 0, now, 1, 0)
 
-    def failed(
-        self, now: float, policy: CircuitPolicy, begun: float | None = None, may_open: bool = True
-    ) -> Circuit:
+    def failed(self, now: float, policy: CircuitPolicy, begun: float | None = None, may_open: bool = True) -> Circuit:
         """After a request that `begun` then has failed by the endpoint's fault. May eject.
 
         `may_open` False (see `may_eject`) counts the failure but leaves a closed circuit closed; the next
@@ -162,9 +160,7 @@ class Circuit(NamedTuple):
             total = failures + good + sum(bucket.good for bucket in recent)
             if total >= policy.min_requests and failures * 100 >= policy.error_rate_percent * total:
                 return self._eject(now, policy, self._unforgiven(now, policy))
-        return Circuit(
-            None, self.ejections, self.closed_at, None, self.shut_until, streak, start, good, bad, older
-        )
+        return Circuit(None, self.ejections, self.closed_at, None, self.shut_until, streak, start, good, bad, older)
 
     def shut(self, now: float, until: float) -> Circuit:
         """Off until then, by the endpoint's own word; a shorter word never shortens a longer one."""

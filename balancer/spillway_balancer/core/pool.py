@@ -148,9 +148,9 @@ class Pool:
         """Learn from an attempt that `begun` then and ended well."""
         endpoint.circuit = endpoint.circuit.succeeded(now, self.circuits, begun)
 
-    def untried(self, endpoint: EndpointState, now: float) -> None:
-        """An attempt ended without a verdict (the client left): if it was a trial, another may go."""
-        endpoint.circuit = endpoint.circuit.untried(now)
+    def untried(self, endpoint: EndpointState, begun: float, now: float) -> None:
+        """An attempt that `begun` then ended without a verdict (the client left): if a trial, another may go."""
+        endpoint.circuit = endpoint.circuit.untried(now, begun)
 
     def failed(self, endpoint: EndpointState, failure: Failure, begun: float, now: float) -> bool:
         """Learn from an attempt that failed. True when it has just ejected the endpoint.
@@ -161,10 +161,10 @@ class Pool:
         before = endpoint.circuit
         if failure.reason == "rate-limited" and failure.retry_after:
             wait = min(failure.retry_after, MAX_RETRY_AFTER)
-            endpoint.circuit = before.untried(now).shut(now, now + wait)
+            endpoint.circuit = before.untried(now, begun).shut(now, now + wait)
             return False
         if not REASONS[failure.reason].counts:
-            self.untried(endpoint, now)
+            self.untried(endpoint, begun, now)
             return False
         others = sum(each.circuit.ejected_until is not None for each in self.endpoints.values() if each is not endpoint)
         may_open = may_eject(others, len(self.endpoints), self.circuits.max_ejected_percent)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Any
 
-from aiohttp import web
+from aiohttp import http_parser, web
 
 from ..core.errors import ProtocolError
 from .answer import Answer, Sent
@@ -23,6 +23,12 @@ HEAD_SECONDS = 10.0
 
 KEEP_ALIVE_SECONDS = 75.0
 """How long an idle client connection is kept; longer than the usual load balancer in front keeps its own (60 s)."""
+
+
+def has_c_parser() -> bool:
+    """Whether requests are read by llhttp. Where its extension does not load, aiohttp falls back without a word to a
+    parser in Python, which is many times slower and reads some requests otherwise."""
+    return http_parser.HttpRequestParser is not http_parser.HttpRequestParserPy
 
 
 class ClientConnection(web.RequestHandler):

@@ -17,8 +17,10 @@ from ..core.errors import (
     MethodNotAllowed,
     ModelNotFound,
     NotFound,
+    ProtocolError,
     RequestTimeout,
     SpillwayError,
+    VersionNotSupported,
 )
 from ..core.reasons import Failure
 from ..wire import openai
@@ -111,6 +113,8 @@ class Proxy:
             if answer.begun:
                 answer.abort()
             else:
+                if isinstance(error, ProtocolError | VersionNotSupported):
+                    answer.keep_alive = False  # where this request ends is in doubt, so nothing behind it is one
                 answer.error(error)
         except asyncio.CancelledError:
             raise
@@ -182,8 +186,10 @@ class Proxy:
         content = request.content
         if content.is_eof():
             body = content.read_nowait()
-            if len(body) <= limit:
-                return body
+            if len(body) > limit:
+                answer.keep_alive = False
+                raise BodyTooLarge(too_large)
+            return body
         waits = request.headers.get("expect", "").lower() == "100-continue" and request.version >= (1, 1)
         if waits and request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

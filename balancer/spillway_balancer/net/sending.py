@@ -76,7 +76,7 @@ class Sender:
                 raise
             finally:
                 if reason in (None, "client-gone"):
-                    pool.untried(endpoint, monotonic())
+                    pool.untried(endpoint, begun, monotonic())
                 if reason is not None:
                     self._telemetry.attempt(pool.name, endpoint.name, reason)
 
