@@ -1,25 +1,21 @@
-"""Real sockets for tests: a balancer in this process, endpoints that say what they are told to, byte by byte, and raw
-clients. What a test sends to a model holds PROMPT, what it takes for a credential holds KEY: neither may turn up in
-a log, a metric or an error of the balancer, and each test that uses `serve` ends with a look for them."""
+"""Real sockets for tests: endpoints that say what they are told to, byte by byte, and raw clients.
+
+What a test sends to a model holds `say.PROMPT`, and what it takes for a credential holds `say.KEY`: neither may turn
+up in a log, a metric or an error of the balancer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
-import os
 import socket
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
 
-PROMPT = "zebra-prompt-text"
-KEY = "sk-quagga-key"
 PATIENCE = 15.0
 """Seconds that a test waits for what should come at once; only a failing test waits so long."""
 
@@ -151,7 +147,7 @@ class Client:
 
     @staticmethod
     def chat_body(**fields: Any) -> dict[str, Any]:
-        return {"model": "chat", "messages": [{"role": "user", "content": PROMPT}], **fields}
+        return {"model": "chat", "messages": [{"role": "user", "content": Say.PROMPT}], **fields}
 
     async def post(self, target: str, body: Any, headers: Iterable[tuple[str, str]] = ()) -> Reply:
         await self.send(self.request(target, body, headers))
@@ -292,6 +288,8 @@ Behaviour = Callable[[Call], Awaitable[None]]
 class Say:
     """What a scripted endpoint may do: bytes and events to compose, and behaviours made of them."""
 
+    PROMPT = "zebra-prompt-text"
+    KEY = "sk-quagga-key"
     RESET, CLOSE, HANG = "reset", "close", "hang"
     SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     END = b"0\r\n\r\n"
@@ -463,25 +461,7 @@ def refusing() -> Iterable[str]:
         yield f"http://127.0.0.1:{held.getsockname()[1]}"
 
 
-@pytest.fixture
-async def engine() -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-    """`await engine()`: a simulated engine of the model `demo`, a hundred times as fast as life."""
-    from spillway_balancer.engine.server import EngineServer
-
-    started: list[EngineServer] = []
-
-    async def start(**settings: Any) -> EngineServer:
-        one = EngineServer(**{"speed": 100.0, "models": ("demo",), **settings})
-        await one.start()
-        started.append(one)
-        return one
-
-    yield start
-    for one in started:
-        await one.stop()
-
-
-# ---- objects and the balancer
+# ---- objects
 
 
 QUIET: dict[str, Any] = {"metrics": {"mode": "None"}, "health": {"active": {"mode": "None"}}}
@@ -496,71 +476,15 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-class Balancing:
-    """A balancer that runs in this process from a file."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / "spillway.yaml"
-        self.balancer: Any = None
-
-    @property
-    def port(self) -> int:
-        return int(self.balancer.port)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def write(self, *docs: Mapping[str, Any] | str) -> None:
-        """Replace the file as editors do: a new one, moved over the old."""
-        text = "---\n".join(doc if isinstance(doc, str) else yaml.safe_dump(doc, sort_keys=False) for doc in docs)
-        new = self.file.with_suffix(".new")
-        new.write_text(text)
-        os.replace(new, self.file)
-
-    def endpoint(self, name: str, pool: str = "local") -> Any:
-        """What the balancer knows of an endpoint."""
-        return self.balancer.serving.current.pools[f"default/{pool}"].endpoints[name]
-
-    @property
-    def in_flight(self) -> int:
-        """Leases held now, in requests."""
-        pools = self.balancer.serving.current.pools.values()
-        assert all(
-            (each.load.in_flight == 0) == (each.load.tokens == 0) for p in pools for each in p.endpoints.values()
-        )
-        return sum(each.load.in_flight for pool in pools for each in pool.endpoints.values())
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until the condition holds."""
-        async with asyncio.timeout(PATIENCE):
-            while not condition():
-                await asyncio.sleep(0.005)
-
-    def sample(self, name: str, **labels: str) -> float:
-        """The value of a metric, summed over the series that have these labels; 0.0 without any."""
-        samples = [each for family in self.balancer.telemetry.registry.collect() for each in family.samples]
-        return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
-
-    def series(self) -> set[str]:
-        families = self.balancer.telemetry.registry.collect()
-        return {f"{each.name}{sorted(each.labels.items())}" for family in families for each in family.samples}
-
-
-class Serve:
-    """Starts balancers: `lb = await serve(engine_1, engine_2)` is one pool `local` of endpoints e1, e2 under the
-    model `chat`; `serve(docs=[...])` is whatever stands there."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.running: list[Balancing] = []
+class Objects:
+    """ModelPools and RoutePolicies as they stand in a file."""
 
     @staticmethod
     def pool(name: str, *endpoints: Any, models: Any = None, **spec: Any) -> dict[str, Any]:
         urls = [each if isinstance(each, str) else each.url for each in endpoints]
         listed = [{"name": f"e{number}", "url": url} for number, url in enumerate(urls, 1)]
         base = {"models": models or [{"name": "demo"}], "source": {"static": {"endpoints": listed}}, **QUIET}
-        return Serve._object("ModelPool", name, merged(base, spec))
+        return Objects._object("ModelPool", name, merged(base, spec))
 
     @staticmethod
     def provider(name: str, url: str, *accounts: str, models: Any = None, **spec: Any) -> dict[str, Any]:
@@ -568,13 +492,13 @@ class Serve:
         listed = [{"name": each, "secretRef": {"name": each}} for each in accounts]
         source = {"type": "OpenAICompatible", "baseURL": url, "allowPlainHTTP": True, "accounts": listed}
         base = {"models": models or [{"name": "cloud-mini"}], "source": {"provider": source}}
-        return Serve._object("ModelPool", name, merged(base, spec))
+        return Objects._object("ModelPool", name, merged(base, spec))
 
     @staticmethod
     def route(*pools: str, models: Iterable[str] = ("chat",), tiers: Any = None, **spec: Any) -> dict[str, Any]:
         """One tier of these pools, or the tiers given."""
         tiers = tiers or [{"name": "only", "pools": [{"name": pool} for pool in pools]}]
-        return Serve._object(
+        return Objects._object(
             "RoutePolicy", "chat", {"models": list(models), "rules": [{"name": "all", "tiers": tiers}], **spec}
         )
 
@@ -582,41 +506,7 @@ class Serve:
     def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
         return {"apiVersion": "spillway.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
-    async def __call__(
-        self,
-        *endpoints: Any,
-        pool: Mapping[str, Any] | None = None,
-        route: Mapping[str, Any] | None = None,
-        docs: Iterable[Mapping[str, Any] | str] | None = None,
-        **settings: Any,
-    ) -> Balancing:
-        from spillway_balancer.app import Balancer, Settings
-
-        folder = self._folder / f"balancer-{len(self.running)}"
-        folder.mkdir()
-        one = Balancing(folder)
-        one.write(*(docs or [self.pool("local", *endpoints, **(pool or {})), self.route("local", **(route or {}))]))
-        one.balancer = Balancer(Settings(paths=(one.file,), port=0, seed=1, **settings))
-        await one.balancer.start()
-        self.running.append(one)
-        return one
-
 
 @pytest.fixture
-async def serve(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Serve]:
-    """Start balancers. In the end no lease may be held, no bug be logged, and nothing secret be said."""
-    caplog.set_level(logging.DEBUG, "spillway")
-    serving = Serve(tmp_path)
-    yield serving
-    for one in serving.running:
-        await one.until(lambda one=one: one.in_flight == 0 and one.balancer.proxy.in_flight == 0)
-        said = "\n".join(one.series())
-        assert PROMPT not in said
-        assert KEY not in said
-        await one.balancer.stop()
-    for record in caplog.get_records("call"):
-        said = record.getMessage() + (record.exc_text or "")
-        assert PROMPT not in said
-        assert KEY not in said
-        own = record.name in ("asyncio", "spillway.proxy", "spillway.http", "spillway.endpoints")
-        assert not (own and record.levelno >= logging.ERROR), said
+def objects() -> type[Objects]:
+    return Objects

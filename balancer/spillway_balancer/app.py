@@ -15,16 +15,20 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from .core.errors import SpillwayError
 from .net.answer import Answer, Sent
-from .net.client import Server
+from .net.client import ClientConnection, Server, has_c_parser
 from .net.credentials import Credentials
 from .net.filesource import FileSource, judge, summary
 from .net.polling import Poller
 from .net.proxy import Limits, Proxy
 from .net.serving import Serving
 from .net.telemetry import CONTENT_TYPE, Telemetry
+from .wire.headers import check_request
 
 log = logging.getLogger("spillway")
+
+OWN_PAGES = frozenset({"/metrics", "/healthz", "/readyz"})
 
 
 class ConfigRefused(Exception):
@@ -33,6 +37,10 @@ class ConfigRefused(Exception):
     def __init__(self, errors: Sequence[str]) -> None:
         super().__init__("\n".join(errors))
         self.errors = tuple(errors)
+
+
+class Unfit(Exception):
+    """This installation cannot serve; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,9 @@ class Balancer:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Read the files and begin to serve. Raises ConfigRefused, or OSError when the port is taken."""
+        """Read the files and begin to serve. Raises ConfigRefused, Unfit, or OSError when the port is taken."""
+        if not has_c_parser():
+            raise Unfit("aiohttp runs without its C parser; install it from a wheel, and unset AIOHTTP_NO_EXTENSIONS")
         settings = self.settings
         dice = random.Random(settings.seed)
         judged = judge(settings.paths, settings.gateway, self.credentials)
@@ -102,32 +112,39 @@ class Balancer:
         log.info("serving %s on http://%s:%d/v1", summary(judged.snapshot), settings.host, self.port)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path.startswith("/v1/"):
-            return await self.proxy.handle(request)
-        return await self._own(request)
+        if request.path in OWN_PAGES and request.method in ("GET", "HEAD"):
+            return await self._own(request)
+        return await self.proxy.handle(request)
 
     async def _own(self, request: web.BaseRequest) -> web.StreamResponse:
         """Our own pages, for kubelet and Prometheus."""
-        if request.method in ("GET", "HEAD"):
-            answer = Answer(
-                request.transport,
-                keep_alive=request.keep_alive,
-                old=request.version < (1, 1),
-                head_only=request.method == "HEAD",
-            )
+        client = request.protocol
+        assert isinstance(client, ClientConnection)
+        client.begun()
+        answer = Answer(
+            request.transport,
+            keep_alive=request.keep_alive,
+            old=request.version < (1, 1),
+            head_only=request.method == "HEAD",
+        )
+        plain = [(b"content-type", b"text/plain")]
+        try:
+            check_request(request.method, request.version, request.raw_headers)
             if request.path == "/metrics":
                 page = await self.telemetry.page(self.serving.current, self.proxy.in_flight)
                 answer.whole(200, [(b"content-type", CONTENT_TYPE.encode())], [page])
-                return Sent(answer.keep_alive)
-            if request.path == "/healthz":
-                answer.whole(200, [(b"content-type", b"text/plain")], [b"ok\n"])
-                return Sent(answer.keep_alive)
-            if request.path == "/readyz":
+            elif request.path == "/healthz":
+                answer.whole(200, plain, [b"ok\n"])
+            else:
                 ready = self.serving.ready and not self.proxy.draining
                 text = b"ready\n" if ready else b"draining\n" if self.proxy.draining else b"no snapshot yet\n"
-                answer.whole(200 if ready else 503, [(b"content-type", b"text/plain")], [text])
-                return Sent(answer.keep_alive)
-        return await self.proxy.handle(request)
+                answer.whole(200 if ready else 503, plain, [text])
+        except SpillwayError as error:
+            answer.keep_alive = False
+            answer.error(error)
+        finally:
+            client.done()
+        return Sent(answer.keep_alive)
 
     async def drain(self) -> bool:
         """Accept nothing new and let what is under way end. False when some had to be cut at the limit."""

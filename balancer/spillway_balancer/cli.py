@@ -68,7 +68,7 @@ def run(
     log_level: LogLevel = "info",
 ) -> None:
     """Serve ModelPools and RoutePolicies from YAML, and follow the files as they change."""
-    from .app import ConfigRefused, Settings, serve
+    from .app import ConfigRefused, Settings, Unfit, serve
 
     set_up_logging(log_level)
     settings = Settings(
@@ -84,6 +84,8 @@ def run(
         run_loop(serve(settings))
     except ConfigRefused as refused:
         raise fail("\n".join((*refused.errors, "nothing is served: mend the files and start again")), 2) from None
+    except Unfit as error:
+        raise fail(str(error)) from None
     except OSError as error:
         raise fail(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
 
