@@ -130,10 +130,13 @@ class Sender:
         body = job.peeked.forward(step.upstream_model)
         start = _request_start(step.pool.spec.provider, spec.url, job.path.path, origin)
         head = [start, b"content-length: %d\r\n" % sum(map(len, body))]
+        credential = spec.credential
+        taken = None if credential is None else credential.header.lower().encode()
         for name, value in job.headers:
-            head += (name, b": ", value, b"\r\n")
-        if spec.credential is not None:
-            head.append(self._credentials.header(spec.credential))
+            if name != taken:  # of two such headers an endpoint might read the client's
+                head += (name, b": ", value, b"\r\n")
+        if credential is not None:
+            head.append(self._credentials.header(credential))
         head.append(b"\r\n")
         return [b"".join(head), *body]
 
