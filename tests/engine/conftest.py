@@ -10,11 +10,23 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
+import uvloop
 
 from spillway_balancer.engine.faults import parse
 from spillway_balancer.engine.server import EngineServer
 
 Serve = Callable[..., Awaitable[EngineServer]]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What goes down to the socket is tested on both event loops: their transports differ."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name == "test_engine_streams.py":
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
 @pytest.fixture

@@ -296,7 +296,7 @@ async def test_a_provider_is_far_away(serve: Any, sdk: Any) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     await client.chat.completions.create(model="demo", messages=LONG, max_tokens=1)
-    assert 0.035 <= loop.time() - began < 1
+    assert loop.time() - began > 0.03
 
 
 @pytest.mark.parametrize("settings", [{"models": ()}, {"speed": 0}, {"profile": "none"}])

@@ -1,7 +1,7 @@
 """The engine's /metrics page, under vLLM's names and labels, as Prometheus text.
 
-Names, help texts and buckets follow vLLM 0.11 (`vllm/v1/metrics/loggers.py`): counters end in `_total`,
-prefix cache counters count tokens. Only those that a load balancer or a person at a dashboard reads are here.
+Names, help texts and buckets follow vLLM's V1 engine (`vllm/v1/metrics/loggers.py`, since 0.9): counters end in
+`_total`, prefix cache counters count tokens. Only those that a load balancer or a person at a dashboard reads are here.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ weights, and the compute-bound one.
 
 Where the numbers come from:
 
-- `token_s` and `weights_s` of the A100 and the H100 are fitted to the profiling tables that the Vidur
-  simulator publishes (github.com/microsoft/vidur, data/profiling, Llama-2-7B and Llama-3-8B, bf16).
-- `attention_s`, `kv_read_s`, `step_s` and `sequence_s` are estimates: arithmetic and memory bandwidth of the
-  part for the first two, vLLM's scheduler and sampler on one CPU core for the last two.
+- `token_s` and `weights_s` of the A100 and the H100 are fitted to the profiling tables that the Vidur simulator
+  publishes (github.com/microsoft/vidur, data/profiling) for models of the Llama 7B/8B class.
+- `attention_s`, `kv_read_s`, `step_s` and `sequence_s` are estimates: arithmetic and memory bandwidth of the part
+  for the first two, scheduler and sampler on one CPU core for the last two.
 - The L4 profile is the A100's scaled by compute and bandwidth (fp8), not measured.
-- `kv_tokens` is what vLLM reports at start for the model at 90 % of the device's memory, rounded.
+- `kv_tokens` is arithmetic: 90 % of the memory less the weights, at 128 KiB a token (64 KiB in fp8), rounded.
 
 So absolute seconds are plausible and no more; the order in which dispatch strategies come out is what they
 are for.

@@ -1,4 +1,7 @@
-"""Rudeness below HTTP: connections that are reset or fall silent."""
+"""Rudeness below HTTP: connections that are reset or fall silent.
+
+Transports are cast, not checked: uvloop's have the methods of asyncio's and are none of their classes.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from typing import cast
 
 _LINGER_0 = struct.pack("ii", 1, 0)
 
@@ -16,8 +20,7 @@ def reset(transport: asyncio.BaseTransport | None) -> None:
         return
     held = transport.get_extra_info("socket")
     held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
-    assert isinstance(transport, asyncio.WriteTransport)
-    transport.abort()
+    cast(asyncio.WriteTransport, transport).abort()
 
 
 async def hang(seconds: float | None) -> None:
@@ -31,19 +34,29 @@ class ResetOnAccept(asyncio.Protocol):
 
 
 class SilentOnAccept(asyncio.Protocol):
-    """Accepts and reads nothing; after `seconds`, if any, the connection is handed to the server proper."""
+    """Accepts and says nothing; after `seconds`, if any, the connection is handed to the server proper.
+
+    Reading is paused, but uvloop starts to read only after `connection_made`, so the first bytes may come here.
+    """
 
     def __init__(self, seconds: float | None, server: Callable[[], asyncio.Protocol]) -> None:
         self._seconds = seconds
         self._server = server
         self._wake: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+        self._heard = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.pause_reading()
         if self._seconds is not None:
             loop = asyncio.get_running_loop()
-            self._wake = loop.call_later(self._seconds, self._hand_over, transport)
+            self._wake = loop.call_later(self._seconds, self._hand_over, self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard += data
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._wake is not None:
@@ -53,4 +66,6 @@ class SilentOnAccept(asyncio.Protocol):
         server = self._server()
         transport.set_protocol(server)
         server.connection_made(transport)
+        if self._heard:
+            server.data_received(self._heard)
         transport.resume_reading()
