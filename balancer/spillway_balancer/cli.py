@@ -106,6 +106,57 @@ def lint(file: Files, gateway: Gateway = "default", secrets: Secrets = None) -> 
     typer.echo(f"ok: {summary(judged.snapshot)}")
 
 
+@app.command()
+def engine(
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    name: Annotated[str, typer.Option(help="Said in the header x-spillway-engine of every answer.")] = "engine",
+    model: Annotated[list[str] | None, typer.Option(help="Model that it serves; repeatable.")] = None,
+    profile: Annotated[str, typer.Option(help="How fast it is: hardware and model.")] = "laptop-demo",
+    speed: Annotated[float, typer.Option(help="Times faster than the profile.", min=0.001)] = 1.0,
+    api_key: Annotated[str | None, typer.Option(help="Ask for this key, as vLLM does.")] = None,
+    faults: Annotated[str | None, typer.Option(help="Faults as JSON; also set at run time under /sim/faults.")] = None,
+    drain: Annotated[float, typer.Option(help="Seconds that streams may take to end on SIGTERM.", min=0)] = 30.0,
+    log_requests: Annotated[bool, typer.Option(help="A line for every request, without its text.")] = False,
+) -> None:
+    """Serve a simulated inference engine that speaks vLLM's API."""
+    from .engine.command import run_engine
+
+    try:
+        run_engine(
+            host=host,
+            port=port,
+            name=name,
+            models=model or ["demo"],
+            profile=profile,
+            speed=speed,
+            api_key=api_key,
+            faults=faults,
+            drain=drain,
+            log_requests=log_requests,
+            ready=lambda url: typer.echo(f"{name} serves {', '.join(model or ['demo'])} on {url}/v1"),
+        )
+    except ValueError as error:
+        raise fail(str(error), 2) from None
+    except OSError as error:
+        raise fail(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
+
+
+@app.command()
+def city(
+    seconds: Annotated[float, typer.Option(help="How long the load lasts.", min=1)] = 22.0,
+    seed: Annotated[int, typer.Option(help="Of the people and what they say.")] = 1,
+    port: Annotated[int, typer.Option(help="The balancer's port.", min=1, max=65535)] = 8787,
+    base_port: Annotated[int | None, typer.Option(help="Move the engines to this port and those after it.")] = None,
+    compare: Annotated[bool, typer.Option(help="Play the same load under round robin as well.")] = True,
+    exit: Annotated[bool, typer.Option("--exit", help="End after the summary instead of serving on.")] = False,
+) -> None:
+    """Start a small city on loopback: engines, a provider, the balancer and people who chat."""
+    from .city.command import run_city
+
+    raise typer.Exit(run_city(seconds=seconds, seed=seed, port=port, base_port=base_port, compare=compare, exit=exit))
+
+
 def main() -> None:
     app()
 
