@@ -117,8 +117,12 @@ class Player:
 
 
 async def contents(stream: aiohttp.StreamReader) -> AsyncIterator[str]:
-    """The content pieces of a streamed chat completion. Raises _Refused for an error event or a missing end."""
+    """The content pieces of a streamed chat completion. Raises _Refused for an error event or a missing end.
+
+    Reads on to the end of the body after [DONE]: a client that hangs up before it looks like one that gave up.
+    """
     rest = b""
+    done = False
     while data := await stream.read(_READ_BYTES):
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
@@ -126,14 +130,16 @@ async def contents(stream: aiohttp.StreamReader) -> AsyncIterator[str]:
                 continue
             value = line[5:].strip()
             if value == b"[DONE]":
-                return
+                done = True
+                continue
             chunk = json.loads(value)
             if "error" in chunk:
                 raise _Refused(f"cut: {chunk['error'].get('code') or chunk['error'].get('type')}")
             for choice in chunk.get("choices", ()):
                 if piece := choice.get("delta", {}).get("content"):
                     yield piece
-    raise _Refused("the stream ended without [DONE]")
+    if not done:
+        raise _Refused("the stream ended without [DONE]")
 
 
 def _code(body: bytes) -> str:
