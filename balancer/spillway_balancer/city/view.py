@@ -46,7 +46,8 @@ def live(scene: Scene, window: Window) -> RenderableType:
     )
     for each in sorted(page.endpoints, key=lambda each: each.pool != scene.pool) if page else ():
         table.add_row(*_row(each, window))
-    return Group(_head(scene), Text(), table, Text(), _totals(scene, window), _note(scene))
+    # The empty last line is where the terminal writes ^C; at the end of a full line it would shift the picture.
+    return Group(_head(scene), Text(), table, Text(), _totals(scene, window), _note(scene), Text())
 
 
 def line(scene: Scene, window: Window) -> str:
