@@ -290,7 +290,7 @@ class Say:
 
     PROMPT = "zebra-prompt-text"
     KEY = "sk-quagga-key"
-    RESET, CLOSE, HANG = "reset", "close", "hang"
+    RESET, CLOSE, HANG, PAUSE = "reset", "close", "hang", "pause"
     SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     END = b"0\r\n\r\n"
     DONE = b"data: [DONE]\n\n"
@@ -341,7 +341,7 @@ class Say:
 
     @staticmethod
     def steps(*things: bytes | str | asyncio.Event) -> Behaviour:
-        """Write bytes, wait for an event, and in the end perhaps RESET, CLOSE or HANG."""
+        """Write bytes, wait for an event, PAUSE so that the peer reads, and in the end perhaps RESET, CLOSE or HANG."""
 
         async def behave(call: Call) -> None:
             for thing in things:
@@ -350,6 +350,8 @@ class Say:
                     await call.writer.drain()
                 elif isinstance(thing, asyncio.Event):
                     await thing.wait()
+                elif thing == Say.PAUSE:
+                    await asyncio.sleep(0.02)
                 elif thing == Say.RESET:
                     await asyncio.sleep(0.02)  # let what was written leave: a reset throws away what has not
                     reset(call.writer)
@@ -406,6 +408,7 @@ class Endpoint:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        call: Call | None = None
         try:
             while not writer.is_closing():
                 head = Head.of(await reader.readuntil(b"\r\n\r\n"))
@@ -423,6 +426,8 @@ class Endpoint:
             self.errors.append(error)
         finally:
             writer.close()
+            if call is not None and not call.left.done():
+                call.left.set_result(None)
 
     async def stop(self) -> None:
         self._server.close()

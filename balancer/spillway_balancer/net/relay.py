@@ -96,6 +96,7 @@ class Exchange:
             elif watch.error is not None:
                 error = watch.error
                 status = error.status or 500
+                self._error_body = (out or watch.held()).rstrip(b"\r\n") + b"\n\n"
                 self._fail(Failure(of_status(status, error.code, error.type), status))
             elif watch.committed:
                 self._commit(out)
@@ -206,9 +207,10 @@ class Exchange:
             error = Interrupted("the endpoint's answer broke off")
             self._answer.more(openai.error_event(error, self._path))
             self._answer.end()
+            self._finish()
         else:
+            self._finish()  # before the client's connection goes: else it would seem that the client has left
             self._answer.abort()
-        self._finish()
 
     def _finish(self) -> None:
         self._timer.cancel()

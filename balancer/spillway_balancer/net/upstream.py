@@ -80,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._length: int | None = None
         self._framed = False  # content-length or chunked: the end can be told from a cut
+        self._status = 0
         self._head_bytes = 0
         self._head_due = False
         self._head_done = False
@@ -137,12 +138,14 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
             if not self._head_done and self._head_bytes > MAX_HEAD_BYTES:
                 raise UpstreamError(f"headers of more than {MAX_HEAD_BYTES} bytes")
-        except (httptools.HttpParserError, UpstreamError) as error:
-            self._fail(UpstreamError(f"not a valid HTTP answer: {error}"))
-            return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, UpstreamError) as error:
+            if not self._complete:
+                self._fail(UpstreamError(f"not a valid HTTP answer: {error}"))
+                return
+            self._keep_alive = False  # the answer is whole; what stands behind it is nobody's
         if self._head_due:
             self._head_due = False
-            receiver.head(self._parser.get_status_code(), self._headers, self._length)
+            receiver.head(self._status, self._headers, self._length)
         body = self._body
         if body:
             self._body = []
@@ -174,19 +177,31 @@ class Connection(asyncio.Protocol):
 
     # -- what the parser says
 
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise UpstreamError("a second answer")
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_done:  # a trailer: not to be merged into the head (RFC 9110, 6.5.1)
+            return
         name = name.lower()
         if name == b"content-length":
             self._length = int(value)
             self._framed = True
         elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked":
+                raise UpstreamError("a transfer coding that was not asked for")
             self._framed = True
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._parser.get_status_code() < 200:  # 100 Continue, 103 Early Hints: the answer is yet to come
+        status = self._parser.get_status_code()
+        if status == 101 or self._parser.get_http_version() not in ("1.1", "1.0"):
+            raise UpstreamError("not HTTP/1.1")
+        if status < 200:  # 100 Continue, 103 Early Hints: the answer is yet to come
             self._headers = []
             return
+        self._status = status
         self._head_done = self._head_due = True
         self._keep_alive = self._parser.should_keep_alive()
 
