@@ -35,6 +35,54 @@ async def engine() -> AsyncIterator[Callable[..., Awaitable[Any]]]:
         await one.stop()
 
 
+QUIET: dict[str, Any] = {"metrics": {"mode": "None"}, "health": {"active": {"mode": "None"}}}
+"""A pool that is neither probed nor scraped, so that what an endpoint hears is what clients say."""
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for name, value in over.items():
+        old = out.get(name)
+        out[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return out
+
+
+class Objects:
+    """ModelPools and RoutePolicies as they stand in a file."""
+
+    @staticmethod
+    def pool(name: str, *endpoints: Any, models: Any = None, **spec: Any) -> dict[str, Any]:
+        urls = [each if isinstance(each, str) else each.url for each in endpoints]
+        listed = [{"name": f"e{number}", "url": url} for number, url in enumerate(urls, 1)]
+        base = {"models": models or [{"name": "demo"}], "source": {"static": {"endpoints": listed}}, **QUIET}
+        return Objects._object("ModelPool", name, merged(base, spec))
+
+    @staticmethod
+    def provider(name: str, url: str, *accounts: str, models: Any = None, **spec: Any) -> dict[str, Any]:
+        """Accounts a, b, … with the Secrets of those names."""
+        listed = [{"name": each, "secretRef": {"name": each}} for each in accounts]
+        source = {"type": "OpenAICompatible", "baseURL": url, "allowPlainHTTP": True, "accounts": listed}
+        base = {"models": models or [{"name": "cloud-mini"}], "source": {"provider": source}}
+        return Objects._object("ModelPool", name, merged(base, spec))
+
+    @staticmethod
+    def route(*pools: str, models: Iterable[str] = ("chat",), tiers: Any = None, **spec: Any) -> dict[str, Any]:
+        """One tier of these pools, or the tiers given."""
+        tiers = tiers or [{"name": "only", "pools": [{"name": pool} for pool in pools]}]
+        return Objects._object(
+            "RoutePolicy", "chat", {"models": list(models), "rules": [{"name": "all", "tiers": tiers}], **spec}
+        )
+
+    @staticmethod
+    def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+        return {"apiVersion": "spillway.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.fixture
+def objects() -> type[Objects]:
+    return Objects
+
+
 class Balancing:
     """A balancer that runs in this process from a file."""
 
@@ -97,7 +145,7 @@ class Serve:
     """Starts balancers: `lb = await serve(engine_1, engine_2)` is one pool `local` of endpoints e1, e2 under the
     model `chat`; `serve(docs=[...])` is whatever stands there."""
 
-    def __init__(self, folder: Path, objects: Any) -> None:
+    def __init__(self, folder: Path, objects: type[Objects]) -> None:
         self._folder = folder
         self._objects = objects
         self.running: list[Balancing] = []

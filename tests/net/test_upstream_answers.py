@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-
 from tests.conftest import Say as say  # by its full name, as pytest has imported it
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -79,7 +78,7 @@ async def test_an_end_by_close_is_an_end(answered, answer) -> None:
     assert engine.connections == 2
 
 
-@pytest.mark.parametrize("head", [LENGTH.replace(b"1.1", b"1.0"), b"%bconnection: close%b" % (LENGTH[:-2], LENGTH[-4:])])
+@pytest.mark.parametrize("head", [LENGTH.replace(b"1.1", b"1.0"), LENGTH[:-2] + b"connection: close\r\n\r\n"])
 async def test_a_connection_that_is_not_to_be_kept_is_not(answered, head) -> None:
     _, engine = await answered(head, b"{}", say.HANG)
     assert engine.connections == 2
