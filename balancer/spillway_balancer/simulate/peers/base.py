@@ -7,7 +7,6 @@ Only one that is told every cache event by the engines may ask `View.truth`.
 from __future__ import annotations
 
 import random
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -57,7 +56,7 @@ class View:
         return f"<view of {self.name}: {self.in_flight} in flight>"
 
 
-class Peer(ABC):
+class Peer:
     """One policy in one balancer. Subclasses give the class variables and `choose`; the rest defaults to nothing.
 
     Of a request the calls come in this order: `choose`, `estimate`, `dispatched`, `first_token`, `finished`; the
@@ -76,9 +75,9 @@ class Peer(ABC):
     def begin(self, views: Sequence[View], dice: random.Random, block_tokens: int) -> None:
         """Called once, before anything else. `block_tokens`: tokens that one hash of `Request.blocks` stands for."""
 
-    @abstractmethod
     def choose(self, request: Request, views: Sequence[View], now: float) -> View:
         """One of `views`: those alive, at least one, in the order of their indices."""
+        raise NotImplementedError
 
     def estimate(self, request: Request, view: View) -> float:
         """Prompt tokens believed cached at `view`, which was just chosen; asked before the request is counted."""
