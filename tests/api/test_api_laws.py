@@ -20,7 +20,7 @@ DEFAULTS = {
     "pool": {
         "engine": "Auto",
         "source.static.endpoints[0].weight": 100,
-        "dispatch.strategy": "CHWBL",
+        "dispatch.strategy": "Adaptive",
         "dispatch.load": "Tokens",
         "dispatch.chwbl.loadFactorPercent": 125,
         "dispatch.chwbl.vnodes": 256,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from spillway_api.schema import KINDS, structural
+from spillway_api.types import StrategyName
 
 ENDPOINT = "spec.source.static.endpoints[0]"
 PROVIDER = "spec.source.provider"
@@ -93,11 +94,7 @@ TEXTS = [
 CHOICES = [
     ("pool", "spec.engine", ["Auto", "vLLM", "SGLang", "Generic"]),
     ("provider", f"{PROVIDER}.type", ["OpenAI", "OpenAICompatible"]),
-    (
-        "pool",
-        "spec.dispatch.strategy",
-        ["CHWBL", "LeastLoad", "PowerOfTwo", "WeightedRoundRobin", "RoundRobin", "Random"],
-    ),
+    ("pool", "spec.dispatch.strategy", [*get_args(StrategyName)]),
     ("pool", "spec.dispatch.load", ["Requests", "Tokens"]),
     ("pool", "spec.dispatch.chwbl.overflow", ["NextOnRing", "LeastLoaded"]),
     ("pool", f"{KEY}.type", ["Header", "Body", "ClientIP", "Prefix"]),

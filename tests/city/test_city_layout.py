@@ -26,7 +26,7 @@ def test_the_quickstart_has_four_engines_and_a_provider(layout: Layout) -> None:
     assert provider.profile == "provider"
     assert provider.api_key_file is not None
     assert provider.api_key_file.is_file()
-    assert (layout.strategy, layout.model) == ("CHWBL", "chat")
+    assert (layout.strategy, layout.model) == ("Adaptive", "chat")
 
 
 @pytest.mark.parametrize("base", [18002, 17999, 30001])
@@ -42,7 +42,7 @@ def test_another_strategy_changes_nothing_else(layout: Layout, tmp_path: Path) -
     assert again.strategy == other.strategy == "RoundRobin"
     assert again.engines == layout.engines
     # And the way back gives the same objects: only the strategy had been written.
-    back = under(again, "CHWBL", tmp_path)
+    back = under(again, "Adaptive", tmp_path)
     assert read_layout(back.file, layout.secrets).strategy == layout.strategy
 
 

@@ -28,6 +28,8 @@ class Asked:
         self.model = model
         self.prompt_tokens = 100
         self.output_tokens = 50
+        self.streams = True
+        self.prompt = None
 
     def header(self, name: str) -> str | None:
         return self.key or None
@@ -287,7 +289,7 @@ def test_when_all_else_is_ejected_the_one_due_back_soonest_is_tried() -> None:
     second.circuit = second.circuit.shut(NOW, NOW + 10)
     step = take(attempts(served))
     assert step.endpoint is second
-    assert step.choice.reason == "panic"
+    assert step.picked.choice.reason == "panic"
 
 
 def test_a_limit_that_an_account_announces_is_believed() -> None:

@@ -59,7 +59,7 @@ async def test_no_request_fails_while_files_change(serve, engine, objects) -> No
         done = asyncio.Event()
         clients = [asyncio.ensure_future(client_of(session, done)) for _ in range(8)]
         for number in range(1, 4):
-            strategy = ["LeastLoad", "RoundRobin", "CHWBL"][number % 3]
+            strategy = ["LeastLoad", "RoundRobin", "Adaptive"][number % 3]
             lb.write(
                 objects.pool("local", *engines[: number % 3 + 1], dispatch={"strategy": strategy}),
                 objects.route("local"),

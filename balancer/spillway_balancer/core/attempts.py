@@ -13,13 +13,14 @@ from typing import NamedTuple, Protocol
 from spillway_api.types import Retry
 
 from . import spill
+from .endpoint import EndpointState
 from .errors import AttemptsFailed, DeadlineExceeded, NoReadyEndpoint, RateLimited, SpillwayError
 from .keys import KeyFacts
-from .pool import EndpointState, Picked, Pool
+from .pool import Picked, Pool, Want
+from .prefix import Prompt
 from .reasons import REASONS, Failure, Reason
 from .retry_budget import RetryBudget
 from .routing import Tier, order
-from .strategies import Choice
 
 
 class Facts(KeyFacts, Protocol):
@@ -31,6 +32,10 @@ class Facts(KeyFacts, Protocol):
     def prompt_tokens(self) -> int: ...
     @property
     def output_tokens(self) -> int: ...
+    @property
+    def streams(self) -> bool: ...
+    @property
+    def prompt(self) -> Prompt | None: ...
 
 
 class Try(NamedTuple):
@@ -38,10 +43,13 @@ class Try(NamedTuple):
 
     tier: str
     pool: Pool
-    endpoint: EndpointState
+    picked: Picked
     upstream_model: str
-    choice: Choice
     spilled: bool  # another tier than the first
+
+    @property
+    def endpoint(self) -> EndpointState:
+        return self.picked.endpoint
 
 
 class Stop(NamedTuple):
@@ -165,15 +173,13 @@ class Attempts:
         return spill.leaves(share, self._key(tier.targets[0].pool), settings.by, self._dice, salt=self._tier)
 
     def _pick(self, tier: Tier, now: float) -> Try | None:
-        facts = self._facts
-        tokens = facts.prompt_tokens + facts.output_tokens
         key = self._key(tier.targets[0].pool)
         for target in order(tier.targets, tier.spec.select, key, self._dice):
             pool = target.pool
-            upstream_model = pool.upstream_model(facts.model, target.model)
+            upstream_model = pool.upstream_model(self._facts.model, target.model)
             if upstream_model is None:
                 continue
-            picked = pool.pick(self._key(pool), tokens, self._failed, now, self._dice)
+            picked = pool.pick(self._want(pool), self._failed, now, self._dice)
             if isinstance(picked, Picked):
                 return self._try(tier, pool, upstream_model, picked)
             if not self._failures or picked != "no-ready-endpoint":
@@ -185,14 +191,19 @@ class Attempts:
         tier = self._tiers[min(self._tier, len(self._tiers) - 1)]
         for target in tier.targets:
             upstream_model = target.pool.upstream_model(self._facts.model, target.model)
-            picked = target.pool.soonest_back(self._failed, now)
+            picked = target.pool.soonest_back(self._want(target.pool), self._failed, now)
             if picked is not None and upstream_model is not None:
                 return self._try(tier, target.pool, upstream_model, picked)
         return None
 
     def _try(self, tier: Tier, pool: Pool, upstream_model: str, picked: Picked) -> Try:
         spilled = tier is not self._tiers[0]
-        return Try(tier.spec.name, pool, picked.endpoint, upstream_model, picked.choice, spilled)
+        return Try(tier.spec.name, pool, picked, upstream_model, spilled)
+
+    def _want(self, pool: Pool) -> Want:
+        facts = self._facts
+        prompt = facts.prompt if pool.wants_prompt else None
+        return Want(self._key(pool), facts.prompt_tokens, facts.output_tokens, prompt, facts.streams)
 
     def _key(self, pool: Pool) -> int | None:
         if pool.name not in self._keys:

@@ -37,6 +37,10 @@ class Reported(NamedTuple):
     """Counter: tokens looked up in the prefix cache."""
     prefix_hits: float | None
     """Counter: tokens found there."""
+    own_pending: int = 0
+    """Of its own, those without a first token at the scrape."""
+    own_context: float = 0.0
+    """Prompt tokens of its own in flight at the scrape."""
 
 
 class RequestSize:
@@ -59,24 +63,37 @@ class LoadBook:
     are exact sums over the leases held, so neither drifts nor falls below 0.
     """
 
-    __slots__ = ("_others", "_report", "_size", "in_flight", "tokens")
+    __slots__ = ("_others", "_report", "_size", "context", "in_flight", "pending", "pending_tokens", "tokens")
 
     def __init__(self, size: RequestSize | None = None) -> None:
         self.in_flight: int = 0
         self.tokens: int = 0
+        self.pending: int = 0
+        """Requests that have no first token yet."""
+        self.pending_tokens: float = 0.0
+        """Prompt tokens of those that are not cached there: the queue ahead of a newcomer."""
+        self.context: int = 0
+        """Prompt tokens of all in flight: what they occupy of the KV memory, answers aside."""
         self._size = size if size is not None else RequestSize()
         self._report: Reported | None = None
         self._others = 0  # requests that are not ours, by the last report
 
-    def lease(self, prompt_tokens: int, output_tokens: int) -> Lease:
-        """Holds a slot until the lease is released. Negative numbers of tokens count as 0."""
+    def lease(self, prompt_tokens: int, output_tokens: int, uncached: float | None = None) -> Lease:
+        """Holds a slot until the lease is released. Negative numbers of tokens count as 0.
+
+        `uncached` of the prompt's tokens have to be computed there; unless it is known, all of them.
+        """
         prompt = max(0, prompt_tokens)
         output = max(0, output_tokens)
         self.in_flight += 1
         self.tokens += prompt + output
+        self.pending += 1
+        self.context += prompt
+        missing = float(prompt if uncached is None else min(max(uncached, 0.0), prompt))
+        self.pending_tokens += missing
         size = self._size
         size.tokens += (prompt + output - size.tokens) * LEARNING_RATE
-        return Lease(self, prompt, output)
+        return Lease(self, prompt, output, missing)
 
     def reported(self, report: Reported | None) -> None:
         """Takes what a scrape said; each value that is NaN, negative or absurd counts as unknown.
@@ -96,6 +113,8 @@ class LoadBook:
             max(0, report.own),
             _known(report.prefix_queries, ABSURD_COUNT),
             _known(report.prefix_hits, ABSURD_COUNT),
+            max(0, report.own_pending),
+            max(0.0, report.own_context),
         )
         if report.waiting is None or report.running is None:
             self._others = 0  # half a sum is unknown too: the missing half is not 0
@@ -110,6 +129,22 @@ class LoadBook:
     def others(self, now: float, stale_after: float) -> int:
         """Requests there that this balancer did not send, by the last report; 0 when that is unknown."""
         return self._others if self._others and self.report(now, stale_after) is not None else 0
+
+    def others_waiting(self, now: float, stale_after: float) -> float:
+        """Of those, how many wait in the engine's queue."""
+        if not self._others:
+            return 0.0
+        report = self.report(now, stale_after)
+        return max(0.0, (report.waiting or 0.0) - report.own_pending) if report is not None else 0.0
+
+    def others_context(self, now: float, stale_after: float, capacity: float) -> float:
+        """Tokens of the KV memory, of `capacity` tokens, that those occupy."""
+        if not self._others:
+            return 0.0
+        report = self.report(now, stale_after)
+        if report is None or report.kv_usage is None:
+            return 0.0
+        return max(0.0, report.kv_usage * capacity - report.own_context)
 
     def requests(self, now: float, stale_after: float) -> int:
         """Requests in flight on the endpoint."""
@@ -126,26 +161,38 @@ class LoadBook:
 class Lease:
     """A held slot. Release it on every path, cancellation included: `with book.lease(...) as lease:`."""
 
-    __slots__ = ("_book", "_output", "_prompt")
+    __slots__ = ("_book", "_missing", "_output", "_pending", "_prompt")
 
-    def __init__(self, book: LoadBook, prompt: int, output: int) -> None:
+    def __init__(self, book: LoadBook, prompt: int, output: int, missing: float) -> None:
         self._book: LoadBook | None = book
         self._prompt = prompt
         self._output = output
+        self._missing = missing
+        self._pending = True
+
+    @property
+    def released(self) -> bool:
+        return self._book is None
 
     def first_token(self) -> None:
         """The prompt is computed now: its tokens are no load any more. Later calls change nothing."""
-        if self._book is not None:
-            self._book.tokens -= self._prompt
-            self._prompt = 0
+        book = self._book
+        if book is not None and self._pending:
+            self._pending = False
+            book.tokens -= self._prompt
+            book.pending -= 1
+            # Fractions of tokens do not add up exactly; an empty queue is empty.
+            book.pending_tokens = max(0.0, book.pending_tokens - self._missing) if book.pending else 0.0
 
     def release(self) -> None:
         """Gives back the slot and whatever tokens are left. Later calls change nothing."""
         book = self._book
         if book is not None:
+            self.first_token()
             self._book = None
             book.in_flight -= 1
-            book.tokens -= self._prompt + self._output
+            book.context -= self._prompt
+            book.tokens -= self._output
 
     def __enter__(self) -> Self:
         return self

@@ -9,35 +9,34 @@ from typing import NamedTuple
 from spillway_api import snapshot
 from spillway_api.durations import seconds
 
-from .circuit import Circuit, CircuitPolicy, may_eject
-from .health import ProbeState
+from .circuit import CircuitPolicy, may_eject
+from .endpoint import EndpointState
 from .keys import KeyFacts, key_of
-from .load import LoadBook, RequestSize
+from .learning import PoolLearned
+from .load import RequestSize
+from .prefix import BLOCK_BYTES, Prompt
 from .reasons import REASONS, Failure, Reason
 from .strategies import STRATEGIES, Ask, Candidate, Choice, Strategy
+from .visits import Forecast, Visit
 
 
-class EndpointState:
-    """One endpoint and all that is learned of it. Outlives a reload as long as its pool, name and URL stay."""
+class Want(NamedTuple):
+    """A request, as far as the choice of an endpoint depends on it."""
 
-    __slots__ = ("circuit", "load", "name", "pool", "probe", "spec", "url")
-
-    def __init__(self, pool: str, spec: snapshot.Endpoint, size: RequestSize) -> None:
-        self.pool = pool
-        self.name = spec.name
-        self.url = spec.url
-        self.spec = spec
-        self.load = LoadBook(size)
-        self.circuit = Circuit()
-        self.probe = ProbeState()
-
-    def __repr__(self) -> str:
-        return f"<endpoint {self.pool}/{self.name}>"
+    key: int | None
+    """Of the session; None when it has none."""
+    prompt_tokens: int
+    """An estimate, for pools that do not read prompts."""
+    output_tokens: int
+    """The most that may be generated."""
+    prompt: Prompt | None = None
+    streams: bool = True
 
 
 class Picked(NamedTuple):
     endpoint: EndpointState
     choice: Choice
+    forecast: Forecast
 
 
 class Pool:
@@ -48,6 +47,11 @@ class Pool:
         self.name = spec.name
         kept = previous.endpoints if previous else {}
         self.size: RequestSize = previous.size if previous else RequestSize()
+        self.learned: PoolLearned = previous.learned if previous else PoolLearned()
+        self.last_asked: float = previous.last_asked if previous else float("-inf")
+        """When a request was last looked after here; seconds, monotonic."""
+        self._visits: int = previous._visits if previous else 0
+        self._block_size: int = previous._block_size if previous else BLOCK_BYTES
         self.endpoints: dict[str, EndpointState] = {}
         for endpoint in spec.endpoints:
             state = kept.get(endpoint.name)
@@ -65,6 +69,9 @@ class Pool:
             self.strategy: Strategy = previous.strategy  # a round-robin cursor or ring need not start anew
         else:
             self.strategy = STRATEGIES[spec.dispatch.strategy](members, spec.dispatch)
+        self.wants_prompt = self.strategy.reads == "cache"
+        """Whether the choice depends on what is cached where, so that `Want.prompt` is worth its making."""
+        self._wants_latency = self.strategy.reads == "latency"
         self.models = {model.name: model.upstream_name or model.name for model in spec.models}
 
     def upstream_model(self, requested: str, target_model: str | None) -> str | None:
@@ -95,18 +102,30 @@ class Pool:
             if self.usable(endpoint, now)
         )
 
-    def pick(
-        self,
-        key: int | None,
-        tokens: int,
-        exclude: Collection[EndpointState],
-        now: float,
-        dice: random.Random,
-    ) -> Picked | Reason:
-        """An endpoint for a request of `tokens` prompt and output tokens, or why there is none."""
-        unit = self.spec.dispatch.load
-        stale_after = self.stale_after
+    def pick(self, want: Want, exclude: Collection[EndpointState], now: float, dice: random.Random) -> Picked | Reason:
+        """An endpoint for a request, or why there is none."""
+        self.last_asked = now
+        prompt = want.prompt if self.wants_prompt else None
+        tokens: float = want.prompt_tokens
+        if prompt is not None:
+            self._block_size = prompt.block_size
+            tokens = max(1.0, prompt.size / self.learned.bytes_per_token)
+        candidates, why = self._candidates(prompt, tokens, exclude, now)
+        cost = float(want.prompt_tokens + want.output_tokens) if self._by_tokens else 1.0
+        choice = self.strategy.choose(Ask(want.key, cost), candidates, dice)
+        if choice is None:
+            return why
+        return self._take(self.endpoints[choice.name], choice, want, now)
+
+    def _candidates(
+        self, prompt: Prompt | None, tokens: float, exclude: Collection[EndpointState], now: float
+    ) -> tuple[list[Candidate], Reason]:
+        """The endpoints that may take the request, with what the strategy wants to know of them."""
+        by_tokens, stale_after = self._by_tokens, self.stale_after
         bound = self.spec.capacity.max_in_flight_per_endpoint
+        wants_cache, wants_latency = self.wants_prompt, self._wants_latency
+        learned = self.learned
+        token_blocks = self._block_size / learned.bytes_per_token
         candidates: list[Candidate] = []
         why: Reason = "no-ready-endpoint"
         for name, endpoint in self.endpoints.items():
@@ -116,19 +135,92 @@ class Pool:
                 why = "circuit-open"
                 continue
             weight = endpoint.spec.weight
-            requests = endpoint.load.requests(now, stale_after)
+            book = endpoint.load
+            others = book.others(now, stale_after)
+            requests = book.in_flight + others
             if bound and requests * 100 >= bound * weight:
                 why = "saturated"
                 continue
-            load = endpoint.load.load(unit, now, stale_after)
-            candidates.append(Candidate(name, weight, load, requests))
-        ask = Ask(key, float(tokens) if self._by_tokens else 1.0)
-        choice = self.strategy.choose(ask, candidates, dice)
-        if choice is None:
-            return why
-        return self._take(self.endpoints[choice.name], choice, now)
+            if by_tokens:
+                load = book.tokens + others * self.size.tokens
+            else:
+                load = float(requests)
+            if wants_cache:
+                endpoint.settle(now)
+                pending: float = book.pending
+                queue = book.pending_tokens
+                context: float = book.context
+                if others:
+                    waiting = book.others_waiting(now, stale_after)
+                    pending += waiting
+                    queue += waiting * learned.miss_tokens
+                    context += book.others_context(now, stale_after, endpoint.learned.cache_tokens)
+                miss = tokens
+                if prompt is not None:
+                    # The last token is always computed: the answer needs it.
+                    miss = max(1.0, tokens - endpoint.cache.match(prompt.blocks) * token_blocks)
+                seen = endpoint.learned
+                speed = 1.0 if learned.typical_rate is None else seen.speed(learned.typical_rate)
+                candidates.append(
+                    Candidate(
+                        name, weight, load, requests, miss, tokens - miss, queue, pending, context, speed, seen.trusted
+                    )
+                )
+            elif wants_latency:
+                candidates.append(Candidate(name, weight, load, requests, latency=endpoint.learned.latency(now)))
+            else:
+                candidates.append(Candidate(name, weight, load, requests))
+        return candidates, why
 
-    def soonest_back(self, exclude: Collection[EndpointState], now: float) -> Picked | None:
+    def _forecast(self, endpoint: EndpointState, want: Want, now: float) -> Forecast:
+        prompt = want.prompt if self.wants_prompt else None
+        if prompt is None:
+            return Forecast(want.prompt_tokens, 0.0, want.output_tokens, streams=want.streams)
+        ratio = self.learned.bytes_per_token
+        tokens = max(1.0, prompt.size / ratio)
+        cached = min(tokens - 1.0, endpoint.cache.match(prompt.blocks) * prompt.block_size / ratio)
+        ahead = self.queue_ahead(endpoint, now) + tokens - cached
+        ttft = endpoint.learned.ttft(ahead)
+        return Forecast(tokens, cached, want.output_tokens, prompt.blocks, prompt.size, want.streams, ttft)
+
+    def queue_ahead(self, endpoint: EndpointState, now: float) -> float:
+        """Prompt tokens that the endpoint has to compute before it comes to a newcomer."""
+        waiting = endpoint.load.others_waiting(now, self.stale_after)
+        return endpoint.load.pending_tokens + waiting * self.learned.miss_tokens
+
+    def visit(self, picked: Picked, now: float) -> Visit:
+        """The request is on its way to the endpoint. `Visit.end` must be called on every path."""
+        self._visits += 1
+        return Visit(self, picked.endpoint, picked.forecast, self._visits, now)
+
+    def trim(self, endpoint: EndpointState, now: float) -> None:
+        """Let the mirror forget what the engine has no room for any more.
+
+        Room for prompts that have ended is what the cache holds, less the prompts in flight, as far as they are
+        computed, and what is being generated (half of a mean answer each). Where others send there too, as much of it
+        is taken to be ours as of the requests.
+        """
+        mirror = endpoint.cache
+        if not mirror.idle:
+            return
+        book, learned = endpoint.load, self.learned
+        capacity = endpoint.learned.cache_tokens
+        block = self._block_size / learned.bytes_per_token
+        generated = (book.in_flight - book.pending) * learned.output_tokens / 2
+        used = mirror.pinned * block - book.pending_tokens + generated
+        room = capacity - used
+        others = book.others(now, self.stale_after)
+        if others:
+            room -= book.others_context(now, self.stale_after, capacity)
+            room *= max(LEAST_SHARE, book.in_flight / (book.in_flight + others))
+        mirror.trim(room / block)
+
+    def first_token(self, endpoint: EndpointState, took: float, backlog: float, now: float) -> None:
+        """Learn from a first token that came `took` seconds after dispatch."""
+        if endpoint.learned.first_token(took, backlog, now):
+            self.learned.compare(each.learned for each in self.endpoints.values())
+
+    def soonest_back(self, want: Want, exclude: Collection[EndpointState], now: float) -> Picked | None:
         """The ejected endpoint that is due back first: better than nothing when every other way is closed."""
         shut = [
             endpoint
@@ -138,11 +230,11 @@ class Pool:
         if not shut:
             return None
         endpoint = min(shut, key=lambda each: (each.circuit.until, each.name))
-        return self._take(endpoint, Choice(endpoint.name, "panic"), now)
+        return self._take(endpoint, Choice(endpoint.name, "panic"), want, now)
 
-    def _take(self, endpoint: EndpointState, choice: Choice, now: float) -> Picked:
+    def _take(self, endpoint: EndpointState, choice: Choice, want: Want, now: float) -> Picked:
         endpoint.circuit = endpoint.circuit.trial(now)
-        return Picked(endpoint, choice)
+        return Picked(endpoint, choice, self._forecast(endpoint, want, now))
 
     def succeeded(self, endpoint: EndpointState, begun: float, now: float) -> None:
         """Learn from an attempt that `begun` then and ended well."""
@@ -169,8 +261,14 @@ class Pool:
         others = sum(each.circuit.ejected_until is not None for each in self.endpoints.values() if each is not endpoint)
         may_open = may_eject(others, len(self.endpoints), self.circuits.max_ejected_percent)
         endpoint.circuit = before.failed(now, self.circuits, begun, may_open)
-        return before.ejected_until is None and endpoint.circuit.ejected_until is not None
+        ejected = before.ejected_until is None and endpoint.circuit.ejected_until is not None
+        if ejected and failure.reason == "connect":
+            endpoint.restarted()  # nobody is there: whoever answers next has an empty cache
+        return ejected
 
+
+LEAST_SHARE = 0.05
+"""Of an endpoint's cache, what is taken for ours where others seem to fill it."""
 
 MAX_RETRY_AFTER = 300.0
 """Seconds. A longer Retry-After is asked again by then: limits are lifted early, and a wrong clock must not shut an

@@ -13,8 +13,9 @@ import aiohttp
 
 from spillway_api.durations import seconds
 
+from ..core.endpoint import EndpointState
 from ..core.load import Reported
-from ..core.pool import EndpointState, Pool
+from ..core.pool import Pool
 from ..core.runtime import Runtime
 from ..wire.engines import DIALECTS, Dialect, detect, read
 

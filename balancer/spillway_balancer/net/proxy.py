@@ -22,6 +22,7 @@ from ..core.errors import (
     SpillwayError,
     VersionNotSupported,
 )
+from ..core.prefix import Prompt
 from ..core.reasons import Failure
 from ..wire import openai
 from ..wire.headers import check_request, request_headers
@@ -54,7 +55,7 @@ class Limits:
 class Facts:
     """What the core may ask of a request: its headers, its body's facts, who sent it."""
 
-    __slots__ = ("_peeked", "_request", "client_ip", "model", "output_tokens", "prompt_tokens")
+    __slots__ = ("_peeked", "_request", "client_ip", "model", "output_tokens", "prompt_tokens", "streams")
 
     def __init__(self, request: web.BaseRequest, peeked: Peeked) -> None:
         self._request = request
@@ -63,6 +64,11 @@ class Facts:
         self.model = peeked.model
         self.prompt_tokens = peeked.prompt_tokens
         self.output_tokens = peeked.output_tokens
+        self.streams = peeked.stream
+
+    @property
+    def prompt(self) -> Prompt | None:
+        return None
 
     def header(self, name: str) -> str | None:
         return self._request.headers.get(name)

@@ -10,9 +10,9 @@ from time import monotonic
 from typing import NamedTuple
 
 from ..core.attempts import Try
-from ..core.load import Lease
 from ..core.reasons import Failure
 from ..core.routing import Deadlines
+from ..core.visits import Visit
 from ..wire.paths import Path
 from ..wire.peeked import Peeked
 from ..wire.providers import ADAPTERS
@@ -58,27 +58,28 @@ class Sender:
         endpoint, pool = step.endpoint, step.pool
         begun = monotonic()
         reason: str | None = None
-        with endpoint.load.lease(job.peeked.prompt_tokens, job.peeked.output_tokens) as lease:
-            try:
-                result = await self._exchange(step, job, self._on_first_byte(step, job, lease, begun))
-                now = monotonic()
-                failure = result if isinstance(result, Failure) else result.failure or result.interrupted
-                if failure is None:
-                    reason = "ok"
-                    pool.succeeded(endpoint, begun, now)
-                else:
-                    reason = failure.reason
-                    if pool.failed(endpoint, failure, begun, now):
-                        log.warning("endpoint %s/%s is ejected: %s", pool.name, endpoint.name, failure)
-                return result
-            except asyncio.CancelledError:
-                reason = "client-gone"
-                raise
-            finally:
-                if reason in (None, "client-gone"):
-                    pool.untried(endpoint, begun, monotonic())
-                if reason is not None:
-                    self._telemetry.attempt(pool.name, endpoint.name, reason)
+        visit = pool.visit(step.picked, begun)
+        try:
+            result = await self._exchange(step, job, self._on_first_byte(step, job, visit, begun))
+            now = monotonic()
+            failure = result if isinstance(result, Failure) else result.failure or result.interrupted
+            if failure is None:
+                reason = "ok"
+                pool.succeeded(endpoint, begun, now)
+            else:
+                reason = failure.reason
+                if pool.failed(endpoint, failure, begun, now):
+                    log.warning("endpoint %s/%s is ejected: %s", pool.name, endpoint.name, failure)
+            return result
+        except asyncio.CancelledError:
+            reason = "client-gone"
+            raise
+        finally:
+            visit.end(monotonic(), ok=reason == "ok")
+            if reason in (None, "client-gone"):
+                pool.untried(endpoint, begun, monotonic())
+            if reason is not None:
+                self._telemetry.attempt(pool.name, endpoint.name, reason)
 
     async def _exchange(self, step: Try, job: Job, on_first_byte: Callable[[], None]) -> Exchange | Failure:
         origin = origin_of(step.endpoint.url)
@@ -115,10 +116,11 @@ class Sender:
             exchange.close()
             connection.release()
 
-    def _on_first_byte(self, step: Try, job: Job, lease: Lease, begun: float) -> Callable[[], None]:
+    def _on_first_byte(self, step: Try, job: Job, visit: Visit, begun: float) -> Callable[[], None]:
         def first_byte() -> None:
             now = monotonic()
-            lease.first_token()
+            if job.peeked.stream:
+                visit.first_token(now)
             job.decision.first_byte = now
             self._telemetry.first_byte(step.pool.name, step.endpoint.name, now - begun)
 

@@ -19,7 +19,8 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..core.pool import EndpointState, Pool
+from ..core.endpoint import EndpointState
+from ..core.pool import Pool
 from ..core.runtime import Runtime
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads

@@ -8,7 +8,17 @@ from msgspec import Struct, field
 
 from spillway_api.markup import ATOMIC, INT32, Cel, doc, pattern
 
-StrategyName = Literal["CHWBL", "LeastLoad", "PowerOfTwo", "WeightedRoundRobin", "RoundRobin", "Random"]
+StrategyName = Literal[
+    "Adaptive",
+    "CHWBL",
+    "PrefixCache",
+    "LeastLoad",
+    "PowerOfTwo",
+    "LowestLatency",
+    "WeightedRoundRobin",
+    "RoundRobin",
+    "Random",
+]
 LoadUnit = Literal["Requests", "Tokens"]
 Overflow = Literal["NextOnRing", "LeastLoaded"]
 KeyType = Literal["Header", "Body", "ClientIP", "Prefix"]
@@ -97,10 +107,12 @@ class Dispatch(Struct, frozen=True, rename="camel"):
     strategy: Annotated[
         StrategyName,
         doc(
-            "How an endpoint is chosen. CHWBL keeps the requests of a session on one endpoint until that one "
-            "has more than its share of the load; the others do not look at the session."
+            "How an endpoint is chosen. Adaptive weighs what each endpoint has cached of the prompt against what waits "
+            "there. CHWBL keeps the requests of a session on one endpoint until that one has more than its share of "
+            "the load. PrefixCache goes by the cache first, LowestLatency by times to the first token. The others do "
+            "not look at the session."
         ),
-    ] = "CHWBL"
+    ] = "Adaptive"
     load: Annotated[
         LoadUnit,
         doc("What counts as load - requests, or prompt and output tokens still to compute."),

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 
 from spillway_api.types import Dispatch
 
+from .adaptive import Adaptive
 from .chwbl import CHWBL
 from .least_load import LeastLoad
+from .lowest_latency import LowestLatency
 from .power_of_two import PowerOfTwo
+from .prefix_cache import PrefixCache
 from .protocol import Ask, Candidate, Choice, Strategy
 from .random import Random
 from .round_robin import RoundRobin
@@ -17,9 +20,12 @@ from .weighted_round_robin import WeightedRoundRobin
 __all__ = ["STRATEGIES", "Ask", "Candidate", "Choice", "Strategy"]
 
 STRATEGIES: dict[str, Callable[[Mapping[str, int], Dispatch], Strategy]] = {
+    "Adaptive": Adaptive,
     "CHWBL": CHWBL,
+    "PrefixCache": PrefixCache,
     "LeastLoad": LeastLoad,
     "PowerOfTwo": PowerOfTwo,
+    "LowestLatency": LowestLatency,
     "WeightedRoundRobin": WeightedRoundRobin,
     "RoundRobin": RoundRobin,
     "Random": Random,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from spillway_api.types import Dispatch
 
 from ..ring import Ring
 from .least_load import least_loaded
-from .protocol import Ask, Candidate, Choice
+from .protocol import Ask, Candidate, Choice, Reads
 
 
 class CHWBL:
@@ -28,6 +29,7 @@ class CHWBL:
     """
 
     __slots__ = ("_factor", "_min_in_flight", "_next_on_ring", "_ring")
+    reads: ClassVar[Reads] = "load"
 
     def __init__(self, members: Mapping[str, int], dispatch: Dispatch) -> None:
         settings = dispatch.chwbl
@@ -46,7 +48,7 @@ class CHWBL:
         total_weight = 0
         by_name = {}
         for candidate in candidates:
-            name, weight, load, _ = candidate
+            name, weight, load = candidate[:3]
             total_load += load
             total_weight += weight
             by_name[name] = candidate

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from spillway_api.types import Dispatch
 
-from .protocol import Ask, Candidate, Choice
+from .protocol import Ask, Candidate, Choice, Reads
 
 
 class LeastLoad:
     """Reads every candidate, so it is exact; several balancers that read the same stale gauges may herd."""
 
     __slots__ = ()
+    reads: ClassVar[Reads] = "load"
 
     def __init__(self, members: Mapping[str, int], dispatch: Dispatch) -> None:
         pass
@@ -33,7 +35,7 @@ def least_loaded(cost: float, candidates: Sequence[Candidate], dice: random.Rand
     best: list[Candidate] = []
     least = float("inf")
     for candidate in candidates:
-        _, weight, load, _ = candidate
+        _, weight, load = candidate[:3]
         share = (load + cost) / weight
         if share < least:
             least = share

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from spillway_api.types import Dispatch
 
-from .protocol import Ask, Candidate, Choice
+from .protocol import Ask, Candidate, Choice, Reads
 from .random import drawn
 
 
@@ -23,6 +24,7 @@ class PowerOfTwo:
     """
 
     __slots__ = ("_even",)
+    reads: ClassVar[Reads] = "load"
 
     def __init__(self, members: Mapping[str, int], dispatch: Dispatch) -> None:
         self._even = len(set(members.values())) <= 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
+
+Reads = Literal["load", "cache", "latency"]
 
 
 class Ask(NamedTuple):
@@ -26,6 +28,22 @@ class Candidate(NamedTuple):
     """In the pool's load unit: requests, or tokens still to compute. Finite and not negative."""
     requests: int = 0
     """Requests in flight there, by own count and by scrape, whatever the load unit."""
+    miss: float = 0.0
+    """Tokens of this prompt that it would have to compute; this and all to `trusted` only for who reads the cache."""
+    cached: float = 0.0
+    """Tokens of this prompt that it is believed to have."""
+    queue: float = 0.0
+    """Uncached prompt tokens that have been sent there and have no first token yet."""
+    pending: float = 0.0
+    """The requests that these belong to."""
+    context: float = 0.0
+    """Prompt tokens of all requests in flight there."""
+    speed: float = 1.0
+    """Relative to the pool's typical endpoint; 1.0 unless it differs clearly."""
+    trusted: bool = True
+    """False while its answers come far later than all this explains."""
+    latency: float | None = None
+    """Seconds to the first token of late, None before any; only for who reads latencies."""
 
 
 class Choice(NamedTuple):
@@ -41,6 +59,9 @@ class Strategy(Protocol):
     Built anew when membership or dispatch settings change, so a strategy may keep what it derives from them
     and whatever it wants to remember between requests. Time and chance come from outside only.
     """
+
+    reads: ClassVar[Reads]
+    """What it looks at; what nobody looks at is not worked out."""
 
     def choose(self, ask: Ask, candidates: Sequence[Candidate], dice: random.Random) -> Choice | None:
         """One of the candidates; None if and only if there are none.

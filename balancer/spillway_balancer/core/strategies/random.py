@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from spillway_api.types import Dispatch
 
-from .protocol import Ask, Candidate, Choice
+from .protocol import Ask, Candidate, Choice, Reads
 
 
 class Random:
     """Blind to load: bunching is part of it."""
 
     __slots__ = ()
+    reads: ClassVar[Reads] = "load"
 
     def __init__(self, members: Mapping[str, int], dispatch: Dispatch) -> None:
         pass

@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from spillway_api.types import Dispatch
 
-from .protocol import Ask, Candidate, Choice
+from .protocol import Ask, Candidate, Choice, Reads
 
 
 class RoundRobin:
     """Remembers whose turn it was by its place among all members, so absent ones do not upset the order."""
 
     __slots__ = ("_last", "_place")
+    reads: ClassVar[Reads] = "load"
 
     def __init__(self, members: Mapping[str, int], dispatch: Dispatch) -> None:
         self._place = {name: place for place, name in enumerate(members)}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from math import gcd
+from typing import ClassVar
 
 from spillway_api.types import Dispatch
 
-from .protocol import Ask, Candidate, Choice
+from .protocol import Ask, Candidate, Choice, Reads
 
 START_STEPS = 4096
 """Most credits that are moved to find a place to start: well under a millisecond, once."""
@@ -23,6 +24,7 @@ class WeightedRoundRobin:
     """
 
     __slots__ = ("_credit", "_started")
+    reads: ClassVar[Reads] = "load"
 
     def __init__(self, members: Mapping[str, int], dispatch: Dispatch) -> None:
         self._credit = dict.fromkeys(members, 0)
@@ -41,7 +43,7 @@ class WeightedRoundRobin:
         earned = 0
         richest = ""
         most: int | None = None
-        for name, weight, _, _ in candidates:
+        for name, weight in (candidate[:2] for candidate in candidates):
             earned += weight
             credit[name] = has = credit[name] + weight
             if most is None or has > most:

@@ -1,0 +1,175 @@
+"""What a balancer learns of pools and endpoints from the requests it serves; every value has a first guess and bounds.
+
+Nothing here is ever needed to be right: a value that is off makes a choice less good, never impossible. What an
+endpoint has taught is dropped with the endpoint, and when the engine behind it has been restarted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import exp, isfinite
+from statistics import median
+from typing import Final, NamedTuple
+
+BYTES_PER_TOKEN: Final = 4.0
+"""First guess. English prose has 4 to 5, code 3, other scripts 2 to 4 in UTF-8."""
+BYTES_PER_TOKEN_BOUNDS: Final = (1.0, 16.0)
+PREFILL_RATE: Final = 8_000.0
+"""First guess, tokens a second: an 8B model on a datacenter GPU does 10,000 to 40,000, on a small one 4,000."""
+PREFILL_RATE_BOUNDS: Final = (10.0, 2e6)
+CACHE_TOKENS: Final = 400_000.0
+"""First guess of an engine's prefix cache: an 8B model in bf16 on 80 GB."""
+CACHE_TOKENS_BOUNDS: Final = (2_000.0, 50e6)
+OUTPUT_TOKENS: Final = 200.0
+"""First guess of an answer's length."""
+
+DEEP_QUEUE: Final = 2_000.0
+"""Tokens. From here on waiting is work, and tells the rate; below, what is not work shows."""
+CLEARLY: Final = 1.25
+"""A relative speed within this factor of the pool's is measurement noise, and taken as 1."""
+LATENCY_MEMORY: Final = 10.0
+"""Seconds in which a latency loses its weight, as in Finagle's Peak EWMA."""
+
+_LEARN: Final = 0.05
+_GAIN: Final = 0.1
+
+
+class Usage(NamedTuple):
+    """What an engine says of one request, in tokens; None is not told."""
+
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+def bounded(value: float, bounds: tuple[float, float]) -> float:
+    return min(max(value, bounds[0]), bounds[1])
+
+
+class PoolLearned:
+    """What the requests of a pool have in common."""
+
+    __slots__ = ("_speeds", "bytes_per_token", "miss_tokens", "output_tokens", "typical_rate")
+
+    def __init__(self) -> None:
+        self.bytes_per_token = BYTES_PER_TOKEN
+        """Of canonical text, by the pool's tokenizer."""
+        self.output_tokens = OUTPUT_TOKENS
+        """Mean length of an answer."""
+        self.miss_tokens = 512.0
+        """Mean prompt tokens of a request that have to be computed; what one of somebody else's is taken for."""
+        self.typical_rate: float | None = None
+        """Median of the endpoints' prefill rates; None while fewer than two are known."""
+
+    def dispatched(self, miss: float) -> None:
+        self.miss_tokens += _LEARN * (miss - self.miss_tokens)
+
+    def usage(self, size: int, usage: Usage) -> None:
+        """An engine has counted the tokens of a prompt of `size` bytes, or of an answer."""
+        tokens = usage.prompt_tokens
+        if tokens and size >= 64:
+            # Short prompts are mostly the chat template, which the text does not show.
+            ratio = bounded(size / tokens, BYTES_PER_TOKEN_BOUNDS)
+            self.bytes_per_token += _LEARN * min(1.0, tokens / 200) * (ratio - self.bytes_per_token)
+        if usage.output_tokens is not None and usage.output_tokens >= 0:
+            self.output_tokens += _LEARN * (min(usage.output_tokens, 131_072) - self.output_tokens)
+
+    def compare(self, endpoints: Iterable[EndpointLearned]) -> None:
+        """Take the median anew; call it when an endpoint's rate has changed."""
+        rates = [endpoint.rate for endpoint in endpoints if endpoint.rate is not None]
+        self.typical_rate = median(rates) if len(rates) > 1 else None
+
+
+class EndpointLearned:
+    """How one endpoint works, as far as it can be seen from outside."""
+
+    __slots__ = ("_factor", "_latency", "_measured", "_reported", "_samples", "_strays", "fixed", "rate")
+
+    def __init__(self) -> None:
+        self.rate: float | None = None
+        """Prefill, tokens a second; None before the first measurement."""
+        self.fixed = 0.0
+        """Seconds to the first token that no queue explains."""
+        self._samples = 0
+        self._strays = 0.0
+        self._factor = 1.0
+        self._reported: float | None = None
+        self._latency: float | None = None
+        self._measured = 0.0
+
+    # ---- prediction
+
+    def ttft(self, tokens: float) -> float:
+        """Predicted seconds to the first token with `tokens` uncached prompt tokens to compute, our own included."""
+        return self.fixed + tokens / (self.rate or PREFILL_RATE)
+
+    def speed(self, typical: float | None) -> float:
+        """Relative to the pool's typical endpoint; 1.0 unless it differs clearly."""
+        if typical is None or self.rate is None or self._samples < 8:
+            return 1.0
+        speed = self.rate / typical
+        return 1.0 if 1 / CLEARLY <= speed <= CLEARLY else speed
+
+    @property
+    def trusted(self) -> bool:
+        """False while most first tokens come far later than the mirror and the metrics explain."""
+        return self._strays < 0.5
+
+    def latency(self, now: float) -> float | None:
+        """Seconds to the first token of late, peaks first; sinks while nothing new is seen; None before any."""
+        if self._latency is None:
+            return None
+        return self._latency * exp((self._measured - now) / LATENCY_MEMORY / 4)
+
+    def first_token(self, took: float, backlog: float, now: float) -> bool:
+        """A first token came `took` seconds after dispatch; `backlog` uncached tokens were to be computed by then.
+
+        True when the prefill rate has changed.
+        """
+        if not (isfinite(took) and took > 0):
+            return False
+        expected = self.ttft(backlog)
+        stray = self.rate is not None and took > 3 * expected + 0.5
+        self._strays += 0.1 * (stray - self._strays)
+        known = self.latency(now)
+        # A rise is believed at once, a fall little by little.
+        fade = exp((self._measured - now) / LATENCY_MEMORY)
+        self._latency = took if known is None or took > known else fade * known + (1 - fade) * took
+        self._measured = now
+        if backlog < DEEP_QUEUE:
+            rest = min(max(took - backlog / (self.rate or PREFILL_RATE), 0.0), 10.0)
+            self.fixed += _LEARN * (rest - self.fixed)
+            return False
+        sample = bounded(backlog / max(took - self.fixed, took / 10), PREFILL_RATE_BOUNDS)
+        self._samples += 1
+        if self.rate is None:
+            self.rate = sample
+        else:
+            self.rate += max(_LEARN, 1 / self._samples) * (sample - self.rate)
+        return True
+
+    # ---- the cache
+
+    @property
+    def cache_tokens(self) -> float:
+        """Room of the engine's prefix cache, in tokens: as its metrics say, else as its answers make believe."""
+        if self._reported is not None:
+            return self._reported
+        return bounded(CACHE_TOKENS * self._factor, CACHE_TOKENS_BOUNDS)
+
+    @property
+    def cache_reported(self) -> bool:
+        """Whether the engine itself has told its room."""
+        return self._reported is not None
+
+    def capacity_reported(self, tokens: float | None) -> None:
+        """What the engine's metrics say of its room, in tokens. None, or what cannot be true, is no news."""
+        if tokens is not None and CACHE_TOKENS_BOUNDS[0] <= tokens <= CACHE_TOKENS_BOUNDS[1]:
+            self._reported = tokens
+
+    def cached(self, believed: float, told: float, prompt: float) -> None:
+        """`believed` tokens of a prompt were thought to be cached, and the engine has found `told`."""
+        if prompt <= 0 or abs(told - believed) < 64:
+            return
+        error = bounded((told - believed) / prompt, (-1.0, 1.0))
+        self._factor = bounded(self._factor * (1 + _GAIN * error), (1 / 128, 8.0))

@@ -1,0 +1,74 @@
+"""Adaptive: the endpoint where this request costs the least prompt work, to itself and to those behind it.
+
+Every candidate gets a cost in uncached prompt tokens, and the smallest wins:
+
+    cost = queue + miss * (1 + BETA * W + ALPHA * requests) + DELTA * context
+
+`queue` is what has to be computed before us, `miss` what of our own prompt has to be, by the mirror of the endpoint's
+cache. W is the mean number of requests without a first token on an endpoint: the longer the queues, the more a miss
+costs everybody behind it. So an idle pool sends by least work, and as queues grow, affinity grows with them. ALPHA
+keeps prefill away from crowded decoding, DELTA evens out memory. docs/dispatch.md has the comparison that the constants
+come from, and how little they matter.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final
+
+from spillway_api.types import Dispatch
+
+from .protocol import Ask, Candidate, Choice, Reads
+
+BETA: Final = 1.0
+ALPHA: Final = 0.05
+DELTA: Final = 0.1
+
+
+class Adaptive:
+    """Weights count as capacity: an endpoint of twice the weight is charged half, as is one that is twice as fast.
+
+    Where an endpoint answers far later than all of that explains, something is not seen (a queue of others, a cache
+    that is not there), and the bound of CHWBL stands in: such an endpoint gets no more than its share of the requests.
+    """
+
+    __slots__ = ("_factor", "_min_in_flight")
+    reads: ClassVar[Reads] = "cache"
+
+    def __init__(self, members: Mapping[str, int], dispatch: Dispatch) -> None:
+        self._factor = dispatch.chwbl.load_factor_percent / 100
+        self._min_in_flight = dispatch.chwbl.min_in_flight
+
+    def choose(self, ask: Ask, candidates: Sequence[Candidate], dice: random.Random) -> Choice | None:
+        if not candidates:
+            return None
+        waiting = 0.0
+        trusted = True
+        for at in candidates:
+            waiting += at.pending
+            trusted = trusted and at.trusted
+        able = candidates if trusted else self._within_bounds(candidates)
+        base = 1.0 + BETA * waiting / len(candidates)
+        least = float("inf")
+        best: list[Candidate] = []
+        for at in able:
+            cost = at.queue + at.miss * (base + ALPHA * at.requests) + DELTA * at.context
+            cost /= at.weight * at.speed
+            if cost < least:
+                least = cost
+                best = [at]
+            elif cost == least:
+                best.append(at)
+        chosen = best[0] if len(best) == 1 else dice.choice(best or able)
+        return Choice(chosen.name, "prefix" if chosen.cached > 0 else "least-work")
+
+    def _within_bounds(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """All but those that are not trusted and have more than their share of the requests."""
+        allowed = self._factor * (1 + sum(at.requests for at in candidates)) / sum(at.weight for at in candidates)
+        able = [
+            at
+            for at in candidates
+            if at.trusted or at.requests < allowed * at.weight or at.requests < self._min_in_flight
+        ]
+        return able or candidates

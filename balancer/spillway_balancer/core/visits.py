@@ -1,0 +1,93 @@
+"""One request at one endpoint, from its dispatch to its end: what it occupies there, and what it teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from .learning import Usage
+
+if TYPE_CHECKING:
+    from .endpoint import EndpointState
+    from .pool import Pool
+
+SHORT_ANSWER: Final = 8
+"""Tokens. The end of an answer as short as that is as good as its first token."""
+
+
+class Forecast(NamedTuple):
+    """What dispatch expected of a request at the endpoint it chose. Tokens are estimates."""
+
+    prompt_tokens: float
+    cached_tokens: float
+    """Of those, believed to be cached there."""
+    output_tokens: int
+    blocks: Sequence[int] = ()
+    size: int = 0
+    """Bytes of the prompt's canonical text."""
+    streams: bool = True
+    ttft: float | None = None
+    """Seconds to the first token."""
+
+
+class Visit:
+    """Holds a lease on the endpoint's load and pins the prompt in its mirror. `end` it on every path."""
+
+    __slots__ = ("_backlog", "_begun", "_forecast", "_lease", "_pin", "_pool", "_seen", "_usage", "endpoint", "order")
+
+    def __init__(self, pool: Pool, endpoint: EndpointState, forecast: Forecast, order: int, now: float) -> None:
+        self.endpoint = endpoint
+        self.order = order
+        self._pool = pool
+        self._forecast = forecast
+        self._begun = now
+        self._seen = False
+        self._usage = Usage()
+        uncached = forecast.prompt_tokens - forecast.cached_tokens
+        self._lease = endpoint.load.lease(round(forecast.prompt_tokens), forecast.output_tokens, uncached)
+        self._pin = endpoint.cache.pin(forecast.blocks) if forecast.blocks else None
+        self._backlog = pool.queue_ahead(endpoint, now)
+        endpoint.queued(self, uncached, forecast.streams, now)
+        pool.learned.dispatched(uncached)
+
+    @property
+    def ended(self) -> bool:
+        return self._lease.released
+
+    def computed(self) -> None:
+        """The prompt must be computed by now, though nobody has seen a token."""
+        self._lease.first_token()
+
+    def first_token(self, now: float) -> None:
+        """The first content byte of a streamed answer. Later calls change nothing."""
+        if self._seen or self.ended:
+            return
+        self._seen = True
+        self._lease.first_token()
+        self._measure(now)
+        self._pool.trim(self.endpoint, now)
+
+    def usage(self, usage: Usage) -> None:
+        """What the engine says of the request."""
+        self._usage = usage
+        self._pool.learned.usage(self._forecast.size, usage)
+        if usage.cached_tokens is not None and usage.prompt_tokens and self._forecast.blocks:
+            scale = usage.prompt_tokens / max(self._forecast.prompt_tokens, 1.0)
+            believed = self._forecast.cached_tokens * scale
+            self.endpoint.learned.cached(believed, min(usage.cached_tokens, usage.prompt_tokens), usage.prompt_tokens)
+
+    def end(self, now: float, answer: Sequence[int] = (), ok: bool = True) -> None:
+        """The request has ended; `answer` are the blocks its answer added. Later calls change nothing."""
+        if self.ended:
+            return
+        short = self._usage.output_tokens is not None and self._usage.output_tokens <= SHORT_ANSWER
+        self._lease.release()
+        if ok and not self._seen and short:
+            self._measure(now)
+        if self._pin is not None:
+            self._pin.unpin(answer, ok)
+        self._pool.trim(self.endpoint, now)
+
+    def _measure(self, now: float) -> None:
+        self.endpoint.seen(self.order, now)
+        self._pool.first_token(self.endpoint, now - self._begun, self._backlog, now)
