@@ -74,7 +74,7 @@ def test_a_system_prompt_outside_the_messages_takes_part(field: str) -> None:
 
 
 def test_an_input_of_responses_is_a_conversation() -> None:
-    expected = b"system\nBe brief.\nuser\nHello"
+    expected = b"system\nBe brief.\nuser\nHello\n"
     as_text = prefix({"input": "Hello", "instructions": "Be brief."}, path="/v1/responses")
     as_list = prefix(
         {
@@ -84,7 +84,7 @@ def test_an_input_of_responses_is_a_conversation() -> None:
         path="/v1/responses",
     )
     assert as_text == expected
-    assert as_list == expected + b"\n"
+    assert as_list == expected
 
 
 def test_items_of_responses_that_are_no_messages_take_part_by_hash() -> None:
@@ -100,8 +100,8 @@ def test_items_of_responses_that_are_no_messages_take_part_by_hash() -> None:
     [
         ({"prompt": "once upon"}, "/v1/completions", b"once upon"),
         ({"prompt": ["first", "second"]}, "/v1/completions", b"first"),
-        ({"prompt": [1, 2, 3]}, "/v1/completions", b"[1,2,3]"),
-        ({"prompt": [[1, 2], [3]]}, "/v1/completions", b"[1,2]"),
+        ({"prompt": [1, 2, 3]}, "/v1/completions", b"1,2,3"),
+        ({"prompt": [[1, 2], [3]]}, "/v1/completions", b"1,2"),
         ({"prompt": "x" * 5000}, "/v1/completions", b"x" * 1024),
         ({"input": ["embed me"]}, "/v1/embeddings", b"embed me"),
         ({"query": "q", "documents": ["d"]}, "/v1/rerank", b"q"),
@@ -120,6 +120,14 @@ def test_without_messages_the_first_prompt_counts(request_: dict[str, Any], path
 
 def test_a_prompt_is_cut_to_the_given_characters() -> None:
     assert prefix({"prompt": "x" * 5000}, 3000, "/v1/completions") == b"x" * 3000
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999"])
+def test_a_number_that_no_float_holds_leaves_the_request_without_a_prefix(number: str) -> None:
+    for body in ('{"model": "m", "messages": [{"role": "user", "content": %s}]}', '{"model": "m", "prompt": [%s]}'):
+        peeked = openai.peek(PATHS["/v1/chat/completions"], "", (body % number).encode())
+        assert peeked.prefix(None) is None
+        assert peeked.prompt(0) is None
 
 
 @pytest.mark.parametrize("messages", [7, "text", {"role": "user"}, [7, None, "x"], [{"content": {"a": 1}}], [[]]])

@@ -1,13 +1,15 @@
-"""The start of a conversation as text: equal for equal conversations, however their JSON is spaced and ordered.
+"""A conversation as text: equal for equal conversations, however their JSON is spaced, ordered and escaped.
 
-The engines' prefix caches work on what the chat template makes of a request, so that is what is imitated: a system
-prompt and tools first, then the messages in order. Used to keep requests with a common beginning on one endpoint.
+The engines' prefix caches work on what the chat template makes of a request, so that is what is imitated: tools first,
+then a system prompt, then the messages in order. `prefix` is the start of it, the key that keeps the requests of one
+session together; `whole` is all of it, for the cache mirror, and grows at its end alone when a conversation goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from xxhash import xxh3_64_hexdigest
@@ -15,34 +17,85 @@ from xxhash import xxh3_64_hexdigest
 DEFAULT_PROMPT_CHARS: Final = 1024
 """How much of a prompt without messages counts as its beginning when nobody says: about 256 tokens."""
 
+MEDIA_BYTES: Final = 1024
+"""What an image or a piece of audio counts for, in bytes of text: 256 tokens, the low end of what is usual."""
+
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _any = msgspec.json.Decoder().decode
 _sorted = msgspec.json.Encoder(order="sorted").encode
 
+_FRONT: Final = ("tools", "functions", "documents")
 _HEAD: Final = ("system", "instructions")
 _PROMPTS: Final = ("prompt", "input", "query", "text_1")
+_CALLS: Final = ("tool_calls", "function_call")
+_HELD_ELSEWHERE: Final = ("previous_response_id", "conversation")
 _EMPTY: Final = (b"null", b"[]", b'""')
+
+_LARGE: Final = 64 * 1024
+"""Bytes of tools beyond which their text is made anew each time, so that the memory for it stays small."""
+
+_UNREADABLE: Final = (msgspec.DecodeError, RecursionError)
+"""JSON that is well-formed and cannot be held, such as 1e999: engines may, so the request goes on without its text."""
+
+
+class Whole(NamedTuple):
+    """All that a request asks to be completed."""
+
+    text: str
+    opening: str | None
+    """What stands between this text and the answer in the text of the next turn; None where no turn can follow."""
 
 
 def prefix(values: Mapping[str, msgspec.Raw], turns: str, chars: int | None) -> bytes | None:
-    """Canonical text of a JSON body's top level, at most `chars` characters of it, as UTF-8; None without any text.
+    """The start of a JSON body's text, at most `chars` characters of it, as UTF-8; None without any text.
 
     `turns` is the field that holds the conversation: its system prompt, then role and content of each message up to
     and including the user's first take part; a plain string is a user's message. Text parts count by their text, all
-    other parts (images by URL or data, audio, files) and tool calls by a hash of theirs. Tools stand in front as a
-    hash that `chars` does not count: requests with other tools share no cache, and a list of them would otherwise be
-    all that a short prefix sees. Without a conversation: the first prompt, by default 1,024 characters of it.
+    other parts (images by URL or data, audio, files) by a hash of theirs. Tools stand in front as a hash that `chars`
+    does not count: requests with other tools share no cache, and a list of them would otherwise be all that a short
+    prefix sees. Without a conversation: the first prompt, by default 1,024 characters of it.
     """
-    if turns in values:
-        text = _take(_conversation(values, values[turns]), chars)
-    else:
-        text = _take(_prompt(values), chars or DEFAULT_PROMPT_CHARS)
-    if not text:
+    try:
+        if turns in values:
+            text = _take(_conversation(values, values[turns], whole=False), chars)
+        else:
+            text = _take(_prompts(values)[:1], chars or DEFAULT_PROMPT_CHARS)
+        if not text:
+            return None
+        tools = values.get("tools")
+        if tools is not None and bytes(tools) not in _EMPTY:
+            text = f"tools:{xxh3_64_hexdigest(_front(tools).encode())}\n{text}"
+    except _UNREADABLE:
         return None
-    tools = values.get("tools")
-    if tools is not None and bytes(tools) not in _EMPTY:
-        text = f"tools:{_digest(_any(tools))}\n{text}"
     return text.encode()
+
+
+def whole(values: Mapping[str, msgspec.Raw], turns: str) -> Whole | None:
+    """The whole text of a JSON body; None without any, or where a part of the conversation is held by the endpoint.
+
+    As `prefix`, but all messages take part, tools and documents by their JSON, and what is no text by as many bytes as
+    an image is taken to cost, so that the text is about as long as what the engine computes. Several prompts in one
+    request are one text: only the first can be found in a cache, and all have to be computed.
+    """
+    if turns == "input" and any(bytes(values.get(name, b"null")) != b"null" for name in _HELD_ELSEWHERE):
+        return None
+    try:
+        parts: list[str] = []
+        for name in _FRONT:
+            front = values.get(name)
+            if front is not None and bytes(front) not in _EMPTY:
+                parts += (_front(front), "\n")
+        if turns in values:
+            parts += _conversation(values, values[turns], whole=True)
+            opening: str | None = "assistant\n"
+        else:
+            parts += _prompts(values)
+            is_text = bytes(memoryview(values.get("prompt", b""))[:1]) == b'"'
+            opening = "" if is_text else None
+    except _UNREADABLE:
+        return None
+    text = "".join(parts)
+    return Whole(text, opening) if text else None
 
 
 def _take(parts: Iterable[str], chars: int | None) -> str:
@@ -59,63 +112,89 @@ def _take(parts: Iterable[str], chars: int | None) -> str:
     return "".join(taken)
 
 
-def _conversation(values: Mapping[str, msgspec.Raw], turns: msgspec.Raw) -> Iterator[str]:
+def _conversation(values: Mapping[str, msgspec.Raw], turns: msgspec.Raw, whole: bool) -> Iterator[str]:
+    """System prompt and messages; not `whole`: up to the user's first."""
     for name in _HEAD:
         head = values.get(name)
         if head is not None and bytes(head) not in _EMPTY:
             yield "system\n"
-            yield from _content(_any(head))
+            yield from _content(_any(head), whole)
             yield "\n"
-    try:
-        items = _items(turns)
-    except msgspec.ValidationError:  # not a list
-        if bytes(turns) not in _EMPTY:
-            yield "user\n"
-            yield from _content(_any(turns))
+    if bytes(turns) in _EMPTY:
         return
-    for item in items:
-        turn = _any(item)
+    for turn in _turns(turns, whole):
         if not isinstance(turn, dict):
-            yield from _content(turn)
+            yield from _content(turn, whole)
             continue
         role = turn.get("role") or turn.get("type")
-        yield f"{role}\n"
+        yield f"{role if isinstance(role, str) else _json(role)}\n"
         if "content" in turn:
-            yield from _content(turn["content"])
-        elif "role" not in turn:  # an item of /v1/responses that is no message: a function's output, a reference
-            yield _digest(turn)
-        if turn.get("tool_calls"):
-            yield _digest(turn["tool_calls"])
+            yield from _content(turn["content"], whole)
+        elif "role" not in turn:  # an item of /v1/responses that is no message: a function's call or output
+            yield _other(turn, whole)
+        for name in _CALLS:
+            if turn.get(name):
+                yield _other(turn[name], whole)
         yield "\n"
-        if role == "user":
+        if role == "user" and not whole:
             return
 
 
-def _content(content: Any) -> Iterator[str]:
+def _turns(turns: msgspec.Raw, whole: bool) -> Iterable[Any]:
+    if bytes(memoryview(turns)[:1]) != b"[":
+        return ({"role": "user", "content": _any(turns)},)
+    if whole:
+        return _any(turns)  # type: ignore[no-any-return]
+    return map(_any, _items(turns))  # each when it is asked for: most are not
+
+
+def _content(content: Any, whole: bool) -> Iterator[str]:
     """A message's content, or a system prompt: a string, or a list of parts."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):
         for part in content:
             text = part.get("text") if isinstance(part, dict) else part
-            yield text if isinstance(text, str) else _digest(part)
+            yield text if isinstance(text, str) else _media(_sorted(part), whole)
     elif content is not None:
-        yield _digest(content)
+        yield _media(_sorted(content), whole)
 
 
-def _prompt(values: Mapping[str, msgspec.Raw]) -> Iterator[str]:
-    """The first prompt: a string, the first of a list of strings, or token numbers as JSON."""
+def _prompts(values: Mapping[str, msgspec.Raw]) -> list[str]:
+    """The prompts of a request without a conversation: strings as they are, token numbers as JSON without brackets."""
     for name in _PROMPTS:
         prompt = values.get(name)
         if prompt is None or bytes(prompt) in _EMPTY:
             continue
-        text = _any(prompt)
-        if isinstance(text, list) and isinstance(text[0], str | list):
-            text = text[0]
-        yield text if isinstance(text, str) else _sorted(text).decode()
-        return
+        given = _any(prompt)
+        several = isinstance(given, list) and isinstance(given[0], str | list)
+        return [each if isinstance(each, str) else _json(each).strip("[]") for each in (given if several else (given,))]
+    return []
 
 
-def _digest(value: Any) -> str:
-    """16 hexadecimal digits of a JSON value, whatever the order of its keys."""
-    return xxh3_64_hexdigest(_sorted(value))
+def _other(value: Any, whole: bool) -> str:
+    """What the model reads as JSON, unless it holds data of an image or a file."""
+    data = _sorted(value)
+    return _media(data, whole) if b";base64," in data else data.decode()
+
+
+def _media(data: bytes, whole: bool) -> str:
+    """What is no text, as 16 hexadecimal digits that depend on all of it; in the whole text as long as it counts."""
+    digest = xxh3_64_hexdigest(data)
+    return digest * (MEDIA_BYTES // len(digest)) if whole else digest
+
+
+def _json(value: Any) -> str:
+    """A JSON value as text, whatever the order of its keys."""
+    return _sorted(value).decode()
+
+
+def _front(raw: msgspec.Raw) -> str:
+    """The text of a list of tools. An agent sends the same ones with every request, and they are long."""
+    data = bytes(raw)
+    return _remembered(data) if len(data) <= _LARGE else _json(_any(data))
+
+
+@lru_cache(maxsize=128)
+def _remembered(data: bytes) -> str:
+    return _json(_any(data))

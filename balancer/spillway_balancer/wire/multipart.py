@@ -14,6 +14,7 @@ from .content_type import parse_value
 from .names import ACTED_ON, FORBIDDEN, fold, shown
 from .paths import Path
 from .peeked import DEFAULT_OUTPUT_TOKENS, Peeked, checked_model
+from .prompt_blocks import PromptBlocks
 
 MAX_PARTS: Final = 256
 """Fields and files. OpenAI's routes have at most 16 images and a dozen fields."""
@@ -54,6 +55,9 @@ class FormFields:
         return self._fields.get(name)
 
     def prefix(self, chars: int | None) -> bytes | None:
+        return None
+
+    def prompt(self, seed: int) -> PromptBlocks | None:
         return None
 
 

@@ -13,6 +13,7 @@ from .content_type import parse_value
 from .faults import ErrorFacts, parse_error, retry_after
 from .paths import Path
 from .peeked import DEFAULT_OUTPUT_TOKENS, Peeked, checked_model
+from .prompt_blocks import PromptBlocks, prompt_of
 
 __all__ = [
     "ErrorFacts",
@@ -41,9 +42,6 @@ _TEXT: Final = (
     "text_2",
 )
 _OUTPUT: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_MEDIA_BYTES: Final = 1024
-"""What an image or a piece of audio counts for, in bytes of text: 256 tokens, the low end of what is usual."""
-
 _LOOK_FOR_MEDIA: Final = 8192
 """Bytes of JSON below which nobody looks for base64 data in it."""
 
@@ -123,6 +121,9 @@ class JsonFields:
     def prefix(self, chars: int | None) -> bytes | None:
         return canonical.prefix(self._values, self._turns, chars)
 
+    def prompt(self, seed: int) -> PromptBlocks | None:
+        return prompt_of(self._values, self._turns, seed)
+
     def _at(self, steps: list[str]) -> msgspec.Raw | None:
         values = self._values
         for step in steps[:-1]:
@@ -164,7 +165,7 @@ def _media_bytes(body: bytes, start: int, end: int) -> int:
             last = body.find(b'"', first, end)
             if last < 0:
                 break
-            excess += max(0, last - first - _MEDIA_BYTES)
+            excess += max(0, last - first - canonical.MEDIA_BYTES)
             at = body.find(mark, last, end)
     return excess
 

@@ -20,8 +20,8 @@ class Path(NamedTuple):
     stream_end: StreamEnd
 
     @property
-    def has_terminator(self) -> bool:
-        """Whether a stream that ends without its terminator is known to have been cut."""
+    def generates(self) -> bool:
+        """Whether text is generated from a prompt, whose prefix an engine may have cached."""
         return self.stream_end != "message-end"
 
 
