@@ -52,11 +52,16 @@ def forget(holders: dict[int, int], block: int, bit: int) -> None:
 
 
 class LruIndex:
-    """An LRU of blocks per endpoint. A prompt's first block is touched first, so it is also the first to go."""
+    """An LRU of blocks per endpoint.
 
-    __slots__ = ("_orders", "holders")
+    With `ends_first` a prompt loses its last blocks first, as the engines and radix trees do; without it the first,
+    as an LRU does that is filled in the prompt's order.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_orders", "ends_first", "holders")
+
+    def __init__(self, ends_first: bool = True) -> None:
+        self.ends_first = ends_first
         self.holders: dict[int, int] = {}
         self._orders: dict[int, OrderedDict[int, None]] = {}
 
@@ -67,7 +72,9 @@ class LruIndex:
             order = self._orders[endpoint] = OrderedDict()
         bit = 1 << endpoint
         holders = self.holders
-        for block in blocks if limit is None else islice(blocks, limit):
+        if limit is not None:
+            blocks = blocks[:limit]
+        for block in reversed(blocks) if self.ends_first else blocks:
             if block in order:
                 order.move_to_end(block)
             else:

@@ -12,7 +12,7 @@ from typing import ClassVar
 from ..request import Request
 from .base import View
 from .estimates import decode_seconds, prefill_seconds
-from .index import Believer, Indexed, Informed
+from .index import Believer, Indexed, Informed, LruIndex
 from .ties import lowest
 
 _LLM_D = "llm-d/llm-d-router at ebab6879"
@@ -46,8 +46,8 @@ class Scored(Believer):
 class Default(Scored, Indexed):
     """Weighted sum of three scores: shortness of the queue, free KV cache, share of the prompt's blocks cached.
 
-    Its index is an LRU of the engine's number of blocks. A block counts for an endpoint that holds it even where an
-    earlier one was evicted, until a block that nobody holds.
+    Its index is an LRU of the engine's number of blocks, filled in the prompt's order. A block counts for an
+    endpoint that holds it even where an earlier one was evicted, until a block that nobody holds.
     """
 
     name: ClassVar[str] = "inference-extension"
@@ -66,7 +66,7 @@ class Default(Scored, Indexed):
     prefix_tokens: ClassVar[int] = 256 * 16
 
     def prepare(self, views: Sequence[View]) -> None:
-        super().prepare(views)
+        self.index = LruIndex(ends_first=False)
         self.limit = max(1, self.prefix_tokens // self.block_tokens)
 
     def look(self, request: Request, views: Sequence[View], now: float) -> dict[int, int]:
