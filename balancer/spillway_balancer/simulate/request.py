@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from array import array
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from .peers.base import View
 
 Follow: TypeAlias = "Callable[[Request, float], Request | None]"
 """Closed loops: given a request and when it was answered, the one that the same user sends next, if any."""
+
+NONE: Final = array("Q")
 
 
 class Request:
@@ -48,10 +51,10 @@ class Request:
         at: float,
         prompt_tokens: int,
         output_tokens: int,
-        blocks: Sequence[int],
+        blocks: array[int],
         block_tokens: int,
         *,
-        answer_blocks: Sequence[int] = (),
+        answer_blocks: array[int] = NONE,
         session: int | None = None,
         user_key: int = 0,
         system_key: int = 0,

@@ -1,0 +1,201 @@
+"""The balancers of a run: the product's own core, or the policy of a peer, with the books that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any, Final
+
+import msgspec
+from xxhash import xxh3_64_intdigest
+
+from spillway_api import snapshot
+
+from ..core.learning import Usage
+from ..core.load import Reported
+from ..core.pool import Pool, Want
+from ..core.prefix import Prompt
+from ..core.visits import Visit
+from .peers.base import Peer, View
+from .request import Request
+from .stations import Flight, Sent, Shed, Station
+from .world import World
+
+BYTES_PER_TOKEN: Final = 4
+"""Of the text that the requests stand for."""
+OUTPUT_ASKED: Final = 256
+"""Tokens. How long an answer will be nobody knows beforehand; this is what requests that do not say are taken for."""
+SCRAPE: Final = 1.0
+"""Seconds."""
+
+
+class CoreBalancer:
+    """The product's own dispatch: a pool of core/ with all that it is told by a proxy around it.
+
+    `template` has the settings of the pool; its endpoints' weights go to the stations in their order. With `usage`
+    engines say what they counted, as vLLM does with --enable-prompt-tokens-details.
+    """
+
+    scrape_seconds = SCRAPE
+
+    def __init__(self, world: World, template: snapshot.Pool, dice: Random, usage: bool = True) -> None:
+        self._world = world
+        self._template = template
+        self._dice = dice
+        self._usage = usage
+        self._stations = {station.name: station for station in world.configured}
+        self._pool = Pool(self._spec())
+
+    def _spec(self) -> snapshot.Pool:
+        given = self._template.endpoints
+        endpoints = tuple(
+            snapshot.Endpoint(
+                name, f"http://{name}", given[station.index].weight if station.index < len(given) else 100
+            )
+            for name, station in self._stations.items()
+        )
+        return msgspec.structs.replace(self._template, endpoints=endpoints)
+
+    def dispatch(self, request: Request, now: float) -> Sent | Shed:
+        pool = self._pool
+        size, block = request.prompt_tokens * BYTES_PER_TOKEN, request.block_tokens * BYTES_PER_TOKEN
+        prompt = Prompt(request.blocks, size, block) if pool.wants_prompt else None
+        want = Want(self._key(request), request.prompt_tokens, OUTPUT_ASKED, prompt)
+        picked = pool.pick(want, (), now, self._dice)
+        if isinstance(picked, str):
+            return Shed(picked)
+        request.hit_predicted = picked.forecast.cached_tokens
+        return Sent(self._stations[picked.endpoint.name], pool.visit(picked, now))
+
+    @staticmethod
+    def _key(request: Request) -> int:
+        session = request.user_key if request.session is None else request.session
+        return xxh3_64_intdigest(session.to_bytes(8, "little"))
+
+    def first_token(self, flight: Flight, now: float) -> None:
+        visit: Visit = flight.ticket
+        visit.first_token(now)
+
+    def finished(self, flight: Flight, now: float) -> None:
+        visit: Visit = flight.ticket
+        if self._usage:
+            visit.usage(Usage(flight.prompt_tokens, flight.cached_tokens, flight.output_tokens))
+        visit.end(now, flight.request.answer_blocks)
+
+    def lost(self, flight: Flight, now: float) -> None:
+        visit: Visit = flight.ticket
+        visit.end(now, ok=False)
+
+    def scraped(self, stations: Sequence[Station], now: float) -> None:
+        endpoints = self._pool.endpoints
+        for station in stations:
+            endpoint = endpoints.get(station.name)
+            if endpoint is None:
+                continue
+            timing, book = station.timing, endpoint.load
+            report = Reported(
+                at=now,
+                waiting=timing.waiting,
+                running=timing.running,
+                kv_usage=timing.kv_usage,
+                own=book.in_flight,
+                prefix_queries=timing.queried_tokens,
+                prefix_hits=timing.cached_tokens,
+                own_pending=book.pending,
+                own_context=book.context,
+            )
+            endpoint.reported(report, timing.profile.kv_tokens)
+
+    def removed(self, station: Station, now: float) -> None:
+        if self._stations.pop(station.name, None) is not None:
+            self._pool = Pool(self._spec(), self._pool)
+
+    def added(self, station: Station, now: float) -> None:
+        self._stations[station.name] = station
+        self._pool = Pool(self._spec(), self._pool)
+
+    def noted(self, note: Any, now: float) -> None:
+        """Nothing is exchanged."""
+
+
+class PeerBalancer:
+    """A balancer that decides as another project does, with books as exact as ours."""
+
+    def __init__(self, world: World, policy: type[Peer], dice: Random) -> None:
+        self.scrape_seconds = policy.scrape_seconds
+        self._stations = {station.index: station for station in world.configured}
+        self._views = {index: _view(station) for index, station in self._stations.items()}
+        self._policy = policy()
+        self._policy.begin(list(self._views.values()), dice, world.setting.block_tokens)
+
+    def dispatch(self, request: Request, now: float) -> Sent | Shed:
+        views = list(self._views.values())
+        if not views:
+            return Shed("no-ready-endpoint")
+        view = self._policy.choose(request, views, now)
+        cached = min(float(request.prompt_tokens), self._policy.estimate(request, view))
+        uncached = request.prompt_tokens - cached
+        request.view = view
+        request.hit_predicted = cached
+        view.in_flight += 1
+        view.pending += 1
+        view.pending_tokens += uncached
+        view.context_tokens += request.prompt_tokens
+        self._policy.dispatched(request, view, now)
+        return Sent(self._stations[view.index], (view, uncached))
+
+    def first_token(self, flight: Flight, now: float) -> None:
+        view, uncached = flight.ticket
+        view.pending -= 1
+        view.pending_tokens = view.pending_tokens - uncached if view.pending else 0.0
+        view.decoding += 1
+        if view.alive:
+            self._policy.first_token(flight.request, view, now)
+
+    def finished(self, flight: Flight, now: float) -> None:
+        view, _ = flight.ticket
+        view.in_flight -= 1
+        view.context_tokens -= flight.prompt_tokens
+        view.decoding -= 1
+        if view.alive:
+            self._policy.finished(flight.request, view, now)
+
+    def lost(self, flight: Flight, now: float) -> None:
+        view, uncached = flight.ticket
+        view.in_flight -= 1
+        view.context_tokens -= flight.prompt_tokens
+        if flight.first_token_at is None:
+            view.pending -= 1
+            view.pending_tokens = view.pending_tokens - uncached if view.pending else 0.0
+        else:
+            view.decoding -= 1
+        if flight.station.alive:  # refused: for its books that is an end like any other
+            self._policy.finished(flight.request, view, now)
+
+    def scraped(self, stations: Sequence[Station], now: float) -> None:
+        for station in stations:
+            view = self._views.get(station.index)
+            if view is not None:
+                timing = station.timing
+                view.waiting = timing.waiting
+                view.running = timing.running
+                view.kv_usage = timing.kv_usage
+        self._policy.scraped(now)
+
+    def removed(self, station: Station, now: float) -> None:
+        view = self._views.pop(station.index, None)
+        if view is not None:
+            view.alive = False
+            self._policy.removed(view)
+
+    def added(self, station: Station, now: float) -> None:
+        self._stations[station.index] = station
+        self._views[station.index] = view = _view(station)
+        self._policy.added(view)
+
+    def noted(self, note: Any, now: float) -> None:
+        """Peers are simulated without an exchange between their balancers."""
+
+
+def _view(station: Station) -> View:
+    return View(station.index, station.name, station.timing.profile, station.truth)
