@@ -23,7 +23,6 @@ class EndpointState:
     __slots__ = (
         "_clock",
         "_counted",
-        "_unseen",
         "cache",
         "circuit",
         "learned",
@@ -32,6 +31,7 @@ class EndpointState:
         "pool",
         "probe",
         "spec",
+        "unseen",
         "url",
     )
 
@@ -47,7 +47,8 @@ class EndpointState:
         self.learned = EndpointLearned()
         self._counted = 0.0
         self._clock = 0.0
-        self._unseen: deque[tuple[float, Visit]] = deque()
+        self.unseen: deque[tuple[float, Visit]] = deque()
+        """Visits whose first token nobody will see, with when it is due by the clock."""
 
     def __repr__(self) -> str:
         return f"<endpoint {self.pool}/{self.name}>"
@@ -74,17 +75,17 @@ class EndpointState:
         """A visit has been sent there."""
         self._clock = max(now, self._clock) + uncached / (self.learned.rate or PREFILL_RATE)
         if not streams:
-            self._unseen.append((self._clock, visit))
+            self.unseen.append((self._clock, visit))
 
     def seen(self, order: int, now: float) -> None:
         """The first token of the visit numbered `order` has come: engines serve first what came first."""
-        unseen = self._unseen
+        unseen = self.unseen
         while unseen and unseen[0][1].order < order:
             unseen.popleft()[1].computed()
         self._clock = now + self.load.pending_tokens / (self.learned.rate or PREFILL_RATE)
 
     def settle(self, now: float) -> None:
         """By the clock: what must have been computed by now."""
-        unseen = self._unseen
+        unseen = self.unseen
         while unseen and (unseen[0][0] <= now or unseen[0][1].ended):
             unseen.popleft()[1].computed()

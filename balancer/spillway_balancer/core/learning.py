@@ -83,13 +83,15 @@ class PoolLearned:
 class EndpointLearned:
     """How one endpoint works, as far as it can be seen from outside."""
 
-    __slots__ = ("_factor", "_latency", "_measured", "_reported", "_samples", "_strays", "fixed", "rate")
+    __slots__ = ("_factor", "_latency", "_measured", "_reported", "_samples", "_strays", "fixed", "rate", "trusted")
 
     def __init__(self) -> None:
         self.rate: float | None = None
         """Prefill, tokens a second; None before the first measurement."""
         self.fixed = 0.0
         """Seconds to the first token that no queue explains."""
+        self.trusted = True
+        """False while most first tokens come far later than the mirror and the metrics explain."""
         self._samples = 0
         self._strays = 0.0
         self._factor = 1.0
@@ -110,11 +112,6 @@ class EndpointLearned:
         speed = self.rate / typical
         return 1.0 if 1 / CLEARLY <= speed <= CLEARLY else speed
 
-    @property
-    def trusted(self) -> bool:
-        """False while most first tokens come far later than the mirror and the metrics explain."""
-        return self._strays < 0.5
-
     def latency(self, now: float) -> float | None:
         """Seconds to the first token of late, peaks first; sinks while nothing new is seen; None before any."""
         if self._latency is None:
@@ -131,6 +128,7 @@ class EndpointLearned:
         expected = self.ttft(backlog)
         stray = self.rate is not None and took > 3 * expected + 0.5
         self._strays += 0.1 * (stray - self._strays)
+        self.trusted = self._strays < 0.5
         known = self.latency(now)
         # A rise is believed at once, a fall little by little.
         fade = exp((self._measured - now) / LATENCY_MEMORY)

@@ -128,7 +128,9 @@ class LoadBook:
 
     def others(self, now: float, stale_after: float) -> int:
         """Requests there that this balancer did not send, by the last report; 0 when that is unknown."""
-        return self._others if self._others and self.report(now, stale_after) is not None else 0
+        if self._others and self.report(now, stale_after) is not None:
+            return self._others
+        return 0
 
     def others_waiting(self, now: float, stale_after: float) -> float:
         """Of those, how many wait in the engine's queue."""

@@ -124,9 +124,10 @@ class Pool:
         by_tokens, stale_after = self._by_tokens, self.stale_after
         bound = self.spec.capacity.max_in_flight_per_endpoint
         wants_cache, wants_latency = self.wants_prompt, self._wants_latency
-        learned = self.learned
-        token_blocks = self._block_size / learned.bytes_per_token
+        blocks = prompt.blocks if prompt is not None else ()
+        block_tokens = self._block_size / self.learned.bytes_per_token
         candidates: list[Candidate] = []
+        add = candidates.append
         why: Reason = "no-ready-endpoint"
         for name, endpoint in self.endpoints.items():
             if endpoint in exclude or not endpoint.probe.usable:
@@ -141,36 +142,41 @@ class Pool:
             if bound and requests * 100 >= bound * weight:
                 why = "saturated"
                 continue
-            if by_tokens:
-                load = book.tokens + others * self.size.tokens
-            else:
-                load = float(requests)
+            load: float = book.tokens + others * self.size.tokens if by_tokens else requests
             if wants_cache:
-                endpoint.settle(now)
-                pending: float = book.pending
-                queue = book.pending_tokens
-                context: float = book.context
-                if others:
-                    waiting = book.others_waiting(now, stale_after)
-                    pending += waiting
-                    queue += waiting * learned.miss_tokens
-                    context += book.others_context(now, stale_after, endpoint.learned.cache_tokens)
-                miss = tokens
-                if prompt is not None:
-                    # The last token is always computed: the answer needs it.
-                    miss = max(1.0, tokens - endpoint.cache.match(prompt.blocks) * token_blocks)
-                seen = endpoint.learned
-                speed = 1.0 if learned.typical_rate is None else seen.speed(learned.typical_rate)
-                candidates.append(
-                    Candidate(
-                        name, weight, load, requests, miss, tokens - miss, queue, pending, context, speed, seen.trusted
-                    )
-                )
+                cached = endpoint.cache.match(blocks) * block_tokens
+                add(self._with_cache(endpoint, load, others, tokens, cached, now))
             elif wants_latency:
-                candidates.append(Candidate(name, weight, load, requests, latency=endpoint.learned.latency(now)))
+                add(Candidate(name, weight, load, requests, latency=endpoint.learned.latency(now)))
             else:
-                candidates.append(Candidate(name, weight, load, requests))
+                add(Candidate(name, weight, load, requests))
         return candidates, why
+
+    def _with_cache(
+        self, endpoint: EndpointState, load: float, others: int, tokens: float, cached: float, now: float
+    ) -> Candidate:
+        """The candidate of a strategy that asks what is cached where and what waits there."""
+        if endpoint.unseen:
+            endpoint.settle(now)
+        book, seen = endpoint.load, endpoint.learned
+        requests = book.in_flight
+        pending: float = book.pending
+        queue = book.pending_tokens
+        context: float = book.context
+        if others:
+            requests += others
+            waiting = book.others_waiting(now, self.stale_after)
+            pending += waiting
+            queue += waiting * self.learned.miss_tokens
+            context += book.others_context(now, self.stale_after, seen.cache_tokens)
+        if cached >= tokens:
+            cached = tokens - 1.0  # the last token is always computed: the answer needs it
+        typical = self.learned.typical_rate
+        speed = 1.0 if typical is None else seen.speed(typical)
+        miss, weight = tokens - cached, endpoint.spec.weight
+        return Candidate(
+            endpoint.name, weight, load, requests, miss, cached, queue, pending, context, speed, seen.trusted
+        )
 
     def _forecast(self, endpoint: EndpointState, want: Want, now: float) -> Forecast:
         prompt = want.prompt if self.wants_prompt else None

@@ -10,7 +10,7 @@ they end. `Runs` is the store itself; the simulated engine keeps its memory in t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 BLOCK_BYTES: Final = 256
@@ -167,10 +167,10 @@ def _agreeing(run: Sequence[int], hashes: Sequence[int], start: int, stop: int) 
 class CacheMirror:
     """What one endpoint's prefix cache is believed to hold. Never more than the endpoint itself has room for."""
 
-    __slots__ = ("_runs",)
+    __slots__ = ("_runs", "match")
 
     def __init__(self) -> None:
-        self._runs = Runs()
+        self.forget()
 
     @property
     def pinned(self) -> int:
@@ -181,10 +181,6 @@ class CacheMirror:
     def idle(self) -> int:
         """Blocks of prompts that have ended."""
         return self._runs.idle
-
-    def match(self, blocks: Sequence[int]) -> int:
-        """How many leading blocks of a prompt are believed to be cached, or about to be, there."""
-        return self._runs.match(blocks)
 
     def pin(self, blocks: Sequence[int]) -> Pin:
         """A prompt is on its way there: it will be cached, and stay so until `unpin`."""
@@ -198,6 +194,9 @@ class CacheMirror:
     def forget(self) -> None:
         """The endpoint has lost its cache, as one does that restarts; pins from before are of no account any more."""
         self._runs = Runs()
+        self.match: Callable[[Sequence[int]], int] = self._runs.match
+        """How many leading blocks of a prompt are believed to be cached, or about to be, there. Asked of every endpoint
+        for every request, so it is the store's own method."""
 
 
 class Pin:
