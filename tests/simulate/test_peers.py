@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -91,7 +92,7 @@ def ask(number: int, blocks: Sequence[int], tail: int = 10, session: int | None 
         0.0,
         len(blocks) * BLOCK + tail,
         100,
-        blocks,
+        array("Q", blocks),
         BLOCK,
         session=session,
         user_key=number if session is None else session,
@@ -163,7 +164,9 @@ def test_a_new_endpoint_is_used_in_the_end(name: str) -> None:
     play(pool, traffic(20))
     new = pool.add()
     fresh = [
-        ask(1000 + number, [-number * 50 - place for place in range(1, 5)], session=1000 + number, system=number)
+        ask(
+            1000 + number, [90_000 + number * 50 + place for place in range(1, 5)], session=1000 + number, system=number
+        )
         for number in range(300)
     ]
     assert new.index in play(pool, fresh)
