@@ -29,7 +29,9 @@ class Asked:
         self.prompt_tokens = 100
         self.output_tokens = 50
         self.streams = True
-        self.prompt = None
+
+    def prompt(self, model: str) -> None:
+        return None
 
     def header(self, name: str) -> str | None:
         return self.key or None

@@ -34,8 +34,7 @@ class Facts(KeyFacts, Protocol):
     def output_tokens(self) -> int: ...
     @property
     def streams(self) -> bool: ...
-    @property
-    def prompt(self) -> Prompt | None: ...
+    def prompt(self, model: str) -> Prompt | None: ...
 
 
 class Try(NamedTuple):
@@ -179,7 +178,7 @@ class Attempts:
             upstream_model = pool.upstream_model(self._facts.model, target.model)
             if upstream_model is None:
                 continue
-            picked = pool.pick(self._want(pool), self._failed, now, self._dice)
+            picked = pool.pick(self._want(pool, upstream_model), self._failed, now, self._dice)
             if isinstance(picked, Picked):
                 return self._try(tier, pool, upstream_model, picked)
             if not self._failures or picked != "no-ready-endpoint":
@@ -191,8 +190,11 @@ class Attempts:
         tier = self._tiers[min(self._tier, len(self._tiers) - 1)]
         for target in tier.targets:
             upstream_model = target.pool.upstream_model(self._facts.model, target.model)
-            picked = target.pool.soonest_back(self._want(target.pool), self._failed, now)
-            if picked is not None and upstream_model is not None:
+            if upstream_model is None:
+                continue
+            want = self._want(target.pool, upstream_model)
+            picked = target.pool.soonest_back(want, self._failed, now)
+            if picked is not None:
                 return self._try(tier, target.pool, upstream_model, picked)
         return None
 
@@ -200,9 +202,9 @@ class Attempts:
         spilled = tier is not self._tiers[0]
         return Try(tier.spec.name, pool, picked, upstream_model, spilled)
 
-    def _want(self, pool: Pool) -> Want:
+    def _want(self, pool: Pool, upstream_model: str) -> Want:
         facts = self._facts
-        prompt = facts.prompt if pool.wants_prompt else None
+        prompt = facts.prompt(upstream_model) if pool.wants_prompt else None
         return Want(self._key(pool), facts.prompt_tokens, facts.output_tokens, prompt, facts.streams)
 
     def _key(self, pool: Pool) -> int | None:

@@ -58,7 +58,17 @@ _clock = _Clock()
 class Answer:
     """One answer to one client. `whole` once, or `begin`, `more`… and `end`."""
 
-    __slots__ = ("_chunked", "_head_only", "_old", "_transport", "begun", "ended", "keep_alive", "status")
+    __slots__ = (
+        "_chunked",
+        "_head_only",
+        "_old",
+        "_transport",
+        "begun",
+        "ended",
+        "explanation",
+        "keep_alive",
+        "status",
+    )
 
     def __init__(self, transport: asyncio.Transport | None, *, keep_alive: bool, old: bool, head_only: bool) -> None:
         self._transport = transport
@@ -69,6 +79,8 @@ class Answer:
         self.begun = False
         self.ended = False
         self.status = 0
+        self.explanation = b""
+        """Value of the header that says why an endpoint was chosen; empty for who has not asked."""
 
     def whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: Sequence[bytes]) -> None:
         """A complete answer in one write."""
@@ -128,6 +140,8 @@ class Answer:
         out = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, _clock.date()]
         for name, value in headers:
             out += (name, b": ", value, b"\r\n")
+        if self.explanation:
+            out += (b"x-spillway-explain: ", self.explanation, b"\r\n")
         if not self.keep_alive:
             out.append(b"connection: close\r\n")
         return out

@@ -28,15 +28,20 @@ from ..wire import openai
 from ..wire.headers import check_request, request_headers
 from ..wire.paths import PATHS
 from ..wire.peeked import Peeked
+from ..wire.prompt_blocks import PromptBlocks, seed_of
 from .answer import Answer, Sent
 from .client import ClientConnection
 from .credentials import Credentials
+from .explaining import explained
 from .relay import Exchange
 from .sending import Job, Sender
 from .serving import Serving
 from .telemetry import Decision, Telemetry
 
 log = logging.getLogger("spillway.proxy")
+
+EXPLAIN = "x-spillway-explain"
+"""A request that carries this header is told in the one of the same name why it went where it did."""
 
 BODY_SECONDS = 300.0
 """How long a client may take to send its whole body."""
@@ -55,7 +60,7 @@ class Limits:
 class Facts:
     """What the core may ask of a request: its headers, its body's facts, who sent it."""
 
-    __slots__ = ("_peeked", "_request", "client_ip", "model", "output_tokens", "prompt_tokens", "streams")
+    __slots__ = ("_peeked", "_request", "client_ip", "model", "output_tokens", "prompt_tokens", "prompts", "streams")
 
     def __init__(self, request: web.BaseRequest, peeked: Peeked) -> None:
         self._request = request
@@ -65,10 +70,14 @@ class Facts:
         self.prompt_tokens = peeked.prompt_tokens
         self.output_tokens = peeked.output_tokens
         self.streams = peeked.stream
+        self.prompts: dict[str, PromptBlocks | None] = {}
+        """Hashed prompts by the endpoints' name of the model, for models share no cache; made when first asked for."""
 
-    @property
-    def prompt(self) -> Prompt | None:
-        return None
+    def prompt(self, model: str) -> Prompt | None:
+        if model not in self.prompts:
+            self.prompts[model] = self._peeked.prompt(seed_of(model, None))
+        made = self.prompts[model]
+        return None if made is None else made.prompt
 
     def header(self, name: str) -> str | None:
         return self._request.headers.get(name)
@@ -233,10 +242,10 @@ class Proxy:
         decision.route = route.name
         total = decision.started + route.deadlines.total
         headers = request_headers(request.raw_headers)
-        job = Job(peeked.path, peeked, headers, client, answer, decision, route.deadlines, total)
-        attempts = Attempts(
-            route.tiers(), route.spec.retry, route.retry_budget, Facts(request, peeked), self._dice, total
-        )
+        facts = Facts(request, peeked)
+        job = Job(peeked.path, peeked, facts.prompts, headers, client, answer, decision, route.deadlines, total)
+        attempts = Attempts(route.tiers(), route.spec.retry, route.retry_budget, facts, self._dice, total)
+        explains = EXPLAIN in request.headers
         last: Exchange | Failure | None = None
         while True:
             step = attempts.next(monotonic())
@@ -246,6 +255,8 @@ class Proxy:
                     return
                 raise step.error
             decision.tier, decision.spilled = step.tier, step.spilled
+            if explains:
+                answer.explanation = explained(step, attempts.log)
             last = await self._sender.attempt(step, job)
             failure = last if isinstance(last, Failure) else last.failure
             if failure is None:

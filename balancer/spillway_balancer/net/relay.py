@@ -40,6 +40,7 @@ class Exchange:
         deadlines: Deadlines,
         total: float,
         on_first_byte: Callable[[], None],
+        overhear: Callable[[bytes], None] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -48,6 +49,7 @@ class Exchange:
         self._path = path
         self._deadlines = deadlines
         self._on_first_byte = on_first_byte
+        self._overhear = overhear
         now = monotonic()
         self._total = total
         self._first_byte = now + deadlines.first_byte
@@ -79,7 +81,9 @@ class Exchange:
                 kind = value.lower()
             elif name == b"content-encoding":
                 encoding = value.lower()
-        if status < 400 and kind.startswith(b"text/event-stream") and encoding in (b"", b"identity"):
+        if status >= 400 or encoding not in (b"", b"identity"):
+            self._overhear = None  # what it says cannot be read, or says nothing of tokens
+        elif kind.startswith(b"text/event-stream"):
             self._watch = StreamWatch(self._path.stream_end)
 
     def data(self, data: bytes) -> None:
@@ -87,6 +91,8 @@ class Exchange:
             return
         self._active = monotonic()
         self._streaming = True
+        if self._overhear is not None:
+            self._overhear(data)
         watch = self._watch
         if watch is not None:
             out = watch.feed(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from time import monotonic
 from typing import NamedTuple
@@ -15,7 +15,9 @@ from ..core.routing import Deadlines
 from ..core.visits import Visit
 from ..wire.paths import Path
 from ..wire.peeked import Peeked
+from ..wire.prompt_blocks import PromptBlocks, continue_blocks
 from ..wire.providers import ADAPTERS
+from ..wire.usage import AnswerText, UsageWatch
 from .answer import Answer
 from .client import ClientConnection
 from .credentials import Credentials
@@ -31,6 +33,8 @@ class Job(NamedTuple):
 
     path: Path
     peeked: Peeked
+    prompts: Mapping[str, PromptBlocks | None]
+    """Hashed prompts by the endpoints' name of the model, where a pool wanted them."""
     headers: RawHeaders
     """The client's headers, as far as they go on."""
     client: ClientConnection
@@ -39,6 +43,31 @@ class Job(NamedTuple):
     deadlines: Deadlines
     total: float
     """When the request's time is over; seconds of the monotonic clock."""
+
+
+class Lesson:
+    """What an answer teaches while it goes by: how many tokens it took, and what the endpoint has cached since."""
+
+    __slots__ = ("_prompt", "_text", "_usage")
+
+    def __init__(self, prompt: PromptBlocks | None, streams: bool) -> None:
+        self._prompt = prompt
+        self._usage = UsageWatch()
+        self._text = AnswerText(streams) if prompt is not None and prompt.carry is not None else None
+
+    def hear(self, data: bytes) -> None:
+        self._usage.feed(data)
+        if self._text is not None:
+            self._text.feed(data)
+
+    def teach(self, visit: Visit, now: float) -> None:
+        """The answer has ended well, and with it the visit."""
+        usage = self._usage.usage()
+        if usage is not None:
+            visit.usage(usage)
+        text = self._text.text() if self._text is not None else None
+        answer = continue_blocks(self._prompt, text) if text and self._prompt is not None else ()
+        visit.end(now, answer)
 
 
 class Sender:
@@ -59,8 +88,9 @@ class Sender:
         begun = monotonic()
         reason: str | None = None
         visit = pool.visit(step.picked, begun)
+        lesson = Lesson(job.prompts.get(step.upstream_model), job.peeked.stream) if pool.wants_prompt else None
         try:
-            result = await self._exchange(step, job, self._on_first_byte(step, job, visit, begun))
+            result = await self._exchange(step, job, self._on_first_byte(step, job, visit, begun), lesson)
             now = monotonic()
             failure = result if isinstance(result, Failure) else result.failure or result.interrupted
             if failure is None:
@@ -75,13 +105,18 @@ class Sender:
             reason = "client-gone"
             raise
         finally:
-            visit.end(monotonic(), ok=reason == "ok")
+            if lesson is not None and reason == "ok":
+                lesson.teach(visit, monotonic())
+            else:
+                visit.end(monotonic(), ok=False)
             if reason in (None, "client-gone"):
                 pool.untried(endpoint, begun, monotonic())
             if reason is not None:
                 self._telemetry.attempt(pool.name, endpoint.name, reason)
 
-    async def _exchange(self, step: Try, job: Job, on_first_byte: Callable[[], None]) -> Exchange | Failure:
+    async def _exchange(
+        self, step: Try, job: Job, on_first_byte: Callable[[], None], lesson: Lesson | None
+    ) -> Exchange | Failure:
         origin = origin_of(step.endpoint.url)
         pieces = self._request(step, job, origin)
         while True:
@@ -92,7 +127,8 @@ class Sender:
                     connection = await self._connections.dial(origin, max(patience, 0.0))
                 except (OSError, TimeoutError):
                     return Failure("connect", retry_on="ConnectError")
-            exchange = Exchange(connection, job.answer, job.path, job.deadlines, job.total, on_first_byte)
+            overhear = None if lesson is None else lesson.hear
+            exchange = Exchange(connection, job.answer, job.path, job.deadlines, job.total, on_first_byte, overhear)
             await self._carry(connection, exchange, job.client, pieces)
             # A kept connection that breaks before a byte of answer was most likely closed for idleness as we
             # wrote: that says nothing of the endpoint, and a new connection will.

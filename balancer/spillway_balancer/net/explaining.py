@@ -1,0 +1,37 @@
+"""Why a request went where it did, in one header: for people who ask, by curl."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..core.attempts import Try
+
+
+def explained(step: Try, log: Sequence[str]) -> bytes:
+    """The value of `x-spillway-explain`: `name=value` pairs with `; ` between them. Names and numbers, no content.
+
+    Tokens are estimates, times are seconds. docs/dispatch.md says what each means.
+    """
+    pool, endpoint, forecast = step.pool, step.endpoint, step.picked.forecast
+    seen, learned = endpoint.learned, pool.learned
+    said = {
+        "tier": step.tier,
+        "pool": pool.name,
+        "endpoint": endpoint.name,
+        "strategy": pool.spec.dispatch.strategy,
+        "reason": step.picked.choice.reason,
+        "attempt": str(len(log) + 1),
+        "prompt-tokens": f"{forecast.prompt_tokens:.0f}",
+        "requests": str(endpoint.load.in_flight),
+    }
+    if forecast.ttft is not None:
+        said |= {
+            "cached-tokens": f"{forecast.cached_tokens:.0f}",
+            "queued-tokens": f"{endpoint.load.pending_tokens:.0f}",
+            "ttft": f"{forecast.ttft:.3f}",
+            "bytes-per-token": f"{learned.bytes_per_token:.2f}",
+            "prefill-rate": "unknown" if seen.rate is None else f"{seen.rate:.0f}",
+            "speed": f"{seen.speed(learned.typical_rate):.2f}",
+            "cache-tokens": f"{seen.cache_tokens:.0f}",
+        }
+    return "; ".join(f"{name}={value}" for name, value in said.items()).encode("ascii", "replace")
