@@ -1,0 +1,101 @@
+"""What came out, for a terminal: a table for each load, and one of capacities."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from rich.table import Column, Table
+
+from ..city.words import count, milliseconds, percent
+
+COLUMNS: Final[tuple[tuple[str, str, Callable[[float], str]], ...]] = (
+    ("TTFT mean", "ttft_mean", milliseconds),
+    ("p50", "ttft_p50", milliseconds),
+    ("p90", "ttft_p90", milliseconds),
+    ("p99", "ttft_p99", milliseconds),
+    ("end to end", "e2e_mean", milliseconds),
+    ("in time", "within_objective", lambda value: f"{value:.1%}"),
+    ("requests/s", "throughput", lambda value: f"{value:.1f}"),
+    ("hits", "hit_share", lambda value: f"{value:.1%}"),
+    ("imbalance", "imbalance", lambda value: f"{value:.2f}"),
+    ("shed", "shed", count),
+)
+"""Heading, figure, and how it is written."""
+GAP: Final = 3
+"""Columns of the terminal between two of a table."""
+
+
+def written(estimate: dict[str, Any], write: Callable[[float], str]) -> str:
+    """`0.43 s ±2 %`: the mean and its 95 % confidence interval, where there is one."""
+    mean, margin = estimate["mean"], estimate["margin"]
+    if margin is None or not mean:
+        return write(mean)
+    return f"{write(mean)} ±{percent(margin / mean)}" if margin else write(mean)
+
+
+def load_tables(load: dict[str, Any], unit: str, width: int) -> list[Table]:
+    """One line for each strategy, the fastest first; in as many tables as it takes to fit into `width`."""
+    rows = sorted(load["strategies"].items(), key=lambda item: float(item[1]["figures"]["ttft_mean"]["mean"]))
+    cells = [[written(found["figures"][figure], write) for _, found in rows] for _, figure, write in COLUMNS]
+    names = max(len(name) for name, _ in rows)
+    groups: list[list[int]] = []
+    left = 0
+    for index, (heading, _, _) in enumerate(COLUMNS):
+        wanted = max(len(heading), *(len(cell) for cell in cells[index])) + GAP
+        if wanted > left:
+            groups.append([])
+            left = width - names - GAP
+        left -= wanted
+        groups[-1].append(index)
+    at = f"{load['rate']:.4g} {unit}"
+    title = at if load["share"] is None else f"{load['share']:.0%} of the best capacity: {at}"
+    tables = []
+    for group in groups:
+        shown = _table(title, *(Column(COLUMNS[index][0], justify="right", no_wrap=True) for index in group))
+        for row, (name, _) in enumerate(rows):
+            shown.add_row(name, *(cells[index][row] for index in group))
+        tables.append(shown)
+    return tables
+
+
+def setup_line(results: dict[str, Any]) -> str:
+    """What was simulated, in one line."""
+    setup, seeds = results["setup"], len(results["setup"]["seeds"])
+    kinds = Counter(setup["endpoints"])
+    said = [results["workload"]["name"], " + ".join(f"{number} x {name}" for name, number in kinds.items())]
+    if setup["balancers"] > 1:
+        exchange = setup["exchangeSeconds"]
+        said.append(f"{setup['balancers']} balancers, exchange {'none' if exchange is None else f'{exchange:g} s'}")
+    said.extend(setup["events"])
+    said.append("1 seed" if seeds == 1 else f"{seeds} seeds, ± is the 95 % confidence interval")
+    return "; ".join(said)
+
+
+def capacity_table(capacity: dict[str, Any], unit: str, objective: float) -> Table:
+    """One line for each strategy, the highest rate first."""
+    shown = _table(
+        f"Capacity: highest rate at which 90 % of first tokens come within {objective:g} s",
+        Column(unit, justify="right", no_wrap=True),
+        Column("of the best", justify="right"),
+    )
+    rows = sorted(capacity["strategies"].items(), key=lambda item: -float(item[1]["mean"]))
+    best = rows[0][1]["mean"]
+    for name, found in rows:
+        share = percent(found["mean"] / best if best else None)
+        shown.add_row(name, written(found, lambda value: f"{value:.4g}"), share)
+    return shown
+
+
+def _table(title: str, *columns: Column) -> Table:
+    return Table(
+        Column("", no_wrap=True),
+        *columns,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 2, 0, 1),
+        header_style="dim",
+    )
