@@ -85,6 +85,9 @@ def page(engine: EngineTiming, observed: Observed, model: str, absurd: str | Non
         ("generation_tokens_total", "counter", _GENERATED, engine.generated_tokens),
     ):
         family(f"vllm:{name}", kind, help, [("", {}, value)])
+    profile = engine.profile
+    room = {"block_size": str(profile.block_tokens), "num_gpu_blocks": str(profile.kv_blocks)}
+    family("vllm:cache_config_info", "gauge", "Information of the LLMEngine CacheConfig", [("", room, 1)])
     finished = [("", {"finished_reason": reason}, float(observed.finished[reason])) for reason in REASONS]
     family("vllm:request_success_total", "counter", "Count of successfully processed requests.", finished)
     ttft, latency = observed.first_token.samples(), observed.latency.samples()

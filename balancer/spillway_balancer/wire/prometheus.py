@@ -19,6 +19,9 @@ _LABELS = re.compile(rb'\{([^"}\n]*(?:"[^"\\\n]*(?:\\.[^"\\\n]*)*"[^"}\n]*)*)\}'
 _LABEL = re.compile(rb'([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _VALUE = re.compile(rb"[ \t]*([^ \t\n\r#]+)")
 
+_DRIFT: Final = 2048
+"""Bytes by which a metric may move between two pages: numbers grow by a digit, and a series comes in now and then."""
+
 _SPACES: Final = (0x20, 0x09)
 _OPEN: Final = ord("{")
 _BACKSLASH: Final = ord("\\")
@@ -55,29 +58,61 @@ def selector(text: str) -> Selector:
     return Selector(found[1].replace(":", "_").encode(), tuple(labels))
 
 
+class Layout:
+    """What one endpoint's pages look like, remembered from page to page: looking for things is most of a reading."""
+
+    __slots__ = ("names", "places")
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[str, ...], str] = {}
+        """Of several names for a number, the one that was there."""
+        self.places: dict[bytes, int] = {}
+        """Where in the page a metric began."""
+
+
 class Page:
     """One page, made searchable once."""
 
-    __slots__ = ("_canonical", "_text")
+    __slots__ = ("_canonical", "_text", "layout")
 
-    def __init__(self, text: bytes) -> None:
+    def __init__(self, text: bytes, layout: Layout | None = None) -> None:
         self._text = b"\n" + text
         # Same length, so that a place in one is the place in the other; label values are read from the original.
         self._canonical = self._text.replace(b":", b"_")
+        self.layout = layout if layout is not None else Layout()
 
     def samples(self, wanted: Selector) -> list[Sample]:
-        """All samples of a metric, in the page's order. Lines that do not parse, NaN and infinities are left out."""
+        """All samples of a metric, in the page's order. Lines that do not parse, NaN and infinities are left out.
+
+        They stand together, as the format has it: what follows the last of them is not searched for more.
+        """
         name, matchers = wanted
-        text, canonical = self._text, self._canonical
         needle = b"\n" + name
+        canonical, places = self._canonical, self.layout.places
+        near = max(0, places.get(needle, 0) - _DRIFT)
+        at = canonical.find(needle, near, near + 2 * _DRIFT) if near else -1
+        # Not from the middle of a group on, should it have moved so far.
+        inside = at >= 0 and canonical.startswith(needle, canonical.rfind(b"\n", 0, at))
+        found = self._group(needle, at) if at >= 0 and not inside else []
+        found = found or self._group(needle, canonical.find(needle))
+        return [each for each in found if _fits(each, matchers)] if matchers else found
+
+    def _group(self, needle: bytes, at: int) -> list[Sample]:
+        """The samples that stand together behind the first place where a name has been found, `at` (-1: nowhere)."""
+        canonical = self._canonical
         found: list[Sample] = []
-        at = canonical.find(needle)
         while at >= 0:
-            at += len(needle)
-            sample = self._sample(text, at)
-            if sample is not None and all(sample.labels.get(label) == value for label, value in matchers):
-                found.append(sample)
-            at = canonical.find(needle, at)
+            end = at + len(needle)
+            sample = self._sample(self._text, end)
+            if sample is None:
+                at = canonical.find(needle, end)
+                continue
+            if not found:
+                self.layout.places[needle] = at
+            found.append(sample)
+            at = canonical.find(b"\n", end)
+            if not canonical.startswith(needle, at):
+                break
         return found
 
     def names_begin_with(self, prefix: bytes) -> bool:
@@ -108,6 +143,10 @@ class Page:
         return Sample(labels, value) if math.isfinite(value) else None
 
 
+def _fits(sample: Sample, matchers: tuple[tuple[bytes, bytes], ...]) -> bool:
+    return all(sample.labels.get(label) == value for label, value in matchers)
+
+
 def total(samples: Iterable[Sample], rank: bytes | None) -> float | None:
     """Sum over data-parallel ranks, told apart by the label `rank`; None without samples.
 
@@ -123,6 +162,21 @@ def total(samples: Iterable[Sample], rank: bytes | None) -> float | None:
 
 def largest(samples: Iterable[Sample]) -> float | None:
     return max((sample.value for sample in samples), default=None)
+
+
+def product(samples: Iterable[Sample], labels: tuple[str, ...]) -> list[Sample]:
+    """The samples with the product of these labels for a value; those where one of them is no number are left out."""
+    if not labels:
+        return list(samples)
+    found: list[Sample] = []
+    for sample in samples:
+        try:
+            value = math.prod(float(sample.labels[label.encode()]) for label in labels)
+        except (KeyError, ValueError):
+            continue
+        if math.isfinite(value):
+            found.append(Sample(sample.labels, value))
+    return found
 
 
 def _unescaped(value: bytes) -> bytes:

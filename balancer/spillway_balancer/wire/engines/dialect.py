@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Product(NamedTuple):
+    """A number that stands in labels: their product. Without labels it is the metric's own value."""
+
+    metric: str
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +19,7 @@ class Dialect:
 
     Names are as Prometheus shows them; `:` and `_` count as the same. `waiting` and `running` are summed over
     data-parallel ranks, which the label `rank` tells apart; the counters over all their series; of `kv_usage` (0..1)
-    and `prefix_hit_rate` (0..1) the largest is taken.
+    and `prefix_hit_rate` (0..1) the largest is taken. `cache_tokens` is the room for keys and values, of all ranks.
     """
 
     engine: str
@@ -24,4 +32,5 @@ class Dialect:
     prefix_queries: tuple[str, ...] = ()
     prefix_hits: tuple[str, ...] = ()
     prefix_hit_rate: tuple[str, ...] = ()
+    cache_tokens: tuple[Product, ...] = ()
     rank: str | None = None

@@ -2,10 +2,11 @@
 
 KV-cache usage and prefix-cache counters were renamed in 0.9; for a while both names were shown. Counters bear
 `_total` on a page; Ray's exporter leaves it out. The prefix-cache counters count tokens (before 0.9: blocks), so only
-their quotient compares. The label `engine` numbers data-parallel ranks.
+their quotient compares. The label `engine` numbers data-parallel ranks. The room for keys and values stands in the
+labels of an information metric: in newer versions in tokens, which is right for hybrid models too, else in blocks.
 """
 
-from .dialect import Dialect
+from .dialect import Dialect, Product
 
 VLLM = Dialect(
     engine="vLLM",
@@ -27,5 +28,9 @@ VLLM = Dialect(
         "vllm:gpu_prefix_cache_hits",
     ),
     prefix_hit_rate=("vllm:gpu_prefix_cache_hit_rate",),
+    cache_tokens=(
+        Product("vllm:cache_config_info", ("kv_cache_size_tokens",)),
+        Product("vllm:cache_config_info", ("num_gpu_blocks", "block_size")),
+    ),
     rank="engine",
 )
