@@ -84,7 +84,7 @@ class Balancer:
             auto_decompress=True,
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
         )
-        self.poller = Poller(self._session, dice)
+        self.poller = Poller(self._session, dice, self.telemetry)
         self.serving.follow(self.poller.follow)
         self.serving.follow(self.telemetry.follow)
         limits = Limits(body=settings.max_body)

@@ -29,6 +29,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # Seconds. From a cached short answer to the longest total deadline.
 DURATIONS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
+SCRAPES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2)
 FIRST_BYTES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60)
 
 M = TypeVar("M", Counter, Histogram)
@@ -84,6 +85,17 @@ class Telemetry:
             "spillway_config_reloads", "Configurations read, by whether they were taken in force.",
             ["result"], registry=registry,
         )  # fmt: skip
+        self._scrapes = Counter(
+            "spillway_scrapes", "Readings of endpoints' metrics pages, by how they ended.",
+            ["pool", "result"], registry=registry,
+        )  # fmt: skip
+        self._scrape_bytes = Counter(
+            "spillway_scrape_bytes", "Bytes of metrics pages read.", ["pool"], registry=registry
+        )
+        self._scrape_durations = Histogram(
+            "spillway_scrape_duration_seconds", "From asking for a metrics page to its last byte.",
+            ["pool"], buckets=SCRAPES, registry=registry,
+        )  # fmt: skip
         self._in_flight = Gauge(
             "spillway_requests_in_flight", "Requests that the balancer holds now.", registry=registry
         )
@@ -111,6 +123,12 @@ class Telemetry:
     def first_byte(self, pool: str, endpoint: str, elapsed: float) -> None:
         self._child(self._endpoint_first_bytes, pool, endpoint).observe(elapsed)
 
+    def scraped(self, pool: str, result: str, elapsed: float, size: int) -> None:
+        """One reading of an endpoint's metrics page: how it ended, seconds, bytes."""
+        self._child(self._scrapes, pool, result).inc()
+        self._child(self._scrape_bytes, pool).inc(size)
+        self._child(self._scrape_durations, pool).observe(elapsed)
+
     def _child(self, metric: M, *labels: str) -> M:
         """The series of a metric, remembered: `labels()` costs ten times what `inc()` does."""
         key = (id(metric), *labels)
@@ -130,6 +148,9 @@ class Telemetry:
         for gone in self._known - known:
             self._attempts.remove_by_labels({"pool": gone[0], "endpoint": gone[1]})
             self._endpoint_first_bytes.remove_by_labels({"pool": gone[0], "endpoint": gone[1]})
+        for pool in {pool for pool, _ in self._known} - runtime.pools.keys():
+            for scraping in (self._scrapes, self._scrape_bytes, self._scrape_durations):
+                scraping.remove_by_labels({"pool": pool})
         self._known = known
 
     async def page(self, runtime: Runtime, in_flight: int) -> bytes:
