@@ -48,12 +48,14 @@ class Preble(Believer):
     allocated to, any other to any; of several the one with the least cost. Cost of an endpoint: the prefill seconds
     that its prefixes caused in the last three minutes, and the decode seconds of its requests in flight.
 
-    Where the dearest endpoint costs 1.5 times the cheapest, its cheapest prefixes are moved there; where it has
-    only one, and that one's TTFT has doubled within the window, the prefix is given to both.
+    Rebalancing, where it is on: while the dearest endpoint costs 1.5 times the cheapest, its cheapest prefixes are
+    moved there with all that continues them; where it has only one, and that one's TTFT has doubled within the
+    window, the prefix is given to both. It is on in the source and off here, because that is the better Preble: a
+    short system prompt that all conversations share is the cheapest prefix, and all of them move with it.
 
     Simplified: blocks instead of tokens; the books are kept up to date instead of summed anew for every request;
     rebalancing is looked at once a second at most; a prompt that is wholly known counts as exploiting.
-    The tree forgets nothing, as the source's does not (enable_eviction is off).
+    The tree forgets nothing, as the source's does not.
     """
 
     name: ClassVar[str] = "preble"
@@ -62,14 +64,15 @@ class Preble(Believer):
         "ttft_overload_detector.py; Srivatsa et al., Preble, arXiv 2407.00023"
     )
     parameters: ClassVar[str] = (
-        "window 3 min, HIGH_LOAD_THRESHOLD 1.5, rebalancing on after 50 requests an endpoint, decoding length 45, "
+        "window 3 min, enable_rebalancing off (on in the source), enable_eviction off, decoding length 45, "
         "time per output token: median of the last 200 answers, 0.15 s before; prefill time by the engine's own cost "
         "model"
     )
     window: ClassVar[float] = 180.0
     threshold: ClassVar[float] = 1.5
     decode_tokens: ClassVar[int] = 45
-    warm: ClassVar[int] = 50
+    rebalancing: ClassVar[bool] = False
+    warm: ClassVar[int] = 50  # requests an endpoint before rebalancing
 
     def prepare(self, views: Sequence[View]) -> None:
         self.owner: dict[int, Node] = {}  # block -> its node
@@ -242,7 +245,7 @@ class Preble(Believer):
         self.flights[request.id] = load
         self.recent.append((now, load, hits, request.prompt_tokens))
         self._book(important)
-        if self.sent >= self.warm * len(self.all) and now >= self.looked + 1.0:
+        if self.rebalancing and self.sent >= self.warm * len(self.all) and now >= self.looked + 1.0:
             self.looked = now
             self._rebalance(now)
 
