@@ -44,7 +44,7 @@ class CoreBalancer:
         self._dice = dice
         self._usage = usage
         self._stations = {station.name: station for station in world.configured}
-        self._pool = Pool(self._spec())
+        self.pool = Pool(self._spec())
 
     def _spec(self) -> snapshot.Pool:
         given = self._template.endpoints
@@ -57,7 +57,7 @@ class CoreBalancer:
         return msgspec.structs.replace(self._template, endpoints=endpoints)
 
     def dispatch(self, request: Request, now: float) -> Sent | Shed:
-        pool = self._pool
+        pool = self.pool
         size, block = request.prompt_tokens * BYTES_PER_TOKEN, request.block_tokens * BYTES_PER_TOKEN
         prompt = Prompt(request.blocks, size, block) if pool.wants_prompt else None
         want = Want(self._key(request), request.prompt_tokens, OUTPUT_ASKED, prompt)
@@ -87,7 +87,7 @@ class CoreBalancer:
         visit.end(now, ok=False)
 
     def scraped(self, stations: Sequence[Station], now: float) -> None:
-        endpoints = self._pool.endpoints
+        endpoints = self.pool.endpoints
         for station in stations:
             endpoint = endpoints.get(station.name)
             if endpoint is None:
@@ -108,11 +108,11 @@ class CoreBalancer:
 
     def removed(self, station: Station, now: float) -> None:
         if self._stations.pop(station.name, None) is not None:
-            self._pool = Pool(self._spec(), self._pool)
+            self.pool = Pool(self._spec(), self.pool)
 
     def added(self, station: Station, now: float) -> None:
         self._stations[station.name] = station
-        self._pool = Pool(self._spec(), self._pool)
+        self.pool = Pool(self._spec(), self.pool)
 
     def noted(self, note: Any, now: float) -> None:
         """Nothing is exchanged."""

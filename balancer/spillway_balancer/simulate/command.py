@@ -18,7 +18,7 @@ from .faults import check, parse
 from .report import page
 from .runs import Bench, Experiment
 from .study import Document, Question, Study
-from .tables import capacity_table, load_tables, setup_line
+from .tables import capacity_table, capacity_title, load_tables, load_title, setup_line
 
 LOADS: Final = "0.5", "0.8", "0.95"
 """Shares of the capacity to look at, where nothing else is asked."""
@@ -120,14 +120,15 @@ def _show(results: Document, out: Path | None) -> None:
     """Tables on standard output; files where they are wanted."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     unit, objective = results["workload"]["unit"], results["workload"]["objective"]
-    tables = [load_tables(load, unit, console.width) for load in results["loads"]]
+    groups = [(load_title(load, unit), load_tables(load, unit, console.width)) for load in results["loads"]]
     if results["capacity"] is not None:
-        tables.insert(0, [capacity_table(results["capacity"], unit, objective)])
-    for group in tables:
-        for table in group:
+        groups.insert(0, (capacity_title(objective), [capacity_table(results["capacity"], unit)]))
+    for title, tables in groups:
+        console.print(title, style="bold")
+        for table in tables:
             console.print(table)
         console.print()
-    if not tables:
+    if not groups:
         console.print("No strategy meets the objective at any rate: nothing to compare. Try a larger --objective.")
     console.print(setup_line(results), soft_wrap=True)
     if out is not None:

@@ -127,7 +127,7 @@ def _mooncake(found: dict[str, Any]) -> Raw:
     prompt = int(_number(found, "input_length", 1))
     ids = found.get("hash_ids")
     if not isinstance(ids, list) or any(not isinstance(each, int) for each in ids):
-        raise _Unfit('"hash_ids" is not a list of whole numbers')
+        raise _Unfit('"hash_ids" is no list; expected one of whole numbers')
     # The last id is that of a block which is not full; engines keep full ones only.
     whole = ids[: prompt // MOONCAKE_BLOCK]
     return Raw(_number(found, "timestamp") / 1000, prompt, int(_number(found, "output_length")), whole)
@@ -138,7 +138,7 @@ def _record(found: dict[str, Any]) -> Raw | None:
         return None  # refused before anybody counted
     blocks = found.get("blocks")
     if not isinstance(blocks, list) or any(not isinstance(each, str) for each in blocks):
-        raise _Unfit('"blocks" is not a list of hexadecimal hashes')
+        raise _Unfit('"blocks" is no list; expected one of hexadecimal hashes')
     prompt = int(_number(found, "prompt_tokens", 1))
     key = found.get("key")
     output = int(_number(found, "output_tokens")) if found.get("output_tokens") else 0

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any, Final
 
 from .plots import Series, bars, colour, lines
-from .tables import COLUMNS, setup_line, written
+from .tables import COLUMNS, capacity_title, load_title, setup_line, written
 
 STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #1d2b34; }
@@ -56,14 +56,14 @@ def page(results: dict[str, Any]) -> str:
 def _capacity(results: dict[str, Any]) -> str:
     found = sorted(results["capacity"]["strategies"].items(), key=lambda item: -float(item[1]["mean"]))
     values = [(name, each["mean"], each["margin"], _ours(results, name)) for name, each in found]
-    unit = results["workload"]["unit"]
-    return f"<h2>Capacity</h2>{_figure(bars(values, lambda value: f'{value:.3g}'), f'highest rate, {unit}')}"
+    title = capacity_title(results["workload"]["objective"])
+    drawing = bars(values, lambda value: f"{value:.3g}")
+    return f"<h2>{escape(title)}</h2>{_figure(drawing, results['workload']['unit'])}"
 
 
 def _load(load: dict[str, Any], names: Sequence[str], results: dict[str, Any]) -> str:
     unit = results["workload"]["unit"]
-    share = "" if load["share"] is None else f"{load['share']:.0%} load: "
-    parts = [f"<h2>{share}{load['rate']:.4g} {escape(unit)}</h2>", _table(load, results)]
+    parts = [f"<h2>{escape(load_title(load, unit))}</h2>", _table(load, results)]
     strategies = load["strategies"]
     curves = [_series(names, name, strategies[name]["curve"], results) for name in names]
     caption = "time to the first token that a share of the requests does not exceed"

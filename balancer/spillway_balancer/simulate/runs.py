@@ -32,6 +32,8 @@ STRIDE: Final = 32
 """Of the first steps of a search, before it has an upper and a lower bound."""
 LOWEST: Final = -20 * STEPS
 """Where a search gives up: nothing holds the objective."""
+FAR: Final = 6 * STEPS
+"""Above where it began a search gives up too: so few requests are no load, however fast they come."""
 GUESSED_ON: Final = 2_000
 """Requests from which the first rate of a search is guessed."""
 
@@ -97,6 +99,10 @@ class Done(NamedTuple):
 
 def rate_of(exponent: int) -> float:
     return float(2.0 ** (exponent / STEPS))
+
+
+class NoLoad(ValueError):
+    """No rate is too high; the text says what would help."""
 
 
 class Bench:
@@ -176,6 +182,12 @@ class Bench:
         if holds(start):
             high += STRIDE
             while holds(high):
+                if high > start + FAR:
+                    raise NoLoad(
+                        f"{self.workload.name} meets the objective of {self.objective:g} s at any rate: it has too few "
+                        "requests to keep the endpoints busy; ask for a smaller --objective or fewer --endpoints, "
+                        "or say the --rate"
+                    )
                 low, high = high, high + STRIDE
         else:
             low -= STRIDE

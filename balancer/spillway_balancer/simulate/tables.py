@@ -35,6 +35,11 @@ def written(estimate: dict[str, Any], write: Callable[[float], str]) -> str:
     return f"{write(mean)} ±{percent(margin / mean)}" if margin else write(mean)
 
 
+def load_title(load: dict[str, Any], unit: str) -> str:
+    at = f"{load['rate']:.4g} {unit}"
+    return at if load["share"] is None else f"{load['share']:.0%} of the best capacity: {at}"
+
+
 def load_tables(load: dict[str, Any], unit: str, width: int) -> list[Table]:
     """One line for each strategy, the fastest first; in as many tables as it takes to fit into `width`."""
     rows = sorted(load["strategies"].items(), key=lambda item: float(item[1]["figures"]["ttft_mean"]["mean"]))
@@ -49,11 +54,9 @@ def load_tables(load: dict[str, Any], unit: str, width: int) -> list[Table]:
             left = width - names - GAP
         left -= wanted
         groups[-1].append(index)
-    at = f"{load['rate']:.4g} {unit}"
-    title = at if load["share"] is None else f"{load['share']:.0%} of the best capacity: {at}"
     tables = []
     for group in groups:
-        shown = _table(title, *(Column(COLUMNS[index][0], justify="right", no_wrap=True) for index in group))
+        shown = _table(*(Column(COLUMNS[index][0], justify="right", no_wrap=True) for index in group))
         for row, (name, _) in enumerate(rows):
             shown.add_row(name, *(cells[index][row] for index in group))
         tables.append(shown)
@@ -73,10 +76,13 @@ def setup_line(results: dict[str, Any]) -> str:
     return "; ".join(said)
 
 
-def capacity_table(capacity: dict[str, Any], unit: str, objective: float) -> Table:
+def capacity_title(objective: float) -> str:
+    return f"Capacity: highest rate at which 90 % of first tokens come within {objective:g} s"
+
+
+def capacity_table(capacity: dict[str, Any], unit: str) -> Table:
     """One line for each strategy, the highest rate first."""
     shown = _table(
-        f"Capacity: highest rate at which 90 % of first tokens come within {objective:g} s",
         Column(unit, justify="right", no_wrap=True),
         Column("of the best", justify="right"),
     )
@@ -88,14 +94,5 @@ def capacity_table(capacity: dict[str, Any], unit: str, objective: float) -> Tab
     return shown
 
 
-def _table(title: str, *columns: Column) -> Table:
-    return Table(
-        Column("", no_wrap=True),
-        *columns,
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        padding=(0, 2, 0, 1),
-        header_style="dim",
-    )
+def _table(*columns: Column) -> Table:
+    return Table(Column("", no_wrap=True), *columns, box=None, padding=(0, 2, 0, 1), header_style="dim")

@@ -73,9 +73,9 @@ class World:
         self._to_come = 0  # arrivals that are in the heap
         for profile in setting.profiles:
             self._build(profile)
-        self._balancers: list[Balancer] = []
+        self.balancers: list[Balancer] = []
         for index in range(setting.balancers):
-            self._balancers.append(self._start(index))
+            self.balancers.append(self._start(index))
             self._plan(self._dice.random() * self._scrape(index), _SCRAPE, index)
         self._plan(SAMPLE, _SAMPLE, None)
         for fault in setting.faults:
@@ -88,7 +88,7 @@ class World:
 
     def publish(self, sender: Balancer, note: Any) -> None:
         """Let the other balancers know something, as soon as the exchange between them allows."""
-        if self.setting.exchange is not None and len(self._balancers) > 1:
+        if self.setting.exchange is not None and len(self.balancers) > 1:
             self._plan(self.now + self.setting.exchange, _NOTE, (sender, note))
 
     def run(self, arrivals: Arrivals, until_hopeless: bool = False) -> None:
@@ -121,7 +121,7 @@ class World:
                     due = station.due
                     if due is not None and due > now:
                         station.timing.advance(now)  # ends nothing, but tokens of long answers count
-                self._balancers[about].scraped(alive, now)
+                self.balancers[about].scraped(alive, now)
                 wait = self._scrape(about) * (1 - JITTER + 2 * JITTER * self._dice.random())
                 self._plan(now + wait, _SCRAPE, about)
             elif what == _ARRIVE:
@@ -133,7 +133,7 @@ class World:
                 self._submit(about, now)
             elif what == _NOTE:
                 sender, note = about
-                for balancer in self._balancers:
+                for balancer in self.balancers:
                     if balancer is not sender:
                         balancer.noted(note, now)
             elif what == _FAULT:
@@ -146,13 +146,13 @@ class World:
     def _arrive(self, request: Request, now: float) -> None:
         self.open += 1
         self.recorder.arrived(now)
-        balancers = len(self._balancers)
+        balancers = len(self.balancers)
         if balancers > 1:
             request.balancer = self._dice.randrange(balancers)
         self._dispatch(request, now)
 
     def _dispatch(self, request: Request, now: float) -> None:
-        balancer = self._balancers[request.balancer]
+        balancer = self.balancers[request.balancer]
         sent = balancer.dispatch(request, now)
         if isinstance(sent, Shed):
             self._turned_away(request)
@@ -213,10 +213,10 @@ class World:
     def _fault(self, fault: Fault, now: float) -> None:
         if fault.kind == "restart-balancer":
             # The old process answers what it has begun; the new one knows nothing of that, nor of anything else.
-            self._balancers[fault.target] = self._start(fault.target)
+            self.balancers[fault.target] = self._start(fault.target)
         elif fault.kind == "join":
             station = self._build(PROFILES[fault.profile] if fault.profile else self.setting.profiles[0])
-            for balancer in self._balancers:
+            for balancer in self.balancers:
                 balancer.added(station, now)
         else:
             station = self.stations[fault.target]
@@ -231,7 +231,7 @@ class World:
         for flight in station.lost:
             self._again(flight, now)
         station.lost.clear()
-        for balancer in self._balancers:
+        for balancer in self.balancers:
             balancer.removed(station, now)
 
     def _again(self, flight: Flight, now: float) -> None:
@@ -257,4 +257,4 @@ class World:
         return self._make(self, index)
 
     def _scrape(self, index: int) -> float:
-        return self.setting.scrape or self._balancers[index].scrape_seconds
+        return self.setting.scrape or self.balancers[index].scrape_seconds
