@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Final
 
 from rich.table import Column, Table
 
+from ..simulate.measure import percentile
 from .chat import Answer
 from .figures import share
 from .words import count, milliseconds, percent, times
@@ -51,11 +51,6 @@ class Result:
         return share(self.cached, self.queried)
 
 
-def percentile(ordered: Sequence[float], part: float) -> float | None:
-    """Nearest rank: the smallest value that `part` (0 to 1) of the values do not exceed."""
-    return ordered[max(0, ceil(part * len(ordered)) - 1)] if ordered else None
-
-
 def table(results: Sequence[Result]) -> Table:
     """One column for each load."""
     shown = Table(
@@ -70,7 +65,7 @@ def table(results: Sequence[Result]) -> Table:
     shown.add_row("errors", *(count(each.errors) for each in results))
     shown.add_row("time to first token, mean", *(milliseconds(each.mean_first) for each in results))
     for name, part in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99)):
-        shown.add_row(f"{name:>25}", *(milliseconds(percentile(each, part)) for each in firsts))
+        shown.add_row(f"{name:>25}", *(milliseconds(percentile(each, part) if each else None) for each in firsts))
     shown.add_row("prompt tokens found in cache", *(percent(each.hit_share) for each in results))
     shown.add_row("prompt tokens computed", *(count(each.computed) for each in results))
     shown.add_row("spilled to the provider", *(percent(each.spilled) for each in results))
