@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 from spillway_api import snapshot
@@ -57,16 +58,18 @@ class EndpointState:
         """A scrape of its metrics. A counter that has gone back tells of an engine that has been started anew."""
         self.load.reported(report)
         self.learned.capacity_reported(cache_tokens)
-        queries = report.prefix_queries
-        if queries is not None:
-            if 0.0 <= queries < self._counted:
+        # Read back from the book, which keeps neither what is absurd nor what is older than it has.
+        taken = self.load.report(report.at, inf)
+        if taken is not None and taken.at == report.at and taken.prefix_queries is not None:
+            if taken.prefix_queries < self._counted:
                 self.restarted()
-            self._counted = queries
+            self._counted = taken.prefix_queries
 
     def restarted(self) -> None:
         """Another engine, or the same one with an empty memory, answers at this address."""
         self.cache.forget()
         self.learned = EndpointLearned()
+        self._counted = 0.0  # its counters start anew too, and say nothing more when they do
 
     # Where an answer is not streamed, nobody sees when its prompt is computed. A clock stands in: prompts are taken to
     # be computed one after the other at the learned rate, and a first token that is seen tells of all before it.

@@ -43,7 +43,8 @@ class Usage(NamedTuple):
 
 
 def bounded(value: float, bounds: tuple[float, float]) -> float:
-    return min(max(value, bounds[0]), bounds[1])
+    # NaN comes out as the lower bound: it loses every comparison.
+    return min(bounds[1], max(bounds[0], value))
 
 
 class PoolLearned:
@@ -67,7 +68,7 @@ class PoolLearned:
     def usage(self, size: int, usage: Usage) -> None:
         """An engine has counted the tokens of a prompt of `size` bytes, or of an answer."""
         tokens = usage.prompt_tokens
-        if tokens and size >= 64:
+        if tokens is not None and tokens > 0 and size >= 64:
             # Short prompts are mostly the chat template, which the text does not show.
             ratio = bounded(size / tokens, BYTES_PER_TOKEN_BOUNDS)
             self.bytes_per_token += _LEARN * min(1.0, tokens / 200) * (ratio - self.bytes_per_token)
@@ -123,7 +124,7 @@ class EndpointLearned:
 
         True when the prefill rate has changed.
         """
-        if not (isfinite(took) and took > 0):
+        if not (isfinite(took) and took > 0 and backlog >= 0):
             return False
         expected = self.ttft(backlog)
         stray = self.rate is not None and took > 3 * expected + 0.5
@@ -138,7 +139,7 @@ class EndpointLearned:
             rest = min(max(took - backlog / (self.rate or PREFILL_RATE), 0.0), 10.0)
             self.fixed += _LEARN * (rest - self.fixed)
             return False
-        sample = bounded(backlog / max(took - self.fixed, took / 10), PREFILL_RATE_BOUNDS)
+        sample = bounded(backlog / max(took - self.fixed, took / 10, 1e-6), PREFILL_RATE_BOUNDS)
         self._samples += 1
         if self.rate is None:
             self.rate = sample
@@ -167,7 +168,7 @@ class EndpointLearned:
 
     def cached(self, believed: float, told: float, prompt: float) -> None:
         """`believed` tokens of a prompt were thought to be cached, and the engine has found `told`."""
-        if prompt <= 0 or abs(told - believed) < 64:
+        if not (prompt > 0 and abs(told - believed) >= 64):
             return
         error = bounded((told - believed) / prompt, (-1.0, 1.0))
         self._factor = bounded(self._factor * (1 + _GAIN * error), (1 / 128, 8.0))
