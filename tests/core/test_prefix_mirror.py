@@ -71,14 +71,14 @@ def test_runs_of_blocks_are_what_single_blocks_would_be(steps: list[tuple[Any, .
     mirror, model = CacheMirror(), ByBlock()
     pins: list[tuple[Any, ByBlock, list[int]]] = []
     asked: list[array[int]] = []
-    for name, *given in steps:
+    for name, *said in steps:
         if name == "pin":
-            text = given[0]
+            text = said[0]
             pins.append((mirror.pin(chained(text)), model, text))
             model.pin(chained(text))
             asked += (chained(text), chained([*text, 1, 0]), chained([*text[: len(text) // 2], 3]))
         elif name == "unpin" and pins:
-            place, more, computed = given
+            place, more, computed = said
             pin, where, text = pins.pop(place % len(pins))
             whole = chained([*text, *more])
             answer = whole[len(text) :]
@@ -87,9 +87,9 @@ def test_runs_of_blocks_are_what_single_blocks_would_be(steps: list[tuple[Any, .
             where.unpin(chained(text), answer if computed else array("Q"))  # a forgotten model hears of its own
             asked.append(whole)
         elif name == "trim":
-            mirror.trim(given[0])
-            model.trim(given[0])
-            assert mirror.idle <= max(0, given[0])
+            mirror.trim(said[0])
+            model.trim(said[0])
+            assert mirror.idle <= max(0, said[0])
         elif name == "forget":
             mirror.forget()
             model = ByBlock()

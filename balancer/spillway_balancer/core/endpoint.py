@@ -23,7 +23,9 @@ class EndpointState:
 
     __slots__ = (
         "_clock",
+        "_computed",
         "_counted",
+        "_sent",
         "cache",
         "circuit",
         "learned",
@@ -47,9 +49,11 @@ class EndpointState:
         self.cache = CacheMirror()
         self.learned = EndpointLearned()
         self._counted = 0.0
+        self._sent = 0.0
+        self._computed = 0.0
         self._clock = 0.0
         self.unseen: deque[tuple[float, Visit]] = deque()
-        """Visits whose first token nobody will see, with when it is due by the clock."""
+        """Visits whose first token nobody will see, with their places."""
 
     def __repr__(self) -> str:
         return f"<endpoint {self.pool}/{self.name}>"
@@ -71,24 +75,33 @@ class EndpointState:
         self.learned = EndpointLearned()
         self._counted = 0.0  # its counters start anew too, and say nothing more when they do
 
-    # Where an answer is not streamed, nobody sees when its prompt is computed. A clock stands in: prompts are taken to
-    # be computed one after the other at the learned rate, and a first token that is seen tells of all before it.
+    # Where an answer is not streamed, nobody sees when its prompt is computed. A clock stands in that counts tokens:
+    # prompts are taken to be computed in the order they came, at the learned rate, and a first token or the end of an
+    # answer, which are seen, set it right. A visit's place is what has been sent up to its own prompt's end.
 
-    def queued(self, visit: Visit, uncached: float, streams: bool, now: float) -> None:
-        """A visit has been sent there."""
-        self._clock = max(now, self._clock) + uncached / (self.learned.rate or PREFILL_RATE)
+    def queued(self, visit: Visit, uncached: float, streams: bool, now: float) -> float:
+        """A visit has been sent there. Returns its place."""
+        self._computed = self._by_clock(now)
+        self._clock = now
+        self._sent += uncached
         if not streams:
-            self.unseen.append((self._clock, visit))
+            self.unseen.append((self._sent, visit))
+        return self._sent
 
-    def seen(self, order: int, now: float) -> None:
-        """The first token of the visit numbered `order` has come: engines serve first what came first."""
-        unseen = self.unseen
-        while unseen and unseen[0][1].order < order:
-            unseen.popleft()[1].computed()
-        self._clock = now + self.load.pending_tokens / (self.learned.rate or PREFILL_RATE)
+    def seen(self, place: float, now: float, first_token: bool) -> None:
+        """The prompt at this place has been computed: just now if this is its first token, else at some time before."""
+        self._computed = place if first_token else max(place, self._by_clock(now))
+        self._clock = now
+        self.settle(now)
 
     def settle(self, now: float) -> None:
         """By the clock: what must have been computed by now."""
         unseen = self.unseen
-        while unseen and (unseen[0][0] <= now or unseen[0][1].ended):
-            unseen.popleft()[1].computed()
+        if unseen:
+            computed = self._by_clock(now)
+            while unseen and (unseen[0][0] <= computed or unseen[0][1].ended):
+                unseen.popleft()[1].computed()
+
+    def _by_clock(self, now: float) -> float:
+        """Tokens that must have been computed by now, of all that were sent there."""
+        return min(self._sent, self._computed + (now - self._clock) * (self.learned.rate or PREFILL_RATE))

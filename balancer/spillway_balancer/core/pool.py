@@ -50,7 +50,6 @@ class Pool:
         self.learned: PoolLearned = previous.learned if previous else PoolLearned()
         self.last_asked: float = previous.last_asked if previous else float("-inf")
         """When a request was last looked after here; seconds, monotonic."""
-        self._visits: int = previous._visits if previous else 0
         self._block_size: int = previous._block_size if previous else BLOCK_BYTES
         self.endpoints: dict[str, EndpointState] = {}
         for endpoint in spec.endpoints:
@@ -136,6 +135,8 @@ class Pool:
                 why = "circuit-open"
                 continue
             weight = endpoint.spec.weight
+            if endpoint.unseen:
+                endpoint.settle(now)
             book = endpoint.load
             others = book.others(now, stale_after)
             requests = book.in_flight + others
@@ -156,8 +157,6 @@ class Pool:
         self, endpoint: EndpointState, load: float, others: int, tokens: float, cached: float, now: float
     ) -> Candidate:
         """The candidate of a strategy that asks what is cached where and what waits there."""
-        if endpoint.unseen:
-            endpoint.settle(now)
         book, seen = endpoint.load, endpoint.learned
         requests = book.in_flight
         pending: float = book.pending
@@ -196,8 +195,7 @@ class Pool:
 
     def visit(self, picked: Picked, now: float) -> Visit:
         """The request is on its way to the endpoint. `Visit.end` must be called on every path."""
-        self._visits += 1
-        return Visit(self, picked.endpoint, picked.forecast, self._visits, now)
+        return Visit(self, picked.endpoint, picked.forecast, now)
 
     def trim(self, endpoint: EndpointState, now: float) -> None:
         """Let the mirror forget what the engine has no room for any more.

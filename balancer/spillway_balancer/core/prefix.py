@@ -9,6 +9,7 @@ they end. `Runs` is the store itself; the simulated engine keeps its memory in t
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -220,7 +221,8 @@ class Pin:
         self._runs = None
         blocks = self._blocks
         if answer and computed:
-            whole = [*blocks, *answer]
+            whole = array("Q", blocks)  # eight bytes a block: the mirror keeps slices of it
+            whole.extend(answer)
             runs.hold(whole, len(blocks), len(whole))
             blocks = whole
         runs.release(blocks, len(blocks))

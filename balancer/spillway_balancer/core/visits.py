@@ -33,11 +33,10 @@ class Forecast(NamedTuple):
 class Visit:
     """Holds a lease on the endpoint's load and pins the prompt in its mirror. `end` it on every path."""
 
-    __slots__ = ("_backlog", "_begun", "_forecast", "_lease", "_pin", "_pool", "_seen", "_usage", "endpoint", "order")
+    __slots__ = ("_backlog", "_begun", "_forecast", "_lease", "_pin", "_place", "_pool", "_seen", "_usage", "endpoint")
 
-    def __init__(self, pool: Pool, endpoint: EndpointState, forecast: Forecast, order: int, now: float) -> None:
+    def __init__(self, pool: Pool, endpoint: EndpointState, forecast: Forecast, now: float) -> None:
         self.endpoint = endpoint
-        self.order = order
         self._pool = pool
         self._forecast = forecast
         self._begun = now
@@ -47,7 +46,7 @@ class Visit:
         self._lease = endpoint.load.lease(round(forecast.prompt_tokens), forecast.output_tokens, uncached)
         self._pin = endpoint.cache.pin(forecast.blocks) if forecast.blocks else None
         self._backlog = pool.queue_ahead(endpoint, now)
-        endpoint.queued(self, uncached, forecast.streams, now)
+        self._place = endpoint.queued(self, uncached, forecast.streams, now)
         pool.learned.dispatched(uncached)
 
     @property
@@ -64,6 +63,7 @@ class Visit:
             return
         self._seen = True
         self._lease.first_token()
+        self.endpoint.seen(self._place, now, first_token=True)
         self._measure(now)
         self._pool.trim(self.endpoint, now)
 
@@ -80,14 +80,16 @@ class Visit:
         """The request has ended; `answer` are the blocks its answer added. Later calls change nothing."""
         if self.ended:
             return
-        short = self._usage.output_tokens is not None and self._usage.output_tokens <= SHORT_ANSWER
         self._lease.release()
-        if ok and not self._seen and short:
-            self._measure(now)
+        if ok and not self._seen:
+            output = self._usage.output_tokens
+            short = output is not None and output <= SHORT_ANSWER
+            self.endpoint.seen(self._place, now, first_token=short)
+            if short:
+                self._measure(now)
         if self._pin is not None:
             self._pin.unpin(answer, ok)
         self._pool.trim(self.endpoint, now)
 
     def _measure(self, now: float) -> None:
-        self.endpoint.seen(self.order, now)
         self._pool.first_token(self.endpoint, now - self._begun, self._backlog, now)
