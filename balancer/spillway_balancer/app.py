@@ -22,6 +22,7 @@ from .net.credentials import Credentials
 from .net.filesource import FileSource, judge, summary
 from .net.polling import Poller
 from .net.proxy import Limits, Proxy
+from .net.recording import CannotRecord, Recorder
 from .net.serving import Serving
 from .net.telemetry import CONTENT_TYPE, Telemetry
 from .wire.headers import check_request
@@ -40,7 +41,7 @@ class ConfigRefused(Exception):
 
 
 class Unfit(Exception):
-    """This installation cannot serve; the text says why."""
+    """This installation cannot serve as it is told to; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Settings:
     secrets: Path | None = None
     max_body: int = 32 << 20
     drain_seconds: float = 30.0
+    record: Path | None = None
+    record_limit: int = 256 << 20
     seed: int | None = None
 
 
@@ -79,6 +82,10 @@ class Balancer:
             log.warning("%s", note)
         if judged.snapshot is None:
             raise ConfigRefused(judged.errors)
+        try:
+            self.recorder = Recorder(settings.record, settings.record_limit) if settings.record else None
+        except CannotRecord as error:
+            raise Unfit(str(error)) from None
         self._session = aiohttp.ClientSession(
             trust_env=False,
             auto_decompress=True,
@@ -88,7 +95,7 @@ class Balancer:
         self.serving.follow(self.poller.follow)
         self.serving.follow(self.telemetry.follow)
         limits = Limits(body=settings.max_body)
-        self.proxy = Proxy(self.serving, self.credentials, self.telemetry, limits, dice)
+        self.proxy = Proxy(self.serving, self.credentials, self.telemetry, limits, dice, self.recorder)
         self._server = Server(self._handle)
         loop = asyncio.get_running_loop()
         try:
@@ -97,6 +104,7 @@ class Balancer:
             )
         except OSError:
             await self._session.close()
+            await self._end_record()
             raise
         self.port = self._listener.sockets[0].getsockname()[1]
         self.serving.swap(judged.snapshot)
@@ -161,6 +169,11 @@ class Balancer:
         self.proxy.close()
         await self.poller.close()
         await self._session.close()
+        await self._end_record()
+
+    async def _end_record(self) -> None:
+        if self.recorder is not None:
+            await self.recorder.close()
 
 
 async def serve(settings: Settings) -> bool:

@@ -65,6 +65,11 @@ def run(
     secrets: Secrets = None,
     max_body: Annotated[int, typer.Option(help="Largest request body in MiB.", min=1, max=1024)] = 32,
     drain: Annotated[float, typer.Option(help="Seconds that streams may take to end on SIGTERM.", min=0)] = 30.0,
+    record: Annotated[
+        Path | None,
+        typer.Option(help="Append a line for every request, for `spillway simulate --trace`.", dir_okay=False),
+    ] = None,
+    record_limit: Annotated[int, typer.Option(help="Largest size of that file in MiB.", min=1)] = 256,
     log_level: LogLevel = "info",
 ) -> None:
     """Serve ModelPools and RoutePolicies from YAML, and follow the files as they change."""
@@ -79,6 +84,8 @@ def run(
         secrets=secrets,
         max_body=max_body << 20,
         drain_seconds=drain,
+        record=record,
+        record_limit=record_limit << 20,
     )
     try:
         run_loop(serve(settings))

@@ -11,7 +11,7 @@ from time import monotonic
 
 from aiohttp import web
 
-from ..core.attempts import Attempts, Stop
+from ..core.attempts import Attempts, Stop, Try
 from ..core.errors import (
     BodyTooLarge,
     MethodNotAllowed,
@@ -33,6 +33,7 @@ from .answer import Answer, Sent
 from .client import ClientConnection
 from .credentials import Credentials
 from .explaining import explained
+from .recording import Record, Recorder
 from .relay import Exchange
 from .sending import Job, Sender
 from .serving import Serving
@@ -99,11 +100,13 @@ class Proxy:
         telemetry: Telemetry,
         limits: Limits,
         dice: random.Random,
+        recorder: Recorder | None = None,
     ) -> None:
         self._serving = serving
         self._telemetry = telemetry
         self._limits = limits
         self._dice = dice
+        self._recorder = recorder
         self._sender = Sender(credentials, telemetry)
         self.in_flight = 0
         self.draining = False
@@ -243,25 +246,35 @@ class Proxy:
         total = decision.started + route.deadlines.total
         headers = request_headers(request.raw_headers)
         facts = Facts(request, peeked)
-        job = Job(peeked.path, peeked, facts.prompts, headers, client, answer, decision, route.deadlines, total)
+        records = self._recorder is not None
+        job = Job(
+            peeked.path, peeked, facts.prompts, headers, client, answer, decision, route.deadlines, total, records
+        )
         attempts = Attempts(route.tiers(), route.spec.retry, route.retry_budget, facts, self._dice, total)
         explains = EXPLAIN in request.headers
         last: Exchange | Failure | None = None
-        while True:
-            step = attempts.next(monotonic())
-            if isinstance(step, Stop):
-                if step.answer and isinstance(last, Exchange):
-                    last.pass_on()
+        sent: Try | None = None
+        try:
+            while True:
+                step = attempts.next(monotonic())
+                if isinstance(step, Stop):
+                    if step.answer and isinstance(last, Exchange):
+                        last.pass_on()
+                        return
+                    decision.status = decision.status or step.error.code
+                    raise step.error
+                sent = step
+                decision.tier, decision.spilled = step.tier, step.spilled
+                if explains:
+                    answer.explanation = explained(step, attempts.log)
+                last = await self._sender.attempt(step, job)
+                failure = last if isinstance(last, Failure) else last.failure
+                if failure is None:
                     return
-                raise step.error
-            decision.tier, decision.spilled = step.tier, step.spilled
-            if explains:
-                answer.explanation = explained(step, attempts.log)
-            last = await self._sender.attempt(step, job)
-            failure = last if isinstance(last, Failure) else last.failure
-            if failure is None:
-                return
-            attempts.failed(step, failure)
+                attempts.failed(step, failure)
+        finally:
+            if self._recorder is not None:
+                self._recorder.record(_record(decision, facts, sent, monotonic()))
 
     async def drain(self, limit: float) -> bool:
         """Tell clients to leave with their next answer; True when all have within `limit` seconds."""
@@ -277,3 +290,30 @@ class Proxy:
 
     def close(self) -> None:
         self._sender.close()
+
+
+def _record(decision: Decision, facts: Facts, sent: Try | None, now: float) -> Record:
+    """A request as it is taken down; `sent` is its last attempt. Where no engine has counted tokens, an estimate."""
+    prompt = facts.prompt(facts.model if sent is None else sent.upstream_model)
+    usage = decision.usage
+    tokens = usage.prompt_tokens
+    if tokens is None:
+        tokens = facts.prompt_tokens
+        if prompt is not None and sent is not None:
+            tokens = max(1, round(prompt.size / sent.pool.learned.bytes_per_token))
+    return Record(
+        started=decision.started,
+        ended=now,
+        pool=None if sent is None else sent.pool.name,
+        endpoint=None if sent is None else sent.endpoint.name,
+        model=decision.model,
+        prompt_tokens=tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+        size=0 if prompt is None else prompt.size,
+        blocks=() if prompt is None else prompt.blocks,
+        key=None if sent is None else sent.pool.key(facts),
+        streams=facts.streams,
+        ttft=None if decision.first_byte is None or not facts.streams else decision.first_byte - decision.started,
+        status=decision.status or "error",
+    )

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from ..core.attempts import Try
+from ..core.learning import Usage
 from ..core.reasons import Failure
 from ..core.routing import Deadlines
 from ..core.visits import Visit
@@ -43,6 +44,8 @@ class Job(NamedTuple):
     deadlines: Deadlines
     total: float
     """When the request's time is over; seconds of the monotonic clock."""
+    listens: bool = False
+    """Whether the answer's token counts are wanted, though the pool may not learn from them."""
 
 
 class Lesson:
@@ -60,7 +63,7 @@ class Lesson:
         if self._text is not None:
             self._text.feed(data)
 
-    def teach(self, visit: Visit, now: float) -> None:
+    def teach(self, visit: Visit, now: float) -> Usage:
         """The answer has ended well, and with it the visit."""
         usage = self._usage.usage()
         if usage is not None:
@@ -68,6 +71,7 @@ class Lesson:
         text = self._text.text() if self._text is not None else None
         answer = continue_blocks(self._prompt, text) if text and self._prompt is not None else ()
         visit.end(now, answer)
+        return usage or Usage()
 
 
 class Sender:
@@ -88,7 +92,9 @@ class Sender:
         begun = monotonic()
         reason: str | None = None
         visit = pool.visit(step.picked, begun)
-        lesson = Lesson(job.prompts.get(step.upstream_model), job.peeked.stream) if pool.wants_prompt else None
+        lesson: Lesson | None = None
+        if pool.wants_prompt or job.listens:
+            lesson = Lesson(job.prompts.get(step.upstream_model) if pool.wants_prompt else None, job.peeked.stream)
         try:
             result = await self._exchange(step, job, self._on_first_byte(step, job, visit, begun), lesson)
             now = monotonic()
@@ -106,11 +112,12 @@ class Sender:
             raise
         finally:
             if lesson is not None and reason == "ok":
-                lesson.teach(visit, monotonic())
+                job.decision.usage = lesson.teach(visit, monotonic())
             else:
                 visit.end(monotonic(), ok=False)
             if reason in (None, "client-gone"):
                 pool.untried(endpoint, begun, monotonic())
+            job.decision.status = reason or "error"
             if reason is not None:
                 self._telemetry.attempt(pool.name, endpoint.name, reason)
 

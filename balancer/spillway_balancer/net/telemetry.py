@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ..core.endpoint import EndpointState
+from ..core.learning import Usage
 from ..core.pool import Pool
 from ..core.runtime import Runtime
 
@@ -33,6 +34,8 @@ SCRAPES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2)
 FIRST_BYTES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60)
 
 M = TypeVar("M", Counter, Histogram)
+
+NOT_TOLD = Usage()
 
 STATES = ("Ready", "Ejected", "HalfOpen", "Unhealthy")
 
@@ -48,6 +51,8 @@ class Decision:
     spilled: bool = False
     first_byte: float | None = None
     code: int = 0
+    status: str = ""  # how the last attempt ended: `ok` or a reason; empty when there was none
+    usage: Usage = NOT_TOLD
 
 
 class Telemetry:
