@@ -48,7 +48,7 @@ def lines(series: Sequence[Series], across: str, up: str, marks: Sequence[float]
         return to_y(log10(max(value, min(ys))) if log else value)
 
     parts = [_frame(across, up)]
-    ticks = [10.0**power for power in range(ceil(low), floor(high) + 1)] if log else _ticks(low, high)
+    ticks = _decades(low, high) if log else _ticks(low, high)
     parts.extend(_grid(y_of(tick), f"{tick:.3g}") for tick in (ticks if len(ticks) > 1 else [min(ys), max(ys)]))
     parts.extend(
         f'<text x="{to_x(tick):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{tick:.3g}</text>'
@@ -112,6 +112,13 @@ def _ticks(low: float, high: float) -> list[float]:
             step *= finer
             break
     return [step * number for number in range(ceil(low / step), floor(high / step) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Round numbers between two powers of ten."""
+    steps = (1, 2, 5) if high - low < 2.5 else (1,)
+    ticks = [step * 10.0**power for power in range(floor(low), ceil(high) + 1) for step in steps]
+    return [tick for tick in ticks if low <= log10(tick) <= high]
 
 
 def _frame(across: str, up: str) -> str:

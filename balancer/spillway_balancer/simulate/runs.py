@@ -185,8 +185,8 @@ class Bench:
                 if high > start + FAR:
                     raise NoLoad(
                         f"{self.workload.name} meets the objective of {self.objective:g} s at any rate: it has too few "
-                        "requests to keep the endpoints busy; ask for a smaller --objective or fewer --endpoints, "
-                        "or say the --rate"
+                        "requests to keep the endpoints busy; ask for a larger --limit, a smaller --objective, fewer "
+                        "--endpoints, or say the --rate"
                     )
                 low, high = high, high + STRIDE
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
@@ -97,6 +97,8 @@ class Study:
             mine = done[index * len(question.seeds) : (index + 1) * len(question.seeds)]
             rates = [0.0 if each.result is None else rate_of(each.result) for each in mine]
             found[strategy] = _estimated(rates)
+        for strategy, ratio in _ratios({name: each["seeds"] for name, each in found.items()}, max).items():
+            found[strategy]["ratio"] = ratio
         return {"step": round(2 ** (1 / STEPS) - 1, DIGITS), "strategies": found}
 
     def _best(self, capacity: Document | None) -> float:
@@ -129,6 +131,9 @@ class Study:
         for index, strategy in enumerate(question.strategies):
             mine = done[index * len(question.seeds) : (index + 1) * len(question.seeds)]
             strategies[strategy] = _summary([each.result for each in mine])
+        means = {name: each["figures"]["ttft_mean"]["seeds"] for name, each in strategies.items()}
+        for strategy, ratio in _ratios(means, min).items():
+            strategies[strategy]["figures"]["ttft_ratio"] = ratio
         return {"rate": _rounded(rate), "share": share, "strategies": strategies}
 
     def _do(self, tasks: Sequence[Run | Hold | Search]) -> list[Done]:
@@ -149,6 +154,18 @@ def _summary(outcomes: Sequence[Outcome]) -> Document:
         ],
         "windows": _rounded(first.windows),
         "balancers": _rounded(first.balancers),
+    }
+
+
+def _ratios(values: Mapping[str, Sequence[float]], best: Callable[..., str]) -> dict[str, Document]:
+    """Of each strategy to the best one, seed by seed.
+
+    Under one seed all get the very same requests, so a ratio tells more than two means over seeds that differ.
+    """
+    leader = values[best(values, key=lambda name: sum(values[name]))]
+    return {
+        name: _estimated([each / of if of else 1.0 for each, of in zip(mine, leader, strict=True)])
+        for name, mine in values.items()
     }
 
 

@@ -12,6 +12,7 @@ from ..city.words import count, milliseconds, percent
 
 COLUMNS: Final[tuple[tuple[str, str, Callable[[float], str]], ...]] = (
     ("TTFT mean", "ttft_mean", milliseconds),
+    ("of the best", "ttft_ratio", "{:.2f} x".format),
     ("p50", "ttft_p50", milliseconds),
     ("p90", "ttft_p90", milliseconds),
     ("p99", "ttft_p99", milliseconds),
@@ -87,10 +88,8 @@ def capacity_table(capacity: dict[str, Any], unit: str) -> Table:
         Column("of the best", justify="right"),
     )
     rows = sorted(capacity["strategies"].items(), key=lambda item: -float(item[1]["mean"]))
-    best = rows[0][1]["mean"]
     for name, found in rows:
-        share = percent(found["mean"] / best if best else None)
-        shown.add_row(name, written(found, lambda value: f"{value:.4g}"), share)
+        shown.add_row(name, written(found, lambda value: f"{value:.4g}"), written(found["ratio"], "{:.1%}".format))
     return shown
 
 
