@@ -27,6 +27,8 @@ DEEP_QUEUE: Final = 2_000.0
 """Tokens. From here on waiting is work, and tells the rate; below, what is not work shows."""
 CLEARLY: Final = 1.25
 """A relative speed within this factor of the pool's is measurement noise, and taken as 1."""
+ENOUGH: Final = 10
+"""Measurements before an endpoint's speed is compared with the others'."""
 LATENCY_MEMORY: Final = 10.0
 """Seconds in which a latency loses its weight, as in Finagle's Peak EWMA."""
 
@@ -60,7 +62,7 @@ class PoolLearned:
         self.miss_tokens = 512.0
         """Mean prompt tokens of a request that have to be computed; what one of somebody else's is taken for."""
         self.typical_rate: float | None = None
-        """Median of the endpoints' prefill rates; None while fewer than two are known."""
+        """Median of the endpoints' idle rates; None while fewer than two are known."""
 
     def dispatched(self, miss: float) -> None:
         self.miss_tokens += _LEARN * (miss - self.miss_tokens)
@@ -76,29 +78,52 @@ class PoolLearned:
             self.output_tokens += _LEARN * (min(usage.output_tokens, 131_072) - self.output_tokens)
 
     def compare(self, endpoints: Iterable[EndpointLearned]) -> None:
-        """Take the median anew; call it when an endpoint's rate has changed."""
-        rates = [endpoint.rate for endpoint in endpoints if endpoint.rate is not None]
+        """Take the median anew; call it when an endpoint's idle rate has changed."""
+        rates = [rate for endpoint in endpoints if (rate := endpoint.idle_rate) is not None]
         self.typical_rate = median(rates) if len(rates) > 1 else None
 
 
 class EndpointLearned:
     """How one endpoint works, as far as it can be seen from outside."""
 
-    __slots__ = ("_factor", "_latency", "_measured", "_reported", "_samples", "_strays", "fixed", "rate", "trusted")
+    __slots__ = (
+        "_alone",
+        "_alone_seconds",
+        "_alone_tokens",
+        "_factor",
+        "_latency",
+        "_measured",
+        "_reported",
+        "_samples",
+        "_strays",
+        "fixed",
+        "rate",
+        "trusted",
+    )
 
     def __init__(self) -> None:
         self.rate: float | None = None
-        """Prefill, tokens a second; None before the first measurement."""
+        """Prefill, tokens a second, as it comes with all else that the engine does; None before any measurement."""
         self.fixed = 0.0
         """Seconds to the first token that no queue explains."""
         self.trusted = True
         """False while most first tokens come far later than the mirror and the metrics explain."""
+        self._alone = 0
+        self._alone_tokens = 0.0
+        self._alone_seconds = 0.0
         self._samples = 0
         self._strays = 0.0
         self._factor = 1.0
         self._reported: float | None = None
         self._latency: float | None = None
         self._measured = 0.0
+
+    @property
+    def idle_rate(self) -> float | None:
+        """Tokens a second, all overheads included, of requests that had the endpoint to themselves; None before enough
+        of them. Only these compare endpoints: under load equal ones differ by more than double with what they happen
+        to decode beside, and to act on that would make it true."""
+        return self._alone_tokens / self._alone_seconds if self._alone >= ENOUGH else None
 
     # ---- prediction
 
@@ -108,9 +133,10 @@ class EndpointLearned:
 
     def speed(self, typical: float | None) -> float:
         """Relative to the pool's typical endpoint; 1.0 unless it differs clearly."""
-        if typical is None or self.rate is None or self._samples < 8:
+        alone = self.idle_rate
+        if typical is None or alone is None:
             return 1.0
-        speed = self.rate / typical
+        speed = alone / typical
         return 1.0 if 1 / CLEARLY <= speed <= CLEARLY else speed
 
     def latency(self, now: float) -> float | None:
@@ -119,13 +145,10 @@ class EndpointLearned:
             return None
         return self._latency * exp((self._measured - now) / LATENCY_MEMORY / 4)
 
-    def first_token(self, took: float, backlog: float, now: float) -> bool:
-        """A first token came `took` seconds after dispatch; `backlog` uncached tokens were to be computed by then.
-
-        True when the prefill rate has changed.
-        """
+    def first_token(self, took: float, backlog: float, now: float) -> None:
+        """A first token came `took` seconds after dispatch; `backlog` uncached tokens were to be computed by then."""
         if not (isfinite(took) and took > 0 and backlog >= 0):
-            return False
+            return
         expected = self.ttft(backlog)
         stray = self.rate is not None and took > 3 * expected + 0.5
         self._strays += 0.1 * (stray - self._strays)
@@ -138,14 +161,22 @@ class EndpointLearned:
         if backlog < DEEP_QUEUE:
             rest = min(max(took - backlog / (self.rate or PREFILL_RATE), 0.0), 10.0)
             self.fixed += _LEARN * (rest - self.fixed)
-            return False
+            return
         sample = bounded(backlog / max(took - self.fixed, took / 10, 1e-6), PREFILL_RATE_BOUNDS)
         self._samples += 1
         if self.rate is None:
             self.rate = sample
         else:
             self.rate += max(_LEARN, 1 / self._samples) * (sample - self.rate)
-        return True
+
+    def computed_alone(self, took: float, tokens: float) -> bool:
+        """A first token of a request that had the endpoint to itself. True when the idle rate has changed."""
+        if not (took > 0 and tokens >= 1 and isfinite(took)):
+            return False
+        self._alone_tokens = 0.95 * self._alone_tokens + tokens
+        self._alone_seconds = 0.95 * self._alone_seconds + took
+        self._alone += 1
+        return self._alone >= ENOUGH
 
     # ---- the cache
 

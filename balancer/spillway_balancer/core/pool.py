@@ -219,10 +219,9 @@ class Pool:
             room *= max(LEAST_SHARE, book.in_flight / (book.in_flight + others))
         mirror.trim(room / block)
 
-    def first_token(self, endpoint: EndpointState, took: float, backlog: float, now: float) -> None:
-        """Learn from a first token that came `took` seconds after dispatch."""
-        if endpoint.learned.first_token(took, backlog, now):
-            self.learned.compare(each.learned for each in self.endpoints.values())
+    def requests_at(self, endpoint: EndpointState, now: float) -> int:
+        """Requests in flight on one endpoint, others' included as far as a fresh scrape tells."""
+        return endpoint.load.requests(now, self.stale_after)
 
     def soonest_back(self, want: Want, exclude: Collection[EndpointState], now: float) -> Picked | None:
         """The ejected endpoint that is due back first: better than nothing when every other way is closed."""

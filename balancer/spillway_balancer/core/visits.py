@@ -33,7 +33,19 @@ class Forecast(NamedTuple):
 class Visit:
     """Holds a lease on the endpoint's load and pins the prompt in its mirror. `end` it on every path."""
 
-    __slots__ = ("_backlog", "_begun", "_forecast", "_lease", "_pin", "_place", "_pool", "_seen", "_usage", "endpoint")
+    __slots__ = (
+        "_alone",
+        "_backlog",
+        "_begun",
+        "_forecast",
+        "_lease",
+        "_pin",
+        "_place",
+        "_pool",
+        "_seen",
+        "_usage",
+        "endpoint",
+    )
 
     def __init__(self, pool: Pool, endpoint: EndpointState, forecast: Forecast, now: float) -> None:
         self.endpoint = endpoint
@@ -46,6 +58,7 @@ class Visit:
         self._lease = endpoint.load.lease(round(forecast.prompt_tokens), forecast.output_tokens, uncached)
         self._pin = endpoint.cache.pin(forecast.blocks) if forecast.blocks else None
         self._backlog = pool.queue_ahead(endpoint, now)
+        self._alone = pool.requests_at(endpoint, now) == 1
         self._place = endpoint.queued(self, uncached, forecast.streams, now)
         pool.learned.dispatched(uncached)
 
@@ -92,4 +105,8 @@ class Visit:
         self._pool.trim(self.endpoint, now)
 
     def _measure(self, now: float) -> None:
-        self._pool.first_token(self.endpoint, now - self._begun, self._backlog, now)
+        took = now - self._begun
+        endpoint = self.endpoint
+        endpoint.learned.first_token(took, self._backlog, now)
+        if self._alone and endpoint.learned.computed_alone(took, self._backlog):
+            self._pool.learned.compare(each.learned for each in self._pool.endpoints.values())
