@@ -71,16 +71,14 @@ def test_burstgpt_sessions_grow_by_appending_until_they_start_anew(write: Write)
 
 
 def test_own_records_tell_how_many_tokens_a_block_is(write: Write) -> None:
-    row = {
-        "at": 0.5,
-        "prompt_tokens": 128,
-        "output_tokens": 9,
-        "bytes": 1024,
-        "blocks": ["0a", "0b", "0c", "0d"],
-        "key": "ff",
-    }
-    trace = read(write(json.dumps(row) + "\n" + json.dumps({**row, "at": 0.7, "prompt_tokens": 0}) + "\n"))
+    blocks = ["0a", "0b", "0c", "0d"]
+    row = {"at": 0.5, "prompt_tokens": 128, "output_tokens": 9, "bytes": 1024, "blocks": blocks, "key": "ff"}
+    refused = {**row, "at": 0.7, "prompt_tokens": 0, "status": "context-length"}
+    failed = {**row, "at": 0.9, "output_tokens": None, "key": None, "status": "connect"}
+    trace = read(write("".join(json.dumps(each) + "\n" for each in (row, refused, failed))))
     assert (trace.format, trace.block_tokens, trace.left_out) == ("records", 32, 1)
+    assert sizes(trace) == [(0.0, 128, 9), (pytest.approx(0.4), 128, 1)]
+    assert trace.rows[0].nodes == trace.rows[1].nodes
     assert len(trace.rows[0].nodes) == 4
 
 
