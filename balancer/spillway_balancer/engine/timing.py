@@ -163,8 +163,12 @@ class EngineTiming:
 
     @property
     def kv_usage(self) -> float:
-        """Share of the KV blocks that are written and in use, 0 to 1."""
-        to_come = self._unwritten + self._outputs - self._generating()
+        """Share of the KV blocks in use, 0 to 1: what is written, and what the step in progress writes.
+
+        vLLM sets the blocks of a chunk aside when it schedules it (v1 `KVCacheManager.allocate_slots`).
+        """
+        scheduled = sum(chunk for sequence, chunk in self._chunks if sequence.phase == Phase.PREFILL)
+        to_come = self._unwritten - scheduled + self._outputs - self._generating()
         return max(0, self.pool.used - to_come // self.profile.block_tokens) / self.pool.capacity
 
     def produced(self, sequence: Sequence) -> int:
