@@ -16,6 +16,7 @@ from spillway_balancer.core.learning import (
     CACHE_TOKENS,
     CACHE_TOKENS_BOUNDS,
     CLEARLY,
+    ENOUGH,
     PREFILL_RATE_BOUNDS,
     EndpointLearned,
     PoolLearned,
@@ -51,7 +52,8 @@ def test_pool_stays_within_bounds_whatever_is_said(said: list[tuple[int, Any, An
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["first-token", "cached", "capacity"]), numbers, numbers, numbers), max_size=16
+        st.tuples(st.sampled_from(["first-token", "alone", "cached", "capacity"]), numbers, numbers, numbers),
+        max_size=16,
     ),
     st.floats(0, 1e6),
 )
@@ -66,6 +68,8 @@ def test_endpoint_stays_within_bounds_whatever_is_said(said: list[tuple[str, Any
         now += 1.0
         if what == "first-token":
             learned.first_token(one, two, now)
+        elif what == "alone":
+            learned.computed_alone(one, two)
         elif what == "cached":
             learned.cached(one, two, three)
         else:
@@ -130,35 +134,52 @@ def test_prefill_rate_is_seen_in_the_queue(pools, engines, dice, rate: float) ->
     assert told == pytest.approx(0.03 + 6400 / rate, rel=0.35)
 
 
-def test_relative_speed_counts_only_where_it_differs_clearly() -> None:
-    def taught(rate: float, samples: int = 20) -> EndpointLearned:
-        learned = EndpointLearned()
-        for number in range(samples):
-            assert learned.first_token(5000 / rate, 5000.0, NOW + number)
-        return learned
+def alone(rate: float, samples: int = 20, fixed: float = 0.0, size: int = 5000) -> EndpointLearned:
+    """An endpoint that had so many requests to itself."""
+    learned = EndpointLearned()
+    for _ in range(samples):
+        learned.computed_alone(fixed + size / rate, size)
+    return learned
 
+
+def test_relative_speed_counts_only_where_it_differs_clearly() -> None:
     pool = PoolLearned()
-    endpoints = [taught(10_000) for _ in range(4)]
-    other = taught(10_000 / 2)
+    endpoints = [alone(10_000) for _ in range(4)]
+    other = alone(5_000)
     pool.compare([*endpoints, other])
     assert pool.typical_rate == pytest.approx(10_000)
     assert [each.speed(pool.typical_rate) for each in endpoints] == [1.0] * 4
     assert other.speed(pool.typical_rate) == pytest.approx(0.5)
     for factor in (1 / CLEARLY + 0.01, 0.9, 1.1, CLEARLY - 0.01):
-        assert taught(10_000 * factor).speed(pool.typical_rate) == 1.0
+        assert alone(10_000 * factor).speed(pool.typical_rate) == 1.0
     for factor in (1 / CLEARLY - 0.01, CLEARLY + 0.01, 3.0):
-        assert taught(10_000 * factor).speed(pool.typical_rate) == pytest.approx(factor)
-    assert taught(20_000, samples=7).speed(pool.typical_rate) == 1.0  # too few to say
+        assert alone(10_000 * factor).speed(pool.typical_rate) == pytest.approx(factor)
+    assert alone(20_000, samples=ENOUGH - 1).speed(pool.typical_rate) == 1.0
     assert EndpointLearned().speed(pool.typical_rate) == 1.0
     assert other.speed(None) == 1.0
 
 
 def test_one_endpoint_alone_is_not_compared() -> None:
-    learned, pool = EndpointLearned(), PoolLearned()
-    for number in range(20):
-        learned.first_token(1.0, 5000.0, NOW + number)
-    pool.compare([learned, EndpointLearned()])
+    pool = PoolLearned()
+    pool.compare([alone(10_000), EndpointLearned()])
     assert pool.typical_rate is None
+
+
+@pytest.mark.parametrize(("slower", "speed"), [(8000.0, 1.0), (4000.0, 0.5)])
+def test_speeds_are_learned_from_requests_that_had_an_endpoint_to_themselves(
+    pools, engines, dice, slower: float, speed: float
+) -> None:
+    pool = pools.pool(3)
+    engine = engines(pool, [8000.0, 8000.0, slower], decode=0.1)
+    for number in range(60):
+        for burst in range(2):  # the second finds company
+            for name in pool.endpoints:
+                engine.send(pools.prompt((number, 40), (burst, 40)), dice, to=name)
+        engine.drain()
+    typical = pool.learned.typical_rate
+    assert typical == pytest.approx(8000.0, rel=0.01)
+    speeds = [each.learned.speed(typical) for each in pool.endpoints.values()]
+    assert speeds == [1.0, 1.0, pytest.approx(speed, rel=0.01)]
 
 
 def test_latency_rises_at_once_and_sinks_slowly() -> None:
