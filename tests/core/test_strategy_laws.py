@@ -17,6 +17,22 @@ every_strategy = pytest.mark.parametrize("name", STRATEGIES)
 
 loads = st.one_of(st.integers(0, 50).map(float), st.floats(0, 1e9, allow_subnormal=False), st.just(0.0), st.just(1e300))
 asks = st.builds(Ask, key=st.none() | st.integers(0, 2**64 - 1), cost=st.just(1.0) | st.floats(1, 200_000))
+tokens = st.one_of(st.integers(0, 200_000).map(float), st.floats(0, 1e9, allow_subnormal=False), st.just(1e300))
+latencies = st.none() | st.floats(1e-9, 1e4) | st.just(1e300)
+candidates_in_use = st.builds(
+    Candidate,
+    name=st.just(""),
+    load=loads,
+    requests=st.integers(0, 50),
+    miss=tokens,
+    cached=tokens,
+    queue=tokens,
+    pending=st.integers(0, 50).map(float),
+    context=tokens,
+    speed=st.sampled_from([1.0, 1.0, 0.01, 100.0]),
+    trusted=st.booleans(),
+    latency=latencies,
+)
 dispatches = st.builds(
     Dispatch,
     chwbl=st.builds(
@@ -33,11 +49,12 @@ dispatches = st.builds(
 def histories(draw: st.DrawFn) -> tuple[dict[str, int], list[tuple[Ask, list[Candidate]]]]:
     """Members, and requests one after the other, each with the candidates of its moment."""
     members = draw(st.dictionaries(st.text("abc-", min_size=1, max_size=4), st.integers(1, 1000), max_size=8))
+    states = draw(st.lists(candidates_in_use, min_size=1, max_size=4))  # few, so that some are equal
     requests = []
     for _ in range(draw(st.integers(1, 12))):
         there = draw(st.lists(st.booleans(), min_size=len(members), max_size=len(members)))
         candidates = [
-            Candidate(name, weight, draw(loads), draw(st.integers(0, 50)))
+            draw(st.sampled_from(states))._replace(name=name, weight=weight)
             for (name, weight), present in zip(members.items(), there, strict=True)
             if present
         ]
