@@ -9,7 +9,10 @@ import sysconfig
 from rich.console import Console
 from rich.table import Table as View
 
-from .scenarios import SCENARIOS
+from .dispatch import dispatch
+from .scenarios import SCENARIOS as OVER_SOCKETS
+
+SCENARIOS = {"dispatch": dispatch, **OVER_SOCKETS}
 
 
 def main() -> None:

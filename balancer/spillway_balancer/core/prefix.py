@@ -46,8 +46,8 @@ class Runs:
     Blocks that came together are kept together, as *runs*, since a long prompt has thousands of blocks and an endpoint
     sees thousands of prompts: the cost of a request is that of its runs, not of its blocks, and a block takes the eight
     bytes of its hash. The chain makes that easy. Each hash stands in one run only; a run is found by its first hash,
-    with nothing like a tree; and where two prefixes part is found by bisection. What is seen from outside is exactly
-    what it would be block by block.
+    with nothing like a tree; and where two prefixes part is found by bisection. What is let go together becomes one
+    run, or a session would have as many as turns. What is seen from outside is exactly what it would be block by block.
 
     A prefix whose beginning is gone is of no use. It cannot be: who refers to a block refers to all before it, and on
     release the end of a prefix goes first into the line of those to be evicted.
@@ -73,8 +73,8 @@ class Runs:
             end = at + len(run.hashes)
             if end <= stop and run.hashes[-1] == hashes[end - 1]:
                 at = end
-                continue
-            return at + _agreeing(run.hashes, hashes, at, stop)
+            else:
+                at += _agreeing(run.hashes, hashes, at, stop)
         return at
 
     def unreferenced(self, hashes: Sequence[int], matched: int) -> int:
@@ -98,12 +98,23 @@ class Runs:
         The end of a prefix goes first into the line of those to be evicted: without it the rest is still of use, the
         other way round it is not.
         """
-        for run, length in reversed(list(self._walk(hashes, 0, stop))):
+        start = end = 0
+        freed: _Run | None = None
+        for run, length in list(self._walk(hashes, 0, stop)):
             run.references -= 1
-            if not run.references:
-                self._free[run] = None
-                self.held -= length
-                self.idle += length
+            if run.references:
+                start += length
+            elif freed is None:
+                freed = run
+            else:  # nobody refers to what stands behind a free block either: all of it is free now
+                del self._runs[hashes[end]]
+            end += length
+        if freed is not None:
+            if len(freed.hashes) < end - start:
+                freed.hashes = hashes[start:end]
+            self._free[freed] = None
+            self.held -= end - start
+            self.idle += end - start
 
     def evict(self, room: int) -> None:
         """Forget what is idle, least recently used first, until no more than `room` blocks of it are left."""
@@ -129,8 +140,6 @@ class Runs:
                 return
             length = _agreeing(run.hashes, hashes, start, stop)
             yield run, length
-            if length < len(run.hashes):
-                return
             start += length
 
     def _refer(self, run: _Run, length: int) -> None:

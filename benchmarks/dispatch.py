@@ -1,0 +1,197 @@
+"""What a decision costs: the core's own functions, each beside a fixed loop of plain Python in the same run.
+
+Microseconds differ from machine to machine and with what else runs there; ratios to the loop do so far less.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import tracemalloc
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from spillway_api import snapshot
+from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model
+from spillway_balancer.core.pool import Picked, Pool, Want
+from spillway_balancer.core.prefix import BLOCK_BYTES, CacheMirror, Prompt
+from spillway_balancer.core.strategies import STRATEGIES
+from spillway_balancer.wire import openai
+from spillway_balancer.wire.paths import PATHS
+
+Table = tuple[str, list[str], list[list[str]]]
+
+BYTES_PER_TOKEN = 4
+CACHE_TOKENS = 400_000
+NOW = 1000.0
+
+
+def _reference() -> int:
+    """A thousand rounds of arithmetic on small integers."""
+    total = 0
+    for number in range(1000):
+        total += number * number & 255
+    return total
+
+
+def _best(call: Callable[[], object], rounds: int = 15, seconds: float = 0.02) -> float:
+    """Seconds of a call: the best of several rounds, since all that disturbs a round makes it longer."""
+    call()
+    times, best = 1, float("inf")
+    while True:
+        begun = perf_counter()
+        for _ in range(times):
+            call()
+        took = perf_counter() - begun
+        if took >= seconds / 2:
+            break
+        times *= 2
+    for _ in range(rounds):
+        begun = perf_counter()
+        for _ in range(times):
+            call()
+        best = min(best, (perf_counter() - begun) / times)
+    return best
+
+
+def _blocks(dice: random.Random, tokens: int, after: Sequence[int] = ()) -> array[int]:
+    """Hashes as a prompt of so many tokens has, behind those of another."""
+    more = tokens * BYTES_PER_TOKEN // BLOCK_BYTES
+    return array("Q", [*after, *(dice.getrandbits(64) for _ in range(more))])
+
+
+def _turns(dice: random.Random, begin: int, turns: int) -> Iterator[tuple[array[int], array[int]]]:
+    """A session: each turn's prompt, and the blocks that its answer adds. 300 tokens a turn, half of them answer."""
+    prompt = _blocks(dice, begin)
+    for _ in range(turns):
+        whole = _blocks(dice, 150, after=prompt)
+        yield prompt, whole[len(prompt) :]
+        prompt = _blocks(dice, 150, after=whole)
+
+
+def _fill(mirror: CacheMirror, dice: random.Random) -> None:
+    """As many sessions as an engine has room for; they begin with 2,000 tokens and have five turns on average."""
+    room = CACHE_TOKENS * BYTES_PER_TOKEN // BLOCK_BYTES
+    while mirror.idle < room:
+        for prompt, answer in _turns(dice, 2000, dice.randrange(1, 10)):
+            mirror.pin(prompt).unpin(answer)
+    mirror.trim(room)
+
+
+def _pool(endpoints: int, strategy: Any) -> Pool:
+    return Pool(
+        snapshot.Pool(
+            name="bench/bench",
+            models=(Model(name="bench"),),
+            engine="vLLM",
+            provider=None,
+            endpoints=tuple(snapshot.Endpoint(f"e{each}", f"http://e{each}:8000") for each in range(endpoints)),
+            dispatch=Dispatch(strategy=strategy),
+            capacity=Capacity(),
+            metrics=Metrics(),
+            health=Health(),
+        )
+    )
+
+
+def _in_use(endpoints: int, strategy: Any, dice: random.Random) -> Pool:
+    """A pool in the middle of its day: mirrors full, and ten requests in flight on each endpoint."""
+    pool = _pool(endpoints, strategy)
+    for name, endpoint in pool.endpoints.items():
+        if pool.wants_prompt:
+            _fill(endpoint.cache, dice)
+        others = [each for other, each in pool.endpoints.items() if other != name]
+        for number in range(10):
+            picked = pool.pick(_want(_blocks(dice, 2000)), others, NOW, dice)
+            assert isinstance(picked, Picked)
+            visit = pool.visit(picked, NOW)
+            if number:
+                visit.first_token(NOW + 0.1)
+    return pool
+
+
+def _want(blocks: array[int], key: int | None = None) -> Want:
+    size = len(blocks) * BLOCK_BYTES
+    return Want(key, size // BYTES_PER_TOKEN, 256, Prompt(blocks, size))
+
+
+def _conversation(size: int) -> bytes:
+    """A chat of `size` bytes of JSON, as a client sends it, in messages of 800 bytes."""
+    words = "the quick brown fox jumps over the lazy dog and so on "
+    messages = [{"role": "system", "content": words * 4}]
+    while len(messages) * 840 < size:
+        messages.append({"role": "user" if len(messages) % 2 else "assistant", "content": (words * 15)[:800]})
+    return json.dumps({"model": "bench", "messages": messages}).encode()
+
+
+def dispatch() -> Table:
+    """Time of each step of a decision, and memory of the mirrors."""
+    dice = random.Random(1)
+    loop = _best(_reference)
+    rows = [["the loop: 1,000 rounds of plain Python", f"{loop * 1e6:.1f}", "1.00"]]
+
+    def timed(name: str, call: Callable[[], object]) -> None:
+        took = _best(call)
+        rows.append([name, f"{took * 1e6:.1f}", f"{took / loop:.2f}"])
+
+    pool = _in_use(32, "Adaptive", dice)
+    mirrors = [endpoint.cache for endpoint in pool.endpoints.values()]
+    whole = _blocks(dice, 100_000)
+    for place, mirror in enumerate(mirrors):
+        if place % 4 == 0:
+            mirror.pin(whole[: len(whole) * (place + 4) // 32]).unpin()
+    for prompt, answer in _turns(random.Random(2), 2000, 327):
+        mirrors[0].pin(prompt).unpin(answer)
+    *_, (grown, _) = _turns(random.Random(2), 2000, 327)
+
+    def match(blocks: array[int]) -> None:
+        for mirror in mirrors:
+            mirror.match(blocks)
+
+    timed("match 100,000 tokens, 32 endpoints", lambda: match(whole))
+    timed("match 100,000 tokens that grew in 327 turns, 32 endpoints", lambda: match(grown))
+    timed("pin and unpin 100,000 tokens in a mirror", lambda: mirrors[28].pin(whole).unpin())
+    timed("pin and unpin 100,000 tokens that grew in 327 turns", lambda: mirrors[0].pin(grown).unpin())
+
+    want = _want(_blocks(dice, 2000), key=dice.getrandbits(64))
+    for endpoints in (8, 32):
+        for strategy in STRATEGIES:
+            pick = partial(_in_use(endpoints, strategy, dice).pick, want, (), NOW + 1, dice)
+            timed(f"pick, 2,000 tokens, {endpoints} endpoints, {strategy}", pick)
+
+    def visit() -> None:
+        picked = pool.pick(want, (), NOW + 1, dice)
+        assert isinstance(picked, Picked)
+        visit = pool.visit(picked, NOW + 1)
+        visit.first_token(NOW + 1.2)
+        visit.end(NOW + 2, want.prompt.blocks[:2] if want.prompt else ())
+
+    timed("pick, visit, first token and end, 32 endpoints, Adaptive", visit)
+    for size in (8_000, 400_000):
+        peeked = openai.peek(PATHS["/v1/chat/completions"], "application/json", _conversation(size))
+        timed(f"hash a conversation of {size // 1000} KB", partial(peeked.prompt, 1))
+    rows += _memory()
+    return "Cost of a decision", ["", "µs", "to the loop"], rows
+
+
+def _memory() -> list[list[str]]:
+    """32 mirrors of 400,000 tokens each."""
+    dice = random.Random(1)
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    mirrors = [CacheMirror() for _ in range(32)]
+    for mirror in mirrors:
+        _fill(mirror, dice)
+    gc.collect()
+    used = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    blocks = sum(mirror.idle for mirror in mirrors)
+    return [
+        ["32 mirrors of 400,000 tokens: MB", f"{used / 1e6:.1f}", ""],
+        [f"bytes a block of {BLOCK_BYTES} bytes of text", f"{used / blocks:.0f}", ""],
+    ]
