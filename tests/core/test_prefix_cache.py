@@ -1,4 +1,4 @@
-"""PrefixCache: whoever has most of the prompt, whatever waits there; the least loaded among equals."""
+"""PrefixCache: whoever has most of the prompt, within the bound; the least loaded among equals."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spillway_api.types import Dispatch
 from spillway_balancer.core.strategies import Ask, Candidate, Choice
 from spillway_balancer.core.strategies.prefix_cache import PrefixCache
+from spillway_balancer.core.strategies.protocol import within_bounds
 
 NOW = 1000.0
 candidates_of = st.lists(
@@ -31,8 +32,9 @@ def test_most_of_the_prompt_wins_and_least_load_among_equals(candidates: list[Ca
         assert choice is None
         return
     assert choice is not None
-    most = max(each.cached for each in candidates)
-    equals = {each.name: (each.load + 1) / each.weight for each in candidates if each.cached == most}
+    able = within_bounds(candidates, Dispatch().chwbl)
+    most = max(each.cached for each in able)
+    equals = {each.name: (each.load + 1) / each.weight for each in able if each.cached == most}
     assert equals[choice.name] == min(equals.values())
     assert choice.reason == ("prefix" if most else "least-load")
 
@@ -44,12 +46,14 @@ def test_ties_fall_by_dice() -> None:
     assert 150 < shares["a"] < 250
 
 
-def test_nothing_keeps_a_popular_prefix_from_crowding_its_endpoint(pools, dice) -> None:
-    """The character that sets it apart from Adaptive, and the reason why that one is the default."""
+def test_a_popular_prefix_stays_where_it_is_until_the_bound(pools, dice) -> None:
     pool = pools.pool(4, "PrefixCache")
     pools.send(pool, pools.prompt(("system", 10)), NOW, dice, to="e2").end(NOW)
     sent = [pools.send(pool, pools.prompt(("system", 10), (number, 90)), NOW, dice) for number in range(40)]
-    assert {each.endpoint.name for each in sent} == {"e2"}
+    assert {each.endpoint.name for each in sent[:2]} == {"e2"}
+    shares = Counter(each.endpoint.name for each in sent)
+    assert set(shares) == set(pool.endpoints)
+    assert max(shares.values()) <= 1.25 * 41 / 4 + 1
 
 
 def test_unknown_prompts_go_where_least_is(pools, dice) -> None:

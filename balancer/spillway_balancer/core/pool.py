@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from spillway_api import snapshot
@@ -11,9 +11,11 @@ from spillway_api.durations import seconds
 
 from .circuit import CircuitPolicy, may_eject
 from .endpoint import EndpointState
+from .exchange import Sisters
 from .keys import KeyFacts, key_of
 from .learning import PoolLearned
 from .load import RequestSize
+from .notes import Begun, Note
 from .prefix import BLOCK_BYTES, Prompt
 from .reasons import REASONS, Failure, Reason
 from .strategies import STRATEGIES, Ask, Candidate, Choice, Strategy
@@ -50,6 +52,10 @@ class Pool:
         self.learned: PoolLearned = previous.learned if previous else PoolLearned()
         self.last_asked: float = previous.last_asked if previous else float("-inf")
         """When a request was last looked after here; seconds, monotonic."""
+        self.tell_sisters: Callable[[Note], None] | None = previous.tell_sisters if previous else None
+        """Carries notes to the other balancers; None when there are none, or they do not speak."""
+        self._visits: int = previous._visits if previous else 0
+        self._sisters: Sisters = previous._sisters if previous else Sisters()
         self._block_size: int = previous._block_size if previous else BLOCK_BYTES
         self.endpoints: dict[str, EndpointState] = {}
         for endpoint in spec.endpoints:
@@ -196,6 +202,32 @@ class Pool:
     def visit(self, picked: Picked, now: float) -> Visit:
         """The request is on its way to the endpoint. `Visit.end` must be called on every path."""
         return Visit(self, picked.endpoint, picked.forecast, now)
+
+    def visit_of_sister(self, endpoint: EndpointState, forecast: Forecast, now: float) -> Visit:
+        """Another balancer has sent a request there."""
+        return Visit(self, endpoint, forecast, now, own=False)
+
+    def told(self, endpoint: EndpointState, forecast: Forecast) -> int:
+        """Tell the other balancers of a visit; returns its number, 0 when nobody listens."""
+        if self.tell_sisters is None:
+            return 0
+        self._visits += 1
+        prompt, cached, output, blocks, _, streams, _ = forecast
+        self.tell_sisters(Begun(self._visits, endpoint.name, prompt, cached, output, streams, tuple(blocks)))
+        return self._visits
+
+    def tell(self, note: Note) -> None:
+        """Tell them how one that they know of goes on."""
+        if self.tell_sisters is not None:
+            self.tell_sisters(note)
+
+    def heard(self, sender: str, note: Note, now: float) -> None:
+        """Another balancer tells of its visits at the endpoints of this pool."""
+        self._sisters.heard(self, sender, note, now)
+
+    def sister_gone(self, sender: str, now: float) -> None:
+        """Another balancer has left, or has been started anew."""
+        self._sisters.gone(sender, now)
 
     def trim(self, endpoint: EndpointState, now: float) -> None:
         """Let the mirror forget what the engine has no room for any more.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .learning import Usage
+from .notes import Ended, FirstToken
 
 if TYPE_CHECKING:
     from .endpoint import EndpointState
@@ -31,7 +32,10 @@ class Forecast(NamedTuple):
 
 
 class Visit:
-    """Holds a lease on the endpoint's load and pins the prompt in its mirror. `end` it on every path."""
+    """Holds a lease on the endpoint's load and pins the prompt in its mirror. `end` it on every path.
+
+    With `own` False it is another balancer's, known by hearsay: it takes its room, and teaches nothing.
+    """
 
     __slots__ = (
         "_alone",
@@ -39,6 +43,8 @@ class Visit:
         "_begun",
         "_forecast",
         "_lease",
+        "_number",
+        "_own",
         "_pin",
         "_place",
         "_pool",
@@ -47,9 +53,10 @@ class Visit:
         "endpoint",
     )
 
-    def __init__(self, pool: Pool, endpoint: EndpointState, forecast: Forecast, now: float) -> None:
+    def __init__(self, pool: Pool, endpoint: EndpointState, forecast: Forecast, now: float, own: bool = True) -> None:
         self.endpoint = endpoint
         self._pool = pool
+        self._own = own
         self._forecast = forecast
         self._begun = now
         self._seen = False
@@ -60,7 +67,10 @@ class Visit:
         self._backlog = pool.queue_ahead(endpoint, now)
         self._alone = pool.requests_at(endpoint, now) == 1
         self._place = endpoint.queued(self, uncached, forecast.streams, now)
-        pool.learned.dispatched(uncached)
+        self._number = 0
+        if own:
+            pool.learned.dispatched(uncached)
+            self._number = pool.told(endpoint, forecast)
 
     @property
     def ended(self) -> bool:
@@ -77,8 +87,11 @@ class Visit:
         self._seen = True
         self._lease.first_token()
         self.endpoint.seen(self._place, now, first_token=True)
-        self._measure(now)
+        if self._own:
+            self._measure(now)
         self._pool.trim(self.endpoint, now)
+        if self._number:
+            self._pool.tell(FirstToken(self._number))
 
     def usage(self, usage: Usage) -> None:
         """What the engine says of the request."""
@@ -98,11 +111,13 @@ class Visit:
             output = self._usage.output_tokens
             short = output is not None and output <= SHORT_ANSWER
             self.endpoint.seen(self._place, now, first_token=short)
-            if short:
+            if short and self._own:
                 self._measure(now)
         if self._pin is not None:
             self._pin.unpin(answer, ok)
         self._pool.trim(self.endpoint, now)
+        if self._number:
+            self._pool.tell(Ended(self._number, ok, tuple(answer)))
 
     def _measure(self, now: float) -> None:
         took = now - self._begun

@@ -13,6 +13,7 @@ from spillway_api import snapshot
 
 from ..core.learning import Usage
 from ..core.load import Reported
+from ..core.notes import Note
 from ..core.pool import Pool, Want
 from ..core.prefix import Prompt
 from ..core.visits import Visit
@@ -45,6 +46,9 @@ class CoreBalancer:
         self._usage = usage
         self._stations = {station.name: station for station in world.configured}
         self.pool = Pool(self._spec())
+        self._name = f"balancer {world.started}"
+        if world.setting.exchange is not None:
+            self.pool.tell_sisters = self._tell
 
     def _spec(self) -> snapshot.Pool:
         given = self._template.endpoints
@@ -114,8 +118,12 @@ class CoreBalancer:
         self._stations[station.name] = station
         self.pool = Pool(self._spec(), self.pool)
 
+    def _tell(self, note: Note) -> None:
+        self._world.publish(self, (self._name, note))
+
     def noted(self, note: Any, now: float) -> None:
-        """Nothing is exchanged."""
+        sender, said = note
+        self.pool.heard(sender, said, now)
 
 
 class PeerBalancer:
@@ -194,7 +202,7 @@ class PeerBalancer:
         self._policy.added(view)
 
     def noted(self, note: Any, now: float) -> None:
-        """Peers are simulated without an exchange between their balancers."""
+        """Peers have no exchange between their balancers."""
 
 
 def _view(station: Station) -> View:

@@ -50,9 +50,6 @@ def run_simulation(
 ) -> None:
     """Raises ValueError, with what to write instead, for what cannot be simulated; OSError where `out` cannot be
     written."""
-    if exchange is not None:
-        # Better refused than figures of an exchange that there was none of.
-        raise asked.NoSense("--exchange: the balancer's core has no exchange to simulate; leave it out")
     template, profiles = asked.pool(pool, endpoints, asked.profiles(profile))
     faults = tuple(parse(each) for each in event)
     check(faults, len(template.endpoints), balancers)

@@ -19,7 +19,7 @@ from typing import ClassVar, Final
 
 from spillway_api.types import Dispatch
 
-from .protocol import Ask, Candidate, Choice, Reads
+from .protocol import Ask, Candidate, Choice, Reads, within_bounds
 
 BETA: Final = 1.0
 ALPHA: Final = 0.05
@@ -33,18 +33,20 @@ class Adaptive:
     that is not there), and the bound of CHWBL stands in: such an endpoint gets no more than its share of the requests.
     """
 
-    __slots__ = ("_factor", "_min_in_flight")
+    __slots__ = ("_settings",)
     reads: ClassVar[Reads] = "cache"
 
     def __init__(self, members: Mapping[str, int], dispatch: Dispatch) -> None:
-        self._factor = dispatch.chwbl.load_factor_percent / 100
-        self._min_in_flight = dispatch.chwbl.min_in_flight
+        self._settings = dispatch.chwbl
 
     def choose(self, ask: Ask, candidates: Sequence[Candidate], dice: random.Random) -> Choice | None:
         if not candidates:
             return None
         waiting = sum([at.pending for at in candidates])
-        able = candidates if all(at.trusted for at in candidates) else self._within_bounds(candidates)
+        able = candidates
+        if not all(at.trusted for at in candidates):
+            bounded = within_bounds(candidates, self._settings)
+            able = [at for at in candidates if at.trusted or at in bounded] or candidates
         base = 1.0 + BETA * waiting / len(candidates)
         least = float("inf")
         best: list[Candidate] = []
@@ -59,13 +61,3 @@ class Adaptive:
                 best.append(at)
         chosen = best[0] if len(best) == 1 else dice.choice(best or able)
         return Choice(chosen.name, "prefix" if chosen.cached > 0 else "least-work")
-
-    def _within_bounds(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        """All but those that are not trusted and have more than their share of the requests."""
-        allowed = self._factor * (1 + sum(at.requests for at in candidates)) / sum(at.weight for at in candidates)
-        able = [
-            at
-            for at in candidates
-            if at.trusted or at.requests < allowed * at.weight or at.requests < self._min_in_flight
-        ]
-        return able or candidates

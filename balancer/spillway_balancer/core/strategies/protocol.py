@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
+from spillway_api.types import Chwbl
+
 Reads = Literal["load", "cache", "latency"]
 
 
@@ -69,3 +71,15 @@ class Strategy(Protocol):
         Candidates are some of the members that the strategy was built with, in the members' order.
         """
         ...
+
+
+def within_bounds(candidates: Sequence[Candidate], bounds: Chwbl) -> Sequence[Candidate]:
+    """Those that have no more than their share of the requests, as CHWBL bounds it; all, should none have.
+
+    `candidates` is not empty.
+    """
+    allowed = bounds.load_factor_percent * (1 + sum(at.requests for at in candidates))
+    scale = 100 * sum(at.weight for at in candidates)
+    least = bounds.min_in_flight
+    able = [at for at in candidates if at.requests * scale < allowed * at.weight or at.requests < least]
+    return able or candidates
