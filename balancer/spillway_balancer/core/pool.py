@@ -188,6 +188,11 @@ class Pool:
         ttft = endpoint.learned.ttft(ahead)
         return Forecast(tokens, cached, want.output_tokens, prompt.blocks, prompt.size, want.streams, ttft)
 
+    @property
+    def block_tokens(self) -> float:
+        """Tokens in a block of a prompt, as far as is known of the tokenizer."""
+        return self._block_size / self.learned.bytes_per_token
+
     def queue_ahead(self, endpoint: EndpointState, now: float) -> float:
         """Prompt tokens that the endpoint has to compute before it comes to a newcomer."""
         waiting = endpoint.load.others_waiting(now, self.stale_after)
@@ -235,7 +240,7 @@ class Pool:
             return
         book, learned = endpoint.load, self.learned
         capacity = endpoint.learned.cache_tokens
-        block = self._block_size / learned.bytes_per_token
+        block = self.block_tokens
         generated = (book.in_flight - book.pending) * learned.output_tokens / 2
         used = mirror.pinned * block - book.pending_tokens + generated
         room = capacity - used

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar, cast
@@ -16,13 +15,10 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
-from ..core.endpoint import EndpointState
 from ..core.learning import Usage
-from ..core.pool import Pool
 from ..core.runtime import Runtime
+from .endpoint_metrics import EndpointMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
@@ -36,8 +32,6 @@ FIRST_BYTES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5
 M = TypeVar("M", Counter, Histogram)
 
 NOT_TOLD = Usage()
-
-STATES = ("Ready", "Ejected", "HalfOpen", "Unhealthy")
 
 
 @dataclass(slots=True)
@@ -104,7 +98,7 @@ class Telemetry:
         self._in_flight = Gauge(
             "spillway_requests_in_flight", "Requests that the balancer holds now.", registry=registry
         )
-        self.endpoints = _Endpoints()
+        self.endpoints = EndpointMetrics()
         registry.register(self.endpoints)
         self._known: set[tuple[str, str]] = set()
         self._children: dict[tuple[object, ...], Counter | Histogram] = {}
@@ -166,61 +160,7 @@ class Telemetry:
         if now - at < 1.0 and page:
             return page
         self._in_flight.set(in_flight)
-        self.endpoints.rows = list(_rows(runtime, now))
+        self.endpoints.read(runtime, now)
         page = await loop.run_in_executor(None, generate_latest, self.registry)
         self._last_render = (now, page)
         return page
-
-
-def state_of(pool: Pool, endpoint: EndpointState, now: float) -> str:
-    """One of STATES."""
-    if not endpoint.probe.usable:
-        return "Unhealthy"
-    circuit = endpoint.circuit.state(now)
-    return {"closed": "Ready", "open": "Ejected", "half-open": "HalfOpen"}[circuit]
-
-
-Row = tuple[str, str, str, int, float | None, float | None, float | None, float | None, float | None]
-
-
-def _rows(runtime: Runtime, now: float) -> Iterator[Row]:
-    """What is known of every endpoint now; unknown is None, and makes no sample."""
-    for pool in runtime.pools.values():
-        for endpoint in pool.endpoints.values():
-            seen = endpoint.load.report(now, pool.stale_after)
-            yield (
-                pool.name,
-                endpoint.name,
-                state_of(pool, endpoint, now),
-                endpoint.load.in_flight,
-                *((seen.waiting, seen.running, seen.kv_usage) if seen else (None, None, None)),
-                *((seen.prefix_queries, seen.prefix_hits) if seen else (None, None)),
-            )
-
-
-class _Endpoints(Collector):
-    """State of endpoints, read at the scrape instead of being kept in step with every request."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-
-    def collect(self) -> Iterable[Metric]:
-        labels = ["pool", "endpoint"]
-        state = GaugeMetricFamily(
-            "spillway_endpoint_state", "1 for the state that the endpoint is in.", labels=[*labels, "state"]
-        )
-        families: list[GaugeMetricFamily | CounterMetricFamily] = [
-            GaugeMetricFamily("spillway_endpoint_in_flight", "Own requests in flight.", labels=labels),
-            GaugeMetricFamily("spillway_engine_waiting_requests", "Waiting, as scraped.", labels=labels),
-            GaugeMetricFamily("spillway_engine_running_requests", "Running, as scraped.", labels=labels),
-            GaugeMetricFamily("spillway_engine_kv_cache_usage_ratio", "KV cache in use, 0 to 1.", labels=labels),
-            CounterMetricFamily("spillway_engine_prefix_cache_queries", "Tokens looked up.", labels=labels),
-            CounterMetricFamily("spillway_engine_prefix_cache_hits", "Tokens found cached.", labels=labels),
-        ]
-        for pool, endpoint, now_in, *values in self.rows:
-            for each in STATES:
-                state.add_metric([pool, endpoint, each], float(each == now_in))
-            for family, value in zip(families, values, strict=True):
-                if value is not None:
-                    family.add_metric([pool, endpoint], float(value))
-        return [state, *families]

@@ -1,0 +1,94 @@
+"""Balancers that tell each other of their visits know as much as one that saw them all."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spillway_balancer.core.notes import Note
+
+NOW = 1000.0
+
+
+def speaking(pools, count: int):
+    """Pools of as many balancers, each hearing all the others, and the notes that are on their way."""
+    sisters = [pools.pool(3) for _ in range(count)]
+    under_way: list[tuple[int, Note]] = []
+    for number, pool in enumerate(sisters):
+        pool.tell_sisters = lambda note, number=number: under_way.append((number, note))
+
+    def deliver() -> None:
+        for sender, note in under_way:
+            for number, pool in enumerate(sisters):
+                if number != sender:
+                    pool.heard(f"balancer {sender}", note, NOW)
+        under_way.clear()
+
+    return sisters, deliver
+
+
+def books(pool) -> list[tuple[object, ...]]:
+    return [
+        (each.load.in_flight, each.load.pending, round(each.load.pending_tokens), each.cache.pinned, each.cache.idle)
+        for each in pool.endpoints.values()
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.sampled_from(["go", "first", "end"])), max_size=30))
+@settings(deadline=None)
+def test_all_have_the_same_books_when_all_notes_have_come(pools, steps) -> None:
+    sisters, deliver = speaking(pools, 3)
+    dice = random.Random(1)
+    visits: list[object] = []
+    for who, number, what in steps:
+        if what == "go":
+            visits.append(pools.send(sisters[who], pools.prompt(("system", 3), (number, 5)), NOW, dice))
+        elif visits:
+            visit = visits[number % len(visits)]
+            visit.first_token(NOW + 1) if what == "first" else visit.end(NOW + 2, (number + 1, number + 2))
+        deliver()
+        assert books(sisters[0]) == books(sisters[1]) == books(sisters[2])
+    for visit in visits:
+        visit.end(NOW + 3)
+    deliver()
+    assert all(row[:4] == (0, 0, 0, 0) for pool in sisters for row in books(pool))
+
+
+def test_a_prompt_that_a_sister_has_sent_is_found(pools, dice) -> None:
+    (one, other), deliver = speaking(pools, 2)
+    prompt = pools.prompt(("session", 40))
+    visit = pools.send(one, prompt, NOW, dice)
+    deliver()
+    again = pools.send(other, prompt, NOW, dice)
+    assert again.endpoint.name == visit.endpoint.name
+
+
+def test_who_leaves_takes_its_visits_along(pools, dice) -> None:
+    (one, other), deliver = speaking(pools, 2)
+    for number in range(5):
+        pools.send(one, pools.prompt((number, 10)), NOW, dice)
+    deliver()
+    assert sum(each.load.in_flight for each in other.endpoints.values()) == 5
+    other.sister_gone("balancer 0", NOW)
+    assert all(row[:4] == (0, 0, 0, 0) for row in books(other))
+
+
+def test_notes_of_unknown_visits_and_endpoints_are_passed_over(pools, dice) -> None:
+    (one, other), deliver = speaking(pools, 2)
+    del other.endpoints[pools.send(one, pools.prompt(("a", 4)), NOW, dice).endpoint.name]
+    deliver()
+    before = books(other)
+    for raw in (b'["ended",77,true,[1]]', b'["first",78]'):
+        other.heard("nobody", msgspec.json.decode(raw, type=Note), NOW)
+    assert books(other) == before
+
+
+def test_nobody_is_told_where_nobody_listens(pools, dice) -> None:
+    pool = pools.pool(2)
+    visit = pools.send(pool, pools.prompt(("a", 4)), NOW, dice)
+    visit.first_token(NOW)
+    visit.end(NOW)
+    assert pool.tell_sisters is None
