@@ -2,13 +2,21 @@
 
 Every candidate gets a cost in uncached prompt tokens, and the smallest wins:
 
-    cost = queue + miss * (1 + BETA * W + ALPHA * requests) + DELTA * context
+    cost = (queue + miss * (1 + BETA * behind + ALPHA * requests) + DELTA * context) / share
+    behind = min(W * share, BEHIND * pending + 1)
 
 `queue` is what has to be computed before us, `miss` what of our own prompt has to be, by the mirror of the endpoint's
-cache. W is the mean number of requests without a first token on an endpoint: the longer the queues, the more a miss
-costs everybody behind it. So an idle pool sends by least work, and as queues grow, affinity grows with them. ALPHA
-keeps prefill away from crowded decoding, DELTA evens out memory. docs/dispatch.md has the comparison that the constants
-come from, and how little they matter.
+cache. `share` is what the endpoint can take, by weight and speed, relative to the mean of the pool. W is the mean
+number of requests without a first token on an endpoint, so that W * share would stand here if all were even: the longer
+the queues, the more a miss costs everybody `behind` it. So an idle pool sends by least work, and as queues grow,
+affinity grows with them.
+
+But behind a miss where hardly anybody waits there will not be many, however long the queues elsewhere. Without that
+bound, one long beginning that all prompts have in common would keep them on the first endpoint that has it, the more so
+the longer its queue, beside others that idle.
+
+ALPHA keeps prefill away from crowded decoding, DELTA evens out memory. docs/dispatch.md has the comparison that the
+constants come from, and how little they matter.
 """
 
 from __future__ import annotations
@@ -24,6 +32,7 @@ from .protocol import Ask, Candidate, Choice, Reads, within_bounds
 BETA: Final = 1.0
 ALPHA: Final = 0.05
 DELTA: Final = 0.1
+BEHIND: Final = 2.0
 
 
 class Adaptive:
@@ -42,18 +51,27 @@ class Adaptive:
     def choose(self, ask: Ask, candidates: Sequence[Candidate], dice: random.Random) -> Choice | None:
         if not candidates:
             return None
-        waiting = sum([at.pending for at in candidates])
+        waiting = power = 0.0
+        trusted = True
+        # Taken apart at once: reading ten fields by name costs twice as much.
+        for _, weight, _, _, _, _, _, pending, _, speed, trust, _ in candidates:
+            waiting += pending
+            power += weight * speed
+            trusted = trusted and trust
         able = candidates
-        if not all(at.trusted for at in candidates):
+        if not trusted:
             bounded = within_bounds(candidates, self._settings)
             able = [at for at in candidates if at.trusted or at in bounded] or candidates
-        base = 1.0 + BETA * waiting / len(candidates)
+        depth, mean = waiting / len(candidates), power / len(candidates)
         least = float("inf")
         best: list[Candidate] = []
         for at in able:
-            # Taken apart at once: reading ten fields by name costs twice as much.
-            _, weight, _, requests, miss, _, queue, _, context, speed, _, _ = at
-            cost = (queue + miss * (base + ALPHA * requests) + DELTA * context) / (weight * speed)
+            _, weight, _, requests, miss, _, queue, pending, context, speed, _, _ = at
+            share = weight * speed / mean
+            behind = BEHIND * pending + 1.0
+            if behind > depth * share:
+                behind = depth * share
+            cost = (queue + miss * (1.0 + BETA * behind + ALPHA * requests) + DELTA * context) / share
             if cost < least:
                 least = cost
                 best = [at]
