@@ -66,6 +66,31 @@ def test_it_is_the_formula_of_the_docs(candidates: list[Candidate]) -> None:
     assert mine == pytest.approx(min(map(cost, candidates)))
 
 
+@pytest.mark.parametrize(
+    ("queues", "costs"),
+    [
+        ([(0, 0), (500, 1), (900, 1)], [2580, 5040, 4770]),
+        ([(4000, 3), (500, 1), (900, 1)], [7180, 7440, 6570]),
+        ([(3600, 3), (3000, 2), (4000, 3)], [7380, 12340, 11470]),
+    ],
+)
+def test_worked_example_of_the_docs(queues: list[tuple[int, int]], costs: list[int]) -> None:
+    """One that is not the best is, if its queue is shorter by a token more than it is behind, and not by one less."""
+    known = [(6, 14_000.0, 1800.0), (2, 3000.0, 0.0), (3, 6000.0, 600.0)]
+    pool = [
+        Candidate(f"gpu-{place}", 100, 0.0, requests, 2400 - cached, cached, float(queue), float(pending), context)
+        for place, ((requests, context, cached), (queue, pending)) in enumerate(zip(known, queues, strict=True), 1)
+    ]
+    least = min(costs)
+    assert chosen(pool) == f"gpu-{costs.index(least) + 1}"
+    for place, cost in enumerate(costs):
+        if cost > least:
+            at = pool[place]
+            for more, wins in ((-1.0, True), (1.0, False)):
+                moved = [*pool[:place], at._replace(queue=at.queue - (cost - least) + more), *pool[place + 1 :]]
+                assert (chosen(moved) == at.name) == wins
+
+
 @given(pools_in_use())
 @settings(deadline=None)
 def test_idle_pool_sends_by_least_work(candidates: list[Candidate]) -> None:
