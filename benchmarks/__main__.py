@@ -1,14 +1,19 @@
-"""`python -m benchmarks [NAME…]`: run the scenarios and print their tables."""
+"""`python -m benchmarks [NAME…]`: run the scenarios and print their tables.
+
+`live` takes minutes and is run only when it is named.
+"""
 
 from __future__ import annotations
 
+import argparse
 import platform
-import sys
 import sysconfig
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table as View
 
+from . import live
 from .dispatch import dispatch
 from .scenarios import SCENARIOS as OVER_SOCKETS
 
@@ -17,14 +22,23 @@ SCENARIOS = {"dispatch": dispatch, **OVER_SOCKETS}
 
 def main() -> None:
     console = Console(width=118)
-    names = sys.argv[1:] or list(SCENARIOS)
-    unknown = [name for name in names if name not in SCENARIOS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*SCENARIOS, 'live'])}")
+    only = parser.add_argument_group("live")
+    only.add_argument("--seconds", type=float, default=live.SECONDS, help="of load, for each strategy")
+    only.add_argument("--requests", type=int, help="at most, for each strategy")
+    only.add_argument("--strategies", default=",".join(live.STRATEGIES), help="names with commas")
+    asked = parser.parse_args()
+    told = partial(live.live, asked.seconds, asked.requests, tuple(asked.strategies.split(",")))
+    scenarios = SCENARIOS | {"live": told}
+    names = asked.names or list(SCENARIOS)
+    unknown = [name for name in names if name not in scenarios]
     if unknown:
-        sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(scenarios)}")
     optimised = "with" if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "") else "without"
     console.print(f"CPython {platform.python_version()}, built {optimised} profile-guided optimisation")
     for name in names:
-        title, head, rows = SCENARIOS[name]()
+        title, head, rows = scenarios[name]()
         view = View(*head, title=title, title_justify="left")
         for row in rows:
             view.add_row(*row)

@@ -19,7 +19,7 @@ kind: ModelPool
 metadata: {{name: bench}}
 spec:
   models: [{{name: bench}}]
-  engine: Generic
+  engine: {engine}
   dispatch: {{strategy: {strategy}}}
   health: {{active: {{interval: 1s, timeout: 1s}}}}
   source:
@@ -82,11 +82,11 @@ def endpoints(ports: list[int], chunk_ms: float = 50.0) -> Iterator[None]:
         yield
 
 
-def write_policy(folder: Path, ports: list[int], strategy: str = "CHWBL") -> Path:
+def write_policy(folder: Path, ports: list[int], strategy: str = "CHWBL", engine: str = "Generic") -> Path:
     rows = "\n".join(f'      - {{name: e{i}, url: "http://127.0.0.1:{port}"}}' for i, port in enumerate(ports))
     file = folder / "policy.yaml"
     partial = folder / "policy.tmp"
-    partial.write_text(POLICY.format(endpoints=rows, strategy=strategy))
+    partial.write_text(POLICY.format(endpoints=rows, strategy=strategy, engine=engine))
     partial.rename(file)
     return file
 

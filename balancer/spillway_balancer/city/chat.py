@@ -33,7 +33,7 @@ class Answer(NamedTuple):
         return None if self.first is None else self.first - self.started
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The answer is no answer; the message says why, for the list of errors."""
 
 
@@ -100,14 +100,14 @@ class Player:
         try:
             async with client.post(self._url, json=body) as response:
                 if response.status != 200:
-                    raise _Refused(f"{response.status} {_code(await response.read())}")
+                    raise Refused(f"{response.status} {_code(await response.read())}")
                 async for piece in contents(response.content):
                     if first is None:
                         first = clock()
                     pieces.append(piece)
             if first is None:
-                raise _Refused("an answer without content")
-        except _Refused as refused:
+                raise Refused("an answer without content")
+        except Refused as refused:
             error = str(refused)
         except TimeoutError:
             error = f"no end within {ANSWER_SECONDS:g} s"
@@ -117,7 +117,19 @@ class Player:
 
 
 async def contents(stream: aiohttp.StreamReader) -> AsyncIterator[str]:
-    """The content pieces of a streamed chat completion. Raises _Refused for an error event or a missing end.
+    """The content pieces of a streamed chat completion. Raises Refused as `chunks` does."""
+    async for chunk in chunks(stream):
+        if piece := content(chunk):
+            yield piece
+
+
+def content(chunk: dict[str, Any]) -> str:
+    """What a chunk adds to the answer; empty when it only tells of it."""
+    return "".join(choice.get("delta", {}).get("content") or "" for choice in chunk.get("choices", ()))
+
+
+async def chunks(stream: aiohttp.StreamReader) -> AsyncIterator[dict[str, Any]]:
+    """The events of a streamed chat completion. Raises Refused for an error event or a missing end.
 
     Reads on to the end of the body after [DONE]: a client that hangs up before it looks like one that gave up.
     """
@@ -134,12 +146,10 @@ async def contents(stream: aiohttp.StreamReader) -> AsyncIterator[str]:
                 continue
             chunk = json.loads(value)
             if "error" in chunk:
-                raise _Refused(f"cut: {chunk['error'].get('code') or chunk['error'].get('type')}")
-            for choice in chunk.get("choices", ()):
-                if piece := choice.get("delta", {}).get("content"):
-                    yield piece
+                raise Refused(f"cut: {chunk['error'].get('code') or chunk['error'].get('type')}")
+            yield chunk
     if not done:
-        raise _Refused("the stream ended without [DONE]")
+        raise Refused("the stream ended without [DONE]")
 
 
 def _code(body: bytes) -> str:
