@@ -162,7 +162,9 @@ class Pool:
             cached = endpoint.cache.match(blocks) * block_tokens
             if cached > most:
                 cached = most
-            queue, pending, context = book.pending_tokens, float(book.pending), float(book.context)
+            queue = book.pending_tokens
+            pending: float = book.pending
+            context: float = book.context
             if others:
                 waiting = book.others_waiting(now, stale_after)
                 pending += waiting
