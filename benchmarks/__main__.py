@@ -16,8 +16,9 @@ from rich.table import Table as View
 from . import live
 from .dispatch import dispatch
 from .scenarios import SCENARIOS as OVER_SOCKETS
+from .validation import validation
 
-SCENARIOS = {"dispatch": dispatch, **OVER_SOCKETS}
+SCENARIOS = {"dispatch": dispatch, "validation": validation, **OVER_SOCKETS}
 
 
 def main() -> None:
