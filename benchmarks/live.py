@@ -56,6 +56,8 @@ TIMES: Final = ("ttft_mean", "ttft_p50", "ttft_p90", "e2e_mean")
 """Figures of a run that are compared."""
 HEAD: Final = ["", "", "requests", "TTFT mean ms", "p50", "p90", "e2e mean", "hits", "sent late", "busiest core"]
 BLOCK_TOKENS: Final = 64
+"""Of the workload and, live and simulated, of the engines' caches. With vLLM's usual 16 first tokens come up to 8 %
+sooner: of what was said before less has to be computed again."""
 
 
 class Lived(NamedTuple):
@@ -204,7 +206,9 @@ def _simulated(strategy: str, seconds: float, requests: int | None, number: int)
 
 async def _live(strategy: str, seconds: float, requests: int | None) -> Lived:
     *ports, front = town.free_ports(ENGINES + 1)
-    engines = tuple(Engine(f"e{index}", port, MODEL, PROFILE) for index, port in enumerate(ports))
+    engines = tuple(
+        Engine(f"e{index}", port, MODEL, PROFILE, block_size=BLOCK_TOKENS) for index, port in enumerate(ports)
+    )
     with town.folder() as folder:
         file = town.write_policy(folder, ports, strategy, "vLLM")
         layout = Layout(file, folder, engines, "bench", strategy, MODEL)

@@ -121,6 +121,9 @@ def engine(
     model: Annotated[list[str] | None, typer.Option(help="Model that it serves; repeatable.")] = None,
     profile: Annotated[str, typer.Option(help="How fast it is: hardware and model.")] = "laptop-demo",
     speed: Annotated[float, typer.Option(help="Times faster than the profile.", min=0.001)] = 1.0,
+    block_size: Annotated[
+        int | None, typer.Option(help="Tokens of a block of its prefix cache; 16 unless told.", min=1)
+    ] = None,
     api_key: Annotated[str | None, typer.Option(help="Ask for this key, as vLLM does.")] = None,
     faults: Annotated[str | None, typer.Option(help="Faults as JSON; also set at run time under /sim/faults.")] = None,
     drain: Annotated[float, typer.Option(help="Seconds that streams may take to end on SIGTERM.", min=0)] = 30.0,
@@ -137,6 +140,7 @@ def engine(
             models=model or ["demo"],
             profile=profile,
             speed=speed,
+            block_size=block_size,
             api_key=api_key,
             faults=faults,
             drain=drain,

@@ -61,6 +61,22 @@ async def test_the_drain_has_an_end() -> None:
     writer.close()
 
 
+async def test_the_block_size_is_that_of_its_prefix_cache() -> None:
+    process, port = await start(block_size=64)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nHost: e\r\nConnection: close\r\n\r\n")
+    page = await asyncio.wait_for(reader.read(), 20)
+    assert b'vllm:cache_config_info{block_size="64"' in page
+    writer.close()
+    process.terminate()
+    await asyncio.wait_for(process.communicate(), 20)
+
+
+def test_a_block_size_that_no_engine_could_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="block size"):
+        run_engine(block_size=0)
+
+
 def test_bad_faults_are_refused_before_anything_starts() -> None:
     with pytest.raises(ValueError, match="kinds are"):
         run_engine(faults='{"kind":"boom"}')

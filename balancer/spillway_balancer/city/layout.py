@@ -31,6 +31,7 @@ class Engine:
     model: str
     profile: str
     api_key_file: Path | None = None  # set for the provider
+    block_size: int | None = None  # tokens; None is the profile's
 
     @property
     def url(self) -> str:

@@ -111,6 +111,8 @@ class Town:
     def start_engine(self, engine: Engine) -> None:
         arguments = ["engine", "--name", engine.name, "--port", str(engine.port), "--model", engine.model]
         arguments += ["--profile", engine.profile, "--drain", "0"]
+        if engine.block_size is not None:
+            arguments += ["--block-size", str(engine.block_size)]
         if engine.api_key_file is not None:
             arguments += ["--api-key", _key(engine.api_key_file)]
         self.engines.append(self._start(engine.name, engine.port, arguments, "/health"))

@@ -7,8 +7,11 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from .faults import parse
+from .profiles import Profile
+from .profiles import profile as profile_of
 from .server import EngineServer, log
 
 
@@ -20,6 +23,7 @@ def run_engine(
     models: Sequence[str] = ("demo",),
     profile: str = "laptop-demo",
     speed: float = 1.0,
+    block_size: int | None = None,
     api_key: str | None = None,
     faults: str | None = None,
     control_port: int | None = None,
@@ -29,15 +33,15 @@ def run_engine(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let what is under way end within `drain` seconds and return.
 
-    `faults` is the JSON of faults.py. `ready` is called with the URL once it listens. Raises ValueError for a
-    bad setting, OSError when the port is taken.
+    `block_size`, in tokens, is that of its prefix cache, the profile's unless told. `faults` is the JSON of faults.py.
+    `ready` is called with the URL once it listens. Raises ValueError for a bad setting, OSError when the port is taken.
     """
     if log_requests and not logging.getLogger().handlers:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     server = EngineServer(
         name=name,
         models=models,
-        profile=profile,
+        profile=_sized(profile, block_size),
         host=host,
         port=port,
         control_port=control_port,
@@ -48,6 +52,11 @@ def run_engine(
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(server, drain, ready))
+
+
+def _sized(name: str, block_size: int | None) -> Profile:
+    found = profile_of(name)
+    return found if block_size is None else replace(found, block_tokens=block_size)
 
 
 async def _serve(server: EngineServer, drain: float, ready: Callable[[str], None] | None) -> None:
