@@ -89,7 +89,7 @@ def useless(draw: st.DrawFn) -> Reported:
     bound=st.sampled_from([0, 0, 3]),
     seed=st.integers(0, 2**32),
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 def test_metrics_that_say_nothing_change_nothing(
     pools, strategy: str, flying: Any, wanted: Any, reports: Any, load: str, bound: int, seed: int
 ) -> None:
@@ -127,7 +127,7 @@ def test_metrics_that_show_our_own_requests_change_nothing(
     key=st.integers(0, 2**64 - 1),
     seed=st.integers(0, 2**32),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @example([], 0.0, 1.0, None, 0, "Tokens", 0, 0, 0)
 def test_traffic_of_others_never_makes_an_endpoint_more_attractive(
     pools,
