@@ -68,7 +68,7 @@ def test_every_strategy_of_the_api_has_its_entry() -> None:
 
 @every_strategy
 @given(histories(), dispatches, st.integers())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=35)
 def test_chosen_is_a_candidate_and_none_only_without_any(
     name: str,
     history: tuple[dict[str, int], list[tuple[Ask, list[Candidate]]]],
@@ -88,7 +88,7 @@ def test_chosen_is_a_candidate_and_none_only_without_any(
 
 @every_strategy
 @given(histories(), dispatches, st.integers())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=35)
 def test_same_dice_same_choice(
     name: str,
     history: tuple[dict[str, int], list[tuple[Ask, list[Candidate]]]],
