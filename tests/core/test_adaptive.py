@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillway_api.types import Chwbl, Dispatch
+from spillway_balancer.core.learning import compare
 from spillway_balancer.core.strategies import Ask, Candidate
 from spillway_balancer.core.strategies.adaptive import ALPHA, BEHIND, BETA, DELTA, Adaptive
 
@@ -153,11 +154,11 @@ def test_twice_the_weight_takes_twice_the_load(pools, dice) -> None:
 
 def taught(pool: Any, *rates: float) -> None:
     """Each endpoint has had requests to itself, and computed them at its rate."""
-    for endpoint, rate in zip(pool.endpoints.values(), rates, strict=True):
-        for number in range(30):
+    for number in range(30):
+        for endpoint, rate in zip(pool.endpoints.values(), rates, strict=True):
             endpoint.learned.first_token(8000 / rate, 8000.0, NOW - 100 + number)
-            endpoint.learned.computed_alone(8000 / rate, 8000.0)
-    pool.learned.compare(each.learned for each in pool.endpoints.values())
+            endpoint.learned.computed_alone(1.0, 8000 / rate)
+    compare(each.learned for each in pool.endpoints.values())
 
 
 def test_endpoint_half_as_fast_takes_half_the_load(pools, dice) -> None:

@@ -15,12 +15,12 @@ from spillway_balancer.core.learning import (
     BYTES_PER_TOKEN_BOUNDS,
     CACHE_TOKENS,
     CACHE_TOKENS_BOUNDS,
-    CLEARLY,
     ENOUGH,
     PREFILL_RATE_BOUNDS,
     EndpointLearned,
     PoolLearned,
     Usage,
+    compare,
 )
 from spillway_balancer.core.load import Reported
 from spillway_balancer.core.pool import Pool
@@ -69,7 +69,9 @@ def test_endpoint_stays_within_bounds_whatever_is_said(said: list[tuple[str, Any
         if what == "first-token":
             learned.first_token(one, two, now)
         elif what == "alone":
-            learned.computed_alone(one, two)
+            expected = pool.computed_alone(one, two)
+            if expected is not None:
+                learned.computed_alone(expected, two)
         elif what == "cached":
             learned.cached(one, two, three)
         else:
@@ -80,9 +82,8 @@ def test_endpoint_stays_within_bounds_whatever_is_said(said: list[tuple[str, Any
         assert within(learned.ttft(tokens), (0.0, 10.0 + tokens / PREFILL_RATE_BOUNDS[0]))
         latency = learned.latency(now)
         assert latency is None or (math.isfinite(latency) and latency > 0)
-        pool.compare([learned, EndpointLearned(), learned])
-        assert math.isfinite(learned.speed(pool.typical_rate))
-        assert learned.speed(pool.typical_rate) > 0
+        compare([learned, EndpointLearned(), alone(PoolLearned(), 10_000)])
+        assert within(learned.speed, (1 / 64, 64.0))
 
 
 @pytest.mark.parametrize("truth", [2.2, 3.1, 4.6, 9.0])
@@ -134,35 +135,63 @@ def test_prefill_rate_is_seen_in_the_queue(pools, engines, dice, rate: float) ->
     assert told == pytest.approx(0.03 + 6400 / rate, rel=0.35)
 
 
-def alone(rate: float, samples: int = 20, fixed: float = 0.0, size: int = 5000) -> EndpointLearned:
+def alone(
+    pool: PoolLearned, rate: float, samples: int = 20, fixed: float = 0.0, size: float = 5000.0
+) -> EndpointLearned:
     """An endpoint that had so many requests to itself."""
     learned = EndpointLearned()
-    for _ in range(samples):
-        learned.computed_alone(fixed + size / rate, size)
+    for number in range(samples):
+        tokens = size * (0.5 + number % 3 / 2)
+        expected = pool.computed_alone(tokens, fixed + tokens / rate)
+        if expected is not None:
+            learned.computed_alone(expected, fixed + tokens / rate)
     return learned
 
 
-def test_relative_speed_counts_only_where_it_differs_clearly() -> None:
+def seasoned(*rates: float) -> PoolLearned:
+    """A pool that has seen requests alone on endpoints of these rates."""
     pool = PoolLearned()
-    endpoints = [alone(10_000) for _ in range(4)]
-    other = alone(5_000)
-    pool.compare([*endpoints, other])
-    assert pool.typical_rate == pytest.approx(10_000)
-    assert [each.speed(pool.typical_rate) for each in endpoints] == [1.0] * 4
-    assert other.speed(pool.typical_rate) == pytest.approx(0.5)
-    for factor in (1 / CLEARLY + 0.01, 0.9, 1.1, CLEARLY - 0.01):
-        assert alone(10_000 * factor).speed(pool.typical_rate) == 1.0
-    for factor in (1 / CLEARLY - 0.01, CLEARLY + 0.01, 3.0):
-        assert alone(10_000 * factor).speed(pool.typical_rate) == pytest.approx(factor)
-    assert alone(20_000, samples=ENOUGH - 1).speed(pool.typical_rate) == 1.0
-    assert EndpointLearned().speed(pool.typical_rate) == 1.0
-    assert other.speed(None) == 1.0
+    for rate in rates:
+        alone(pool, rate, 60)
+    return pool
+
+
+def test_relative_speed_counts_only_where_it_differs_clearly() -> None:
+    for factor, speed in ((0.4, 0.4), (0.6, 0.6), (0.9, 1.0), (1.1, 1.0), (1.6, 1.6), (3.0, 3.0)):
+        pool = seasoned(10_000)
+        equals = [alone(pool, 10_000) for _ in range(4)]
+        other = alone(pool, 10_000 * factor)
+        compare([*equals, other, EndpointLearned()])
+        assert [each.speed for each in equals] == [1.0] * 4
+        assert other.speed == pytest.approx(speed, rel=0.15)
+
+
+def test_who_gets_the_short_prompts_is_not_slow() -> None:
+    """Equal endpoints with a fixed cost, one with new sessions, one with some, one with warm ones."""
+    pool = PoolLearned()
+    every = [EndpointLearned() for _ in range(3)]
+    for _ in range(200):
+        for each, tokens in zip(every, (6400.0, 1920.0, 512.0), strict=True):
+            took = 0.03 + tokens / 30_000
+            expected = pool.computed_alone(tokens, took)
+            if expected is not None:
+                each.computed_alone(expected, took)
+    compare(every)
+    assert [each.speed for each in every] == [1.0, 1.0, 1.0]
+    assert [each.ratio for each in every] == [pytest.approx(1.0, rel=0.02)] * 3
 
 
 def test_one_endpoint_alone_is_not_compared() -> None:
-    pool = PoolLearned()
-    pool.compare([alone(10_000), EndpointLearned()])
-    assert pool.typical_rate is None
+    one = alone(seasoned(10_000), 5_000)
+    compare([one, EndpointLearned()])
+    assert one.speed == 1.0
+
+
+def test_few_requests_say_nothing() -> None:
+    pool = seasoned(10_000)
+    few = alone(pool, 20_000, samples=ENOUGH - 1)
+    compare([few, alone(pool, 10_000), alone(pool, 10_000)])
+    assert (few.ratio, few.speed) == (None, 1.0)
 
 
 @pytest.mark.parametrize(("slower", "speed"), [(8000.0, 1.0), (4000.0, 0.5)])
@@ -176,10 +205,8 @@ def test_speeds_are_learned_from_requests_that_had_an_endpoint_to_themselves(
             for name in pool.endpoints:
                 engine.send(pools.prompt((number, 40), (burst, 40)), dice, to=name)
         engine.drain()
-    typical = pool.learned.typical_rate
-    assert typical == pytest.approx(8000.0, rel=0.01)
-    speeds = [each.learned.speed(typical) for each in pool.endpoints.values()]
-    assert speeds == [1.0, 1.0, pytest.approx(speed, rel=0.01)]
+    speeds = [each.learned.speed for each in pool.endpoints.values()]
+    assert speeds == [1.0, 1.0, pytest.approx(speed, rel=0.05)]
 
 
 def test_latency_rises_at_once_and_sinks_slowly() -> None:

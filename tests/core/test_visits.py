@@ -221,10 +221,17 @@ def test_short_answer_is_as_good_as_a_first_token(pools, dice) -> None:
     long, short = (pools.send(pool, pools.prompt((name, 100)), NOW, dice, streams=False) for name in "ab")
     long.usage(Usage(6400, None, 400))
     long.end(NOW + 30)
-    assert learned.latency(NOW + 30) is None
+    assert learned.rate is None
     short.usage(Usage(6400, None, 3))
     short.end(NOW + 31)
-    assert learned.latency(NOW + 31) == 31.0
+    assert learned.rate == pytest.approx(2 * 6400 / 31, rel=0.05)  # both were ahead of its answer
+
+
+def test_whole_answer_counts_as_latency_where_no_first_token_is_seen(pools, dice) -> None:
+    pool = pools.pool(1, "LowestLatency")
+    learned = pool.endpoints["e0"].learned
+    pools.send(pool, None, NOW, dice, streams=False).end(NOW + 3)
+    assert learned.latency(NOW + 3) == 3.0
 
 
 def test_failed_attempt_teaches_nothing(pools, dice) -> None:

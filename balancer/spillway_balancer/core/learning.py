@@ -52,7 +52,7 @@ def bounded(value: float, bounds: tuple[float, float]) -> float:
 class PoolLearned:
     """What the requests of a pool have in common."""
 
-    __slots__ = ("_speeds", "bytes_per_token", "miss_tokens", "output_tokens", "typical_rate")
+    __slots__ = ("_alone", "bytes_per_token", "miss_tokens", "output_tokens")
 
     def __init__(self) -> None:
         self.bytes_per_token = BYTES_PER_TOKEN
@@ -61,8 +61,7 @@ class PoolLearned:
         """Mean length of an answer."""
         self.miss_tokens = 512.0
         """Mean prompt tokens of a request that have to be computed; what one of somebody else's is taken for."""
-        self.typical_rate: float | None = None
-        """Median of the endpoints' idle rates; None while fewer than two are known."""
+        self._alone = _Line()
 
     def dispatched(self, miss: float) -> None:
         self.miss_tokens += _LEARN * (miss - self.miss_tokens)
@@ -77,10 +76,56 @@ class PoolLearned:
         if usage.output_tokens is not None and usage.output_tokens >= 0:
             self.output_tokens += _LEARN * (min(usage.output_tokens, 131_072) - self.output_tokens)
 
-    def compare(self, endpoints: Iterable[EndpointLearned]) -> None:
-        """Take the median anew; call it when an endpoint's idle rate has changed."""
-        rates = [rate for endpoint in endpoints if (rate := endpoint.idle_rate) is not None]
-        self.typical_rate = median(rates) if len(rates) > 1 else None
+    def computed_alone(self, tokens: float, took: float) -> float | None:
+        """A request had an endpoint to itself, `tokens` of its prompt to be computed, and a first token after `took`
+        seconds. Returns the seconds that the pool's endpoints take for so many; None before enough is known of them.
+
+        Only such requests compare endpoints: under load equal ones differ by more than double with what they happen to
+        decode beside, and to act on that would make it true.
+        """
+        if not (took > 0 and tokens >= 1 and isfinite(took) and isfinite(tokens)):
+            return None
+        expected = self._alone.at(tokens)
+        self._alone.take(tokens, took)
+        return expected
+
+
+def compare(endpoints: Iterable[EndpointLearned]) -> None:
+    """Set every endpoint's speed by the median of those that are known; 1.0 where there is nothing to compare with."""
+    known = [(each, ratio) for each in endpoints if (ratio := each.ratio) is not None]
+    typical = median(ratio for _, ratio in known) if len(known) > 1 else None
+    for each, ratio in known:
+        speed = 1.0 if typical is None else bounded(ratio / typical, (1 / 64, 64.0))
+        each.speed = 1.0 if 1 / CLEARLY <= speed <= CLEARLY else speed
+
+
+class _Line:
+    """Least squares, the last few hundred points counting most: what does not depend on size, and what does."""
+
+    __slots__ = ("_n", "_x", "_xx", "_xy", "_y")
+
+    def __init__(self) -> None:
+        self._n = self._x = self._y = self._xx = self._xy = 0.0
+
+    def take(self, x: float, y: float) -> None:
+        keep = 1 - 1 / 256
+        self._n = keep * self._n + 1
+        self._x = keep * self._x + x
+        self._y = keep * self._y + y
+        self._xx = keep * self._xx + x * x
+        self._xy = keep * self._xy + x * y
+
+    def at(self, x: float) -> float | None:
+        """What to expect there; None before ENOUGH points, or where they make no sense."""
+        n = self._n
+        if n < ENOUGH:
+            return None
+        spread = n * self._xx - self._x * self._x
+        rise = 0.0
+        if spread > 1e-6 * n * self._xx:  # else all are of one size, and the mean is all that is known
+            rise = max(0.0, (n * self._xy - self._x * self._y) / spread)
+        expected = max(0.0, (self._y - rise * self._x) / n) + rise * x
+        return expected if expected > 0 and isfinite(expected) else None
 
 
 class EndpointLearned:
@@ -88,16 +133,17 @@ class EndpointLearned:
 
     __slots__ = (
         "_alone",
-        "_alone_seconds",
-        "_alone_tokens",
+        "_expected",
         "_factor",
         "_latency",
         "_measured",
         "_reported",
         "_samples",
         "_strays",
+        "_took",
         "fixed",
         "rate",
+        "speed",
         "trusted",
     )
 
@@ -108,9 +154,11 @@ class EndpointLearned:
         """Seconds to the first token that no queue explains."""
         self.trusted = True
         """False while most first tokens come far later than the mirror and the metrics explain."""
+        self.speed = 1.0
+        """By the pool's endpoints, where it clearly differs; 1.0 else."""
         self._alone = 0
-        self._alone_tokens = 0.0
-        self._alone_seconds = 0.0
+        self._expected = 0.0
+        self._took = 0.0
         self._samples = 0
         self._strays = 0.0
         self._factor = 1.0
@@ -118,32 +166,27 @@ class EndpointLearned:
         self._latency: float | None = None
         self._measured = 0.0
 
-    @property
-    def idle_rate(self) -> float | None:
-        """Tokens a second, all overheads included, of requests that had the endpoint to themselves; None before enough
-        of them. Only these compare endpoints: under load equal ones differ by more than double with what they happen
-        to decode beside, and to act on that would make it true."""
-        return self._alone_tokens / self._alone_seconds if self._alone >= ENOUGH else None
-
     # ---- prediction
 
     def ttft(self, tokens: float) -> float:
         """Predicted seconds to the first token with `tokens` uncached prompt tokens to compute, our own included."""
         return self.fixed + tokens / (self.rate or PREFILL_RATE)
 
-    def speed(self, typical: float | None) -> float:
-        """Relative to the pool's typical endpoint; 1.0 unless it differs clearly."""
-        alone = self.idle_rate
-        if typical is None or alone is None:
-            return 1.0
-        speed = alone / typical
-        return 1.0 if 1 / CLEARLY <= speed <= CLEARLY else speed
-
     def latency(self, now: float) -> float | None:
         """Seconds to the first token of late, peaks first; sinks while nothing new is seen; None before any."""
         if self._latency is None:
             return None
         return self._latency * exp((self._measured - now) / LATENCY_MEMORY / 4)
+
+    def answered(self, took: float, now: float) -> None:
+        """The client had to wait `took` seconds: for the first token, or for the whole where it is not streamed."""
+        if not (isfinite(took) and took > 0):
+            return
+        known = self.latency(now)
+        # A rise is believed at once, a fall little by little.
+        fade = exp((self._measured - now) / LATENCY_MEMORY)
+        self._latency = took if known is None or took > known else fade * known + (1 - fade) * took
+        self._measured = now
 
     def first_token(self, took: float, backlog: float, now: float) -> None:
         """A first token came `took` seconds after dispatch; `backlog` uncached tokens were to be computed by then."""
@@ -153,11 +196,7 @@ class EndpointLearned:
         stray = self.rate is not None and took > 3 * expected + 0.5
         self._strays += 0.1 * (stray - self._strays)
         self.trusted = self._strays < 0.5
-        known = self.latency(now)
-        # A rise is believed at once, a fall little by little.
-        fade = exp((self._measured - now) / LATENCY_MEMORY)
-        self._latency = took if known is None or took > known else fade * known + (1 - fade) * took
-        self._measured = now
+        self.answered(took, now)
         if backlog < DEEP_QUEUE:
             rest = min(max(took - backlog / (self.rate or PREFILL_RATE), 0.0), 10.0)
             self.fixed += _LEARN * (rest - self.fixed)
@@ -169,14 +208,16 @@ class EndpointLearned:
         else:
             self.rate += max(_LEARN, 1 / self._samples) * (sample - self.rate)
 
-    def computed_alone(self, took: float, tokens: float) -> bool:
-        """A first token of a request that had the endpoint to itself. True when the idle rate has changed."""
-        if not (took > 0 and tokens >= 1 and isfinite(took)):
-            return False
-        self._alone_tokens = 0.95 * self._alone_tokens + tokens
-        self._alone_seconds = 0.95 * self._alone_seconds + took
+    def computed_alone(self, expected: float, took: float) -> None:
+        """A request that had the endpoint to itself took so many seconds where the pool's take `expected`."""
+        self._expected = 0.95 * self._expected + expected
+        self._took = 0.95 * self._took + took
         self._alone += 1
-        return self._alone >= ENOUGH
+
+    @property
+    def ratio(self) -> float | None:
+        """How much faster than expected, of requests that had it to themselves; None before ENOUGH of them."""
+        return self._expected / self._took if self._alone >= ENOUGH else None
 
     # ---- the cache
 

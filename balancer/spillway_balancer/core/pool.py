@@ -135,7 +135,6 @@ class Pool:
         wants_cache, wants_latency = self.wants_prompt, self._wants_latency
         blocks = prompt.blocks if prompt is not None else ()
         block_tokens = self._block_size / learned.bytes_per_token
-        typical = learned.typical_rate
         most = tokens - 1.0  # the last token is always computed: the answer needs it
         candidates: list[Candidate] = []
         add = candidates.append
@@ -170,11 +169,23 @@ class Pool:
                 pending += waiting
                 queue += waiting * learned.miss_tokens
                 context += book.others_context(now, stale_after, seen.cache_tokens)
-            speed = 1.0 if typical is None else seen.speed(typical)
             miss = tokens - cached
             add(
                 _candidate(
-                    (name, weight, load, requests, miss, cached, queue, pending, context, speed, seen.trusted, None)
+                    (
+                        name,
+                        weight,
+                        load,
+                        requests,
+                        miss,
+                        cached,
+                        queue,
+                        pending,
+                        context,
+                        seen.speed,
+                        seen.trusted,
+                        None,
+                    )
                 )
             )
         return candidates, why

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .learning import Usage
+from .learning import Usage, compare
 from .notes import Ended, FirstToken
 
 if TYPE_CHECKING:
@@ -111,8 +111,11 @@ class Visit:
             output = self._usage.output_tokens
             short = output is not None and output <= SHORT_ANSWER
             self.endpoint.seen(self._place, now, first_token=short)
-            if short and self._own:
-                self._measure(now)
+            if self._own:
+                if short:
+                    self._measure(now)
+                else:
+                    self.endpoint.learned.answered(now - self._begun, now)
         if self._pin is not None:
             self._pin.unpin(answer, ok)
         self._pool.trim(self.endpoint, now)
@@ -123,5 +126,8 @@ class Visit:
         took = now - self._begun
         endpoint = self.endpoint
         endpoint.learned.first_token(took, self._backlog, now)
-        if self._alone and endpoint.learned.computed_alone(took, self._backlog):
-            self._pool.learned.compare(each.learned for each in self._pool.endpoints.values())
+        if self._alone:
+            expected = self._pool.learned.computed_alone(self._backlog, took)
+            if expected is not None:
+                endpoint.learned.computed_alone(expected, took)
+                compare(each.learned for each in self._pool.endpoints.values())

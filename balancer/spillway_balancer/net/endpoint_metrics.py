@@ -77,7 +77,7 @@ COLUMNS: Final = (
     Column(
         "spillway_endpoint_relative_speed",
         "Its speed by the pool's typical one, learned; 1 unless it differs clearly.",
-        lambda at: at.endpoint.learned.speed(at.pool.learned.typical_rate),
+        lambda at: at.endpoint.learned.speed,
         cache=True,
     ),
     Column(

@@ -31,7 +31,7 @@ def explained(step: Try, log: Sequence[str]) -> bytes:
             "ttft": f"{forecast.ttft:.3f}",
             "bytes-per-token": f"{learned.bytes_per_token:.2f}",
             "prefill-rate": "unknown" if seen.rate is None else f"{seen.rate:.0f}",
-            "speed": f"{seen.speed(learned.typical_rate):.2f}",
+            "speed": f"{seen.speed:.2f}",
             "cache-tokens": f"{seen.cache_tokens:.0f}",
         }
     return "; ".join(f"{name}={value}" for name, value in said.items()).encode("ascii", "replace")

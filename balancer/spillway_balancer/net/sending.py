@@ -114,7 +114,7 @@ class Sender:
             if lesson is not None and reason == "ok":
                 job.decision.usage = lesson.teach(visit, monotonic())
             else:
-                visit.end(monotonic(), ok=False)
+                visit.end(monotonic(), ok=reason == "ok")
             if reason in (None, "client-gone"):
                 pool.untried(endpoint, begun, monotonic())
             job.decision.status = reason or "error"
