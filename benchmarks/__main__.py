@@ -13,6 +13,8 @@ from functools import partial
 from rich.console import Console
 from rich.table import Table as View
 
+from spillway_balancer.core.strategies import STRATEGIES
+
 from . import live
 from .dispatch import dispatch
 from .scenarios import SCENARIOS as OVER_SOCKETS
@@ -27,10 +29,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*SCENARIOS, 'live'])}")
     only = parser.add_argument_group("live")
     only.add_argument("--seconds", type=float, default=live.SECONDS, help="of load, for each strategy")
-    only.add_argument("--requests", type=int, help="at most, for each strategy")
+    only.add_argument("--requests", type=int, help="about as many and no more, for each strategy")
     only.add_argument("--strategies", default=",".join(live.STRATEGIES), help="names with commas")
     asked = parser.parse_args()
-    told = partial(live.live, asked.seconds, asked.requests, tuple(asked.strategies.split(",")))
+    strategies = tuple(asked.strategies.split(","))
+    if strangers := set(strategies) - set(STRATEGIES):
+        parser.error(f"no strategy {', '.join(sorted(strangers))}; there are {', '.join(STRATEGIES)}")
+    told = partial(live.live, asked.seconds, asked.requests, strategies)
     scenarios = SCENARIOS | {"live": told}
     names = asked.names or list(SCENARIOS)
     unknown = [name for name in names if name not in scenarios]

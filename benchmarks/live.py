@@ -80,6 +80,7 @@ def live(seconds: float = SECONDS, requests: int | None = None, strategies: Sequ
             lived = runner.run(_live(strategy, seconds, requests))
         runs = [_simulated(strategy, seconds, requests, number) for number in range(WORLDS)]
         rows.append(_row(strategy, lived, runs))
+        print("\n".join("  ".join(line[1:]) for line in rows[-1]), file=sys.stderr)  # minutes may be left to wait
         means.append((lived.figures.ttft_mean, _mean([run.ttft_mean for run in runs]), strategy))
     orders = [[strategy for *_, strategy in sorted(means, key=lambda each: each[side])] for side in (0, 1)]
     verdict = "the same order live and simulated" if orders[0] == orders[1] else "NOT the same order simulated"
