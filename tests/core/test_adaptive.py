@@ -70,9 +70,9 @@ def test_it_is_the_formula_of_the_docs(candidates: list[Candidate]) -> None:
 @pytest.mark.parametrize(
     ("queues", "costs"),
     [
-        ([(0, 0), (500, 1), (900, 1)], [2580, 5040, 4770]),
-        ([(4000, 3), (500, 1), (900, 1)], [7180, 7440, 6570]),
-        ([(3600, 3), (3000, 2), (4000, 3)], [7380, 12340, 11470]),
+        ([(0, 0), (500, 1), (900, 1)], [2160, 4950, 4590]),
+        ([(4000, 3), (500, 1), (900, 1)], [6760, 7350, 6390]),
+        ([(3600, 3), (3000, 2), (4000, 3)], [6960, 12250, 11290]),
     ],
 )
 def test_worked_example_of_the_docs(queues: list[tuple[int, int]], costs: list[int]) -> None:

@@ -31,7 +31,7 @@ from .protocol import Ask, Candidate, Choice, Reads, within_bounds
 
 BETA: Final = 1.0
 ALPHA: Final = 0.05
-DELTA: Final = 0.1
+DELTA: Final = 0.07
 BEHIND: Final = 2.0
 
 
