@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spillway_balancer.core.load import Reported
 from spillway_balancer.core.notes import Note
 
 NOW = 1000.0
@@ -92,3 +93,41 @@ def test_nobody_is_told_where_nobody_listens(pools, dice) -> None:
     visit.first_token(NOW)
     visit.end(NOW)
     assert pool.tell_sisters is None
+
+
+def busy_elsewhere(pool, requests: float) -> None:
+    """Every endpoint has so many requests that another balancer has sent."""
+    for endpoint in pool.endpoints.values():
+        endpoint.reported(Reported(NOW, 0.0, requests, 0.1, endpoint.load.in_flight, None, None))
+
+
+def test_balancers_that_do_not_speak_guess_alike(pools, dice) -> None:
+    """A prefix that neither has seen goes to the same place from both, or they would fill two caches with it."""
+    one, other = pools.pool(8), pools.pool(8)
+    busy_elsewhere(one, 4.0)
+    busy_elsewhere(other, 4.0)
+    for number in range(50):
+        prompts = [pools.prompt((f"tenant {number}", 64), (f"question {number} {who}", 5)) for who in "ab"]
+        first, second = (
+            pools.send(pool, prompt, NOW, dice) for pool, prompt in zip((one, other), prompts, strict=True)
+        )
+        assert first.endpoint.name == second.endpoint.name
+        first.end(NOW)
+        second.end(NOW)
+
+
+def test_a_balancer_that_sees_all_traffic_guesses_nothing(pools, dice) -> None:
+    pool = pools.pool(8)
+    prompt = pools.prompt(("system", 64))
+    assert {pools.send(pools.pool(8), prompt, NOW, random.Random(seed)).endpoint.name for seed in range(80)} == set(
+        pool.endpoints
+    )
+
+
+def test_what_is_known_counts_for_more_than_a_guess(pools, dice) -> None:
+    for number in range(30):
+        pool = pools.pool(8)
+        prompt = pools.prompt((number, 64))
+        pools.send(pool, prompt, NOW, dice, to=f"e{number % 8}").end(NOW)
+        busy_elsewhere(pool, 4.0)
+        assert pools.send(pool, prompt, NOW, dice).endpoint.name == f"e{number % 8}"

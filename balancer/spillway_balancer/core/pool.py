@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from .load import RequestSize
 from .notes import Begun, Note
 from .prefix import BLOCK_BYTES, Prompt
 from .reasons import REASONS, Failure, Reason
+from .ring import Ring
 from .strategies import STRATEGIES, Ask, Candidate, Choice, Strategy
 from .visits import Forecast, Visit
 
@@ -75,6 +76,10 @@ class Pool:
             self.strategy: Strategy = previous.strategy  # a round-robin cursor or ring need not start anew
         else:
             self.strategy = STRATEGIES[spec.dispatch.strategy](members, spec.dispatch)
+        if previous and previous.members == members:
+            self._ring: Ring = previous._ring
+        else:
+            self._ring = Ring(members, spec.dispatch.chwbl.vnodes)
         self.wants_prompt = self.strategy.reads == "cache"
         """Whether the choice depends on what is cached where, so that `Want.prompt` is worth its making."""
         self._wants_latency = self.strategy.reads == "latency"
@@ -117,6 +122,8 @@ class Pool:
             self._block_size = prompt.block_size
             tokens = max(1.0, prompt.size / self.learned.bytes_per_token)
         candidates, why = self._candidates(prompt, tokens, exclude, now)
+        if prompt is not None:
+            candidates = self._with_homes(candidates, prompt.blocks, tokens, now)
         cost = float(want.prompt_tokens + want.output_tokens) if self._by_tokens else 1.0
         choice = self.strategy.choose(Ask(want.key, cost), candidates, dice)
         if choice is None:
@@ -189,6 +196,32 @@ class Pool:
                 )
             )
         return candidates, why
+
+    def _with_homes(
+        self, candidates: list[Candidate], blocks: Sequence[int], tokens: float, now: float
+    ) -> list[Candidate]:
+        """What others may have cached where, of which this balancer knows nothing: so that all guess alike.
+
+        Every prefix of 1, 2, 4, 8, … blocks has a home on the ring, the same for all balancers. As much of it is taken
+        to be cached there as the others have of the requests in flight, half believed. What is known counts for more,
+        and a balancer that sees all the traffic guesses nothing.
+        """
+        requests = sum(at.requests for at in candidates)
+        others = requests - sum(self.endpoints[at.name].load.in_flight for at in candidates)
+        if others <= 0 or not blocks:
+            return candidates
+        belief = BELIEF * others / requests * self.block_tokens
+        guessed: dict[str, float] = {}
+        depth = 1
+        while depth <= len(blocks):
+            home = self._ring.home(blocks[depth - 1])
+            if home is not None:
+                guessed[home] = min(tokens - 1.0, depth * belief)
+            depth *= 2
+        return [
+            at._replace(cached=guess, miss=tokens - guess) if (guess := guessed.get(at.name, 0.0)) > at.cached else at
+            for at in candidates
+        ]
 
     def _forecast(self, endpoint: EndpointState, want: Want, now: float) -> Forecast:
         prompt = want.prompt if self.wants_prompt else None
@@ -316,6 +349,9 @@ class Pool:
 
 _candidate: Callable[[tuple[Any, ...]], Candidate] = partial(tuple.__new__, Candidate)
 """Made of all fields in their order. It is done for every endpoint and request, and naming the fields doubles it."""
+
+BELIEF = 0.5
+"""How much of a prefix is taken to be at its home, where all requests there are others'."""
 
 LEAST_SHARE = 0.05
 """Of an endpoint's cache, what is taken for ours where others seem to fill it."""
