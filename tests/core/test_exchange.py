@@ -131,3 +131,27 @@ def test_what_is_known_counts_for_more_than_a_guess(pools, dice) -> None:
         pools.send(pool, prompt, NOW, dice, to=f"e{number % 8}").end(NOW)
         busy_elsewhere(pool, 4.0)
         assert pools.send(pool, prompt, NOW, dice).endpoint.name == f"e{number % 8}"
+
+
+def test_a_turn_whose_last_one_somebody_else_has_served_goes_to_the_home_of_its_conversation(pools, dice) -> None:
+    homes = set()
+    for key in range(40):
+        pool = pools.pool(8)
+        busy_elsewhere(pool, 4.0)
+        going = []
+        for turn in (100, 150, 300):  # past 128 and 256 blocks, where a prefix has other homes
+            prompt = pools.prompt((key, turn))._replace(history=(turn - 50) * 256)
+            picked = pool.pick(pools.want(prompt, key=key << 56), (), NOW, dice)
+            going.append(picked.endpoint.name)
+        assert len(set(going)) == 1
+        homes.add(going[0])
+    assert len(homes) > 4
+
+
+def test_a_turn_whose_last_one_is_known_stays_there(pools, dice) -> None:
+    for key in range(16):
+        pool = pools.pool(8)
+        pools.send(pool, pools.prompt((key, 100)), NOW, dice, to=f"e{key % 8}").end(NOW)
+        busy_elsewhere(pool, 4.0)
+        prompt = pools.prompt((key, 150))._replace(history=100 * 256)
+        assert pool.pick(pools.want(prompt, key=key << 56), (), NOW, dice).endpoint.name == f"e{key % 8}"

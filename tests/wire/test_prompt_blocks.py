@@ -294,3 +294,12 @@ def test_models_and_tenants_share_nothing() -> None:
     seeds = [seed_of(*each) for each in (("m", None), ("n", None), ("m", ""), ("m", "a"), ("m", "b"), ("m", "\udcff"))]
     assert len(set(seeds)) == len(seeds)
     assert seed_of("m", "a") == seed_of("m", "a")
+
+
+def test_history_is_what_the_turn_before_was_asked_with() -> None:
+    first = [said("system", "be brief " * 40), said("user", "what is a spillway? " * 30)]
+    second = [*first, said("assistant", "a way for water " * 25), said("user", "and why?")]
+    third = [*second, said("assistant", "so that the dam holds"), said("user", "thanks")]
+    assert prompt({"messages": first}).prompt.history == 0
+    assert prompt({"messages": second}).prompt.history == prompt({"messages": first}).prompt.size
+    assert prompt({"messages": third}).prompt.history == prompt({"messages": second}).prompt.size

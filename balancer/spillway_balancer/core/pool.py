@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -123,7 +123,7 @@ class Pool:
             tokens = max(1.0, prompt.size / self.learned.bytes_per_token)
         candidates, why = self._candidates(prompt, tokens, exclude, now)
         if prompt is not None:
-            candidates = self._with_homes(candidates, prompt.blocks, tokens, now)
+            candidates = self._with_homes(candidates, want.key, prompt, tokens)
         cost = float(want.prompt_tokens + want.output_tokens) if self._by_tokens else 1.0
         choice = self.strategy.choose(Ask(want.key, cost), candidates, dice)
         if choice is None:
@@ -198,28 +198,37 @@ class Pool:
         return candidates, why
 
     def _with_homes(
-        self, candidates: list[Candidate], blocks: Sequence[int], tokens: float, now: float
+        self, candidates: list[Candidate], key: int | None, prompt: Prompt, tokens: float
     ) -> list[Candidate]:
         """What others may have cached where, of which this balancer knows nothing: so that all guess alike.
 
         Every prefix of 1, 2, 4, 8, … blocks has a home on the ring, the same for all balancers. As much of it is taken
-        to be cached there as the others have of the requests in flight, half believed. What is known counts for more,
-        and a balancer that sees all the traffic guesses nothing.
+        to be cached there as the others have of the requests in flight, half believed. A conversation has one too, by
+        its key: where this balancer has not served its last turn itself, somebody else has, and most likely there. What
+        is known counts for more, and a balancer that sees all the traffic guesses nothing.
         """
+        blocks = prompt.blocks
         requests = sum(at.requests for at in candidates)
         others = requests - sum(self.endpoints[at.name].load.in_flight for at in candidates)
         if others <= 0 or not blocks:
             return candidates
-        belief = BELIEF * others / requests * self.block_tokens
+        share = others / requests
         guessed: dict[str, float] = {}
         depth = 1
         while depth <= len(blocks):
             home = self._ring.home(blocks[depth - 1])
             if home is not None:
-                guessed[home] = min(tokens - 1.0, depth * belief)
+                guessed[home] = depth * self.block_tokens * BELIEF * share
             depth *= 2
+        history = (prompt.history // prompt.block_size) * self.block_tokens
+        if history and key is not None and max(at.cached for at in candidates) < history:
+            home = self._ring.home(key)
+            if home is not None:
+                guessed[home] = max(guessed.get(home, 0.0), history * min(1.0, SESSION_BELIEF * share))
         return [
-            at._replace(cached=guess, miss=tokens - guess) if (guess := guessed.get(at.name, 0.0)) > at.cached else at
+            at._replace(cached=guess, miss=tokens - guess)
+            if (guess := min(guessed.get(at.name, 0.0), tokens - 1.0)) > at.cached
+            else at
             for at in candidates
         ]
 
@@ -352,6 +361,9 @@ _candidate: Callable[[tuple[Any, ...]], Candidate] = partial(tuple.__new__, Cand
 
 BELIEF = 0.5
 """How much of a prefix is taken to be at its home, where all requests there are others'."""
+
+SESSION_BELIEF = 2.0
+"""The same for the last turn of a conversation: where half of the requests are others', all of it."""
 
 LEAST_SHARE = 0.05
 """Of an endpoint's cache, what is taken for ours where others seem to fill it."""

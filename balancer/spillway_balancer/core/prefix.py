@@ -28,6 +28,8 @@ class Prompt(NamedTuple):
     """Bytes of the whole text, the rest behind the last whole block included."""
     block_size: int = BLOCK_BYTES
     """Bytes that one block stands for."""
+    history: int = 0
+    """Bytes at its beginning that the last request of the same conversation had for its prompt; 0 for a first turn."""
 
 
 class _Run:

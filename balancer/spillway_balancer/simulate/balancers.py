@@ -63,7 +63,8 @@ class CoreBalancer:
     def dispatch(self, request: Request, now: float) -> Sent | Shed:
         pool = self.pool
         size, block = request.prompt_tokens * BYTES_PER_TOKEN, request.block_tokens * BYTES_PER_TOKEN
-        prompt = Prompt(request.blocks, size, block) if pool.wants_prompt else None
+        history = request.history_tokens * BYTES_PER_TOKEN
+        prompt = Prompt(request.blocks, size, block, history) if pool.wants_prompt else None
         want = Want(self._key(request), request.prompt_tokens, OUTPUT_ASKED, prompt)
         picked = pool.pick(want, (), now, self._dice)
         if isinstance(picked, str):

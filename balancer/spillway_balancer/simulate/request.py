@@ -34,6 +34,7 @@ class Request:
         "finished_at",
         "first_token_at",
         "follow",
+        "history_tokens",
         "hit_predicted",
         "id",
         "output_tokens",
@@ -59,6 +60,7 @@ class Request:
         user_key: int = 0,
         system_key: int = 0,
         tenant: int = 0,
+        history_tokens: int = 0,
         follow: Follow | None = None,
     ) -> None:
         self.id = id
@@ -72,6 +74,7 @@ class Request:
         self.user_key = user_key  # hash of the start of the first user message
         self.system_key = system_key  # hash of the first 256 tokens
         self.tenant = tenant
+        self.history_tokens = history_tokens  # of the prompt: what the prompt of the turn before had
         self.follow = follow
 
         self.balancer = 0  # index of the balancer that it came to

@@ -70,7 +70,7 @@ def _sessions(talk: Talk, plan: Plan, number: int) -> Iterator[Request]:
 class _Session:
     """One of them: what has been said so far."""
 
-    __slots__ = ("dice", "id", "key", "said", "system", "talk", "tenant", "text", "turns")
+    __slots__ = ("asked", "dice", "id", "key", "said", "system", "talk", "tenant", "text", "turns")
 
     def __init__(self, talk: Talk, id: int, dice: Random, tenant: int, system: array[int], said: int) -> None:
         self.talk = talk
@@ -82,6 +82,7 @@ class _Session:
         self.said = said  # tokens
         self.text = system  # hashes of what was said; grown by replacing, since requests share it
         self.key = dice.getrandbits(64)
+        self.asked = 0  # the prompt of the turn before
 
     def turn(self, at: float) -> Request | None:
         dice, talk, before = self.dice, self.talk, self.said
@@ -90,6 +91,7 @@ class _Session:
         if not self.turns or prompt > LONGEST:
             return None
         self.turns -= 1
+        asked, self.asked = self.asked, prompt
         self.said = prompt + output
         self.text = self.text + hashes(dice, self.said // BLOCK - len(self.text))
         whole = prompt // BLOCK
@@ -105,6 +107,7 @@ class _Session:
             user_key=self.key,
             system_key=self.system,
             tenant=self.tenant,
+            history_tokens=asked,
             follow=self.follow,
         )
 

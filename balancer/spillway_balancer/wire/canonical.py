@@ -7,7 +7,7 @@ session together; `whole` is all of it, for the cache mirror, and grows at its e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +29,7 @@ _HEAD: Final = ("system", "instructions")
 _PROMPTS: Final = ("prompt", "input", "query", "text_1")
 _CALLS: Final = ("tool_calls", "function_call")
 _HELD_ELSEWHERE: Final = ("previous_response_id", "conversation")
+_ANSWER: Final = "assistant\n"
 _EMPTY: Final = (b"null", b"[]", b'""')
 
 _LARGE: Final = 64 * 1024
@@ -44,6 +45,8 @@ class Whole(NamedTuple):
     text: str
     opening: str | None
     """What stands between this text and the answer in the text of the next turn; None where no turn can follow."""
+    history: int
+    """Characters at its beginning that the turn before was asked with; 0 for a first turn."""
 
 
 def prefix(values: Mapping[str, msgspec.Raw], turns: str, chars: int | None) -> bytes | None:
@@ -79,6 +82,7 @@ def whole(values: Mapping[str, msgspec.Raw], turns: str) -> Whole | None:
     """
     if turns == "input" and any(bytes(values.get(name, b"null")) != b"null" for name in _HELD_ELSEWHERE):
         return None
+    history = 0
     try:
         parts: list[str] = []
         for name in _FRONT:
@@ -87,7 +91,8 @@ def whole(values: Mapping[str, msgspec.Raw], turns: str) -> Whole | None:
                 parts += (_front(front), "\n")
         if turns in values:
             parts += _conversation(values, values[turns], whole=True)
-            opening: str | None = "assistant\n"
+            opening: str | None = _ANSWER
+            history = _last_answer(parts)
         else:
             parts += _prompts(values)
             is_text = bytes(memoryview(values.get("prompt", b""))[:1]) == b'"'
@@ -95,7 +100,15 @@ def whole(values: Mapping[str, msgspec.Raw], turns: str) -> Whole | None:
     except _UNREADABLE:
         return None
     text = "".join(parts)
-    return Whole(text, opening) if text else None
+    return Whole(text, opening, history) if text else None
+
+
+def _last_answer(parts: Sequence[str]) -> int:
+    """Characters before the last answer in it: what the turn before was asked with. 0 when there is none."""
+    for at in range(len(parts) - 1, -1, -1):
+        if parts[at] == _ANSWER:
+            return sum(map(len, parts[:at]))
+    return 0
 
 
 def _take(parts: Iterable[str], chars: int | None) -> str:

@@ -41,7 +41,9 @@ def prompt_of(values: Mapping[str, msgspec.Raw], turns: str, seed: int) -> Promp
         return None
     data = whole.text.encode()
     blocks = _chain(data, seed)
-    prompt = Prompt(blocks, len(data))
+    # Characters, as a share of the bytes: how far is enough, and most text is ASCII.
+    history = whole.history * len(data) // len(whole.text)
+    prompt = Prompt(blocks, len(data), history=history)
     last = blocks[-1] if blocks else seed
     if whole.opening is None:
         return PromptBlocks(prompt, last, None)
