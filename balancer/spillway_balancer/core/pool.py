@@ -121,9 +121,9 @@ class Pool:
         if prompt is not None:
             self._block_size = prompt.block_size
             tokens = max(1.0, prompt.size / self.learned.bytes_per_token)
-        candidates, why = self._candidates(prompt, tokens, exclude, now)
-        if prompt is not None:
-            candidates = self._with_homes(candidates, want.key, prompt, tokens)
+        candidates, why, elsewhere = self._candidates(prompt, tokens, exclude, now)
+        if elsewhere and prompt is not None:
+            candidates = self._with_homes(candidates, elsewhere, want.key, prompt, tokens)
         cost = float(want.prompt_tokens + want.output_tokens) if self._by_tokens else 1.0
         choice = self.strategy.choose(Ask(want.key, cost), candidates, dice)
         if choice is None:
@@ -132,8 +132,9 @@ class Pool:
 
     def _candidates(
         self, prompt: Prompt | None, tokens: float, exclude: Collection[EndpointState], now: float
-    ) -> tuple[list[Candidate], Reason]:
-        """The endpoints that may take the request, with what the strategy wants to know of them.
+    ) -> tuple[list[Candidate], Reason, int]:
+        """The endpoints that may take the request, with what the strategy wants to know of them; why there are none;
+        and how many requests others have in flight there.
 
         Most of the time of a decision is spent here: what is asked of every endpoint is asked with few calls.
         """
@@ -145,6 +146,7 @@ class Pool:
         most = tokens - 1.0  # the last token is always computed: the answer needs it
         candidates: list[Candidate] = []
         add = candidates.append
+        elsewhere = 0
         why: Reason = "no-ready-endpoint"
         for name, endpoint in self.endpoints.items():
             if endpoint in exclude or endpoint.probe.healthy is False:
@@ -172,6 +174,7 @@ class Pool:
             pending: float = book.pending
             context: float = book.context
             if others:
+                elsewhere += others
                 waiting = book.others_waiting(now, stale_after)
                 pending += waiting
                 queue += waiting * learned.miss_tokens
@@ -195,12 +198,12 @@ class Pool:
                     )
                 )
             )
-        return candidates, why
+        return candidates, why, elsewhere
 
     def _with_homes(
-        self, candidates: list[Candidate], key: int | None, prompt: Prompt, tokens: float
+        self, candidates: list[Candidate], others: int, key: int | None, prompt: Prompt, tokens: float
     ) -> list[Candidate]:
-        """What others may have cached where, of which this balancer knows nothing: so that all guess alike.
+        """What `others` requests may have left in caches, unknown to this balancer, so that all guess alike.
 
         Every prefix of 1, 2, 4, 8, … blocks has a home on the ring, the same for all balancers. As much of it is taken
         to be cached there as the others have of the requests in flight, half believed. A conversation has one too, by
@@ -208,11 +211,7 @@ class Pool:
         is known counts for more, and a balancer that sees all the traffic guesses nothing.
         """
         blocks = prompt.blocks
-        requests = sum(at.requests for at in candidates)
-        others = requests - sum(self.endpoints[at.name].load.in_flight for at in candidates)
-        if others <= 0 or not blocks:
-            return candidates
-        share = others / requests
+        share = others / sum(at.requests for at in candidates)
         guessed: dict[str, float] = {}
         depth = 1
         while depth <= len(blocks):
