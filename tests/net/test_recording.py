@@ -219,3 +219,15 @@ async def test_lines_are_written_while_the_balancer_runs(recorder, tmp_path: Pat
     async with asyncio.timeout(15):
         while not (tmp_path / "records.jsonl").stat().st_size:  # noqa: ASYNC110 - a file tells nobody
             await asyncio.sleep(0.01)
+
+
+async def test_answers_that_tell_no_usage_are_estimated_by_their_text(serve, endpoint, dial, say, tmp_path) -> None:
+    """Most streams: clients seldom ask for `stream_options.include_usage`."""
+    file = tmp_path / "records.jsonl"
+    words = [say.word("ten bytes.") for _ in range(40)]
+    answer = say.SSE + say.chunks(say.role(), *words, say.delta("stop"), say.DONE) + say.END
+    lb = await serve(await endpoint(say.steps(answer)), record=file)
+    assert (await (await dial(lb)).chat(stream=True)).status == 200
+    await lb.balancer.recorder.close()
+    (one,) = lines(file)
+    assert one["output_tokens"] == 100

@@ -56,22 +56,25 @@ class Lesson:
     def __init__(self, prompt: PromptBlocks | None, streams: bool) -> None:
         self._prompt = prompt
         self._usage = UsageWatch()
-        self._text = AnswerText(streams) if prompt is not None and prompt.carry is not None else None
+        self._text = AnswerText(streams)
 
     def hear(self, data: bytes) -> None:
         self._usage.feed(data)
-        if self._text is not None:
-            self._text.feed(data)
+        self._text.feed(data)
 
-    def teach(self, visit: Visit, now: float) -> Usage:
-        """The answer has ended well, and with it the visit."""
-        usage = self._usage.usage()
-        if usage is not None:
-            visit.usage(usage)
-        text = self._text.text() if self._text is not None else None
+    def teach(self, visit: Visit, bytes_per_token: float, now: float) -> Usage:
+        """The answer has ended well, and with it the visit.
+
+        Streams say how many tokens they had only if the client asks for it; else it is estimated by their text.
+        """
+        usage = self._usage.usage() or Usage()
+        text = self._text.text()
+        if usage.output_tokens is None and text:
+            usage = usage._replace(output_tokens=max(1, round(len(text.encode("utf-8", "replace")) / bytes_per_token)))
+        visit.usage(usage)
         answer = continue_blocks(self._prompt, text) if text and self._prompt is not None else ()
         visit.end(now, answer)
-        return usage or Usage()
+        return usage
 
 
 class Sender:
@@ -112,7 +115,7 @@ class Sender:
             raise
         finally:
             if lesson is not None and reason == "ok":
-                job.decision.usage = lesson.teach(visit, monotonic())
+                job.decision.usage = lesson.teach(visit, pool.learned.bytes_per_token, monotonic())
             else:
                 visit.end(monotonic(), ok=reason == "ok")
             if reason in (None, "client-gone"):

@@ -36,7 +36,8 @@ class Raw(NamedTuple):
 
     at: float
     prompt_tokens: int
-    output_tokens: int
+    output_tokens: int | None
+    """None where nobody has counted them."""
     ids: Sequence[Hashable] = ()
     """Of its whole blocks, in order."""
     session: str | None = None
@@ -141,7 +142,7 @@ def _record(found: dict[str, Any]) -> Raw | None:
         raise _Unfit('"blocks" is no list; expected one of hexadecimal hashes')
     prompt = int(_number(found, "prompt_tokens", 1))
     key = found.get("key")
-    output = int(_number(found, "output_tokens")) if found.get("output_tokens") else 0
+    output = int(_number(found, "output_tokens")) if found.get("output_tokens") is not None else None
     session = key if isinstance(key, str) else None
     return Raw(_number(found, "at"), prompt, output, blocks, session, int(_number(found, "bytes")))
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Final, NamedTuple
 
 from .formats import FORMATS, MOONCAKE_BLOCK, RECORD_BLOCK_BYTES, Raw, TraceError, recognise
@@ -83,6 +83,8 @@ def _trace(path: Path, format: str, found: Iterator[Raw | None]) -> Trace:
     sessions: dict[str, int] = {}
     numbers: dict[tuple[int, Hashable], int] = {}
     start = raws[0].at
+    counted = [raw.output_tokens for raw in raws if raw.output_tokens is not None]
+    usual = round(fmean(counted)) if counted else 1  # an answer that nobody has counted is taken for a mean one
     rows = []
     for raw, chain in zip(raws, ids, strict=True):
         nodes = array("L")
@@ -92,7 +94,15 @@ def _trace(path: Path, format: str, found: Iterator[Raw | None]) -> Trace:
             node = numbers.setdefault((node, each), len(numbers))
             nodes.append(node)
         session = None if raw.session is None else sessions.setdefault(raw.session, len(sessions))
-        rows.append(Row(raw.at - start, raw.prompt_tokens, max(1, raw.output_tokens), nodes, session))
+        rows.append(
+            Row(
+                raw.at - start,
+                raw.prompt_tokens,
+                max(1, usual if raw.output_tokens is None else raw.output_tokens),
+                nodes,
+                session,
+            )
+        )
     quantum = _quantum([row.at for row in rows])
     return Trace(path.name, format, rows, len(numbers), _common(rows), block_tokens, quantum, left_out)
 
@@ -120,7 +130,7 @@ def _sessions(raws: Sequence[Raw]) -> list[Sequence[Hashable]]:
         turn, tokens = streams.get(raw.session, (0, 0))
         if raw.prompt_tokens < tokens:
             turn += 1
-        streams[raw.session] = turn, raw.prompt_tokens + raw.output_tokens
+        streams[raw.session] = turn, raw.prompt_tokens + (raw.output_tokens or 0)
         chains.append([(raw.session, turn)] * (raw.prompt_tokens // SESSION_BLOCK))
     return chains
 
