@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from spillway_balancer.core.load import Reported
 from spillway_balancer.core.notes import Note
+from spillway_balancer.core.pool import Pool
 
 NOW = 1000.0
 
@@ -155,3 +156,15 @@ def test_a_turn_whose_last_one_is_known_stays_there(pools, dice) -> None:
         busy_elsewhere(pool, 4.0)
         prompt = pools.prompt((key, 150))._replace(history=100 * 256)
         assert pool.pick(pools.want(prompt, key=key << 56), (), NOW, dice).endpoint.name == f"e{key % 8}"
+
+
+def test_homes_after_a_reload_are_those_of_a_balancer_that_starts_now(pools, dice) -> None:
+    """Other `vnodes` make another ring: who kept the old one would agree with nobody."""
+    kept, fresh = Pool(pools.spec(8, vnodes=64), pools.pool(8)), pools.pool(8, vnodes=64)
+    for pool in (kept, fresh):
+        busy_elsewhere(pool, 4.0)
+    for number in range(50):
+        one, other = (pools.send(pool, pools.prompt((number, 64)), NOW, dice) for pool in (kept, fresh))
+        assert one.endpoint.name == other.endpoint.name
+        one.end(NOW)
+        other.end(NOW)

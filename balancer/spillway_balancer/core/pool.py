@@ -13,13 +13,13 @@ from spillway_api.durations import seconds
 from .circuit import CircuitPolicy, may_eject
 from .endpoint import EndpointState
 from .exchange import Sisters
+from .homes import Homes
 from .keys import KeyFacts, key_of
 from .learning import PoolLearned
 from .load import RequestSize
 from .notes import Begun, Note
 from .prefix import BLOCK_BYTES, Prompt
 from .reasons import REASONS, Failure, Reason
-from .ring import Ring
 from .strategies import STRATEGIES, Ask, Candidate, Choice, Strategy
 from .visits import Forecast, Visit
 
@@ -73,13 +73,12 @@ class Pool:
         members = {endpoint.name: endpoint.weight for endpoint in spec.endpoints}
         self.members: dict[str, int] = members
         if previous and previous.members == members and previous.spec.dispatch == spec.dispatch:
-            self.strategy: Strategy = previous.strategy  # a round-robin cursor or ring need not start anew
+            # A round-robin cursor or a ring need not start anew.
+            self.strategy: Strategy = previous.strategy
+            self._homes: Homes | None = previous._homes
         else:
             self.strategy = STRATEGIES[spec.dispatch.strategy](members, spec.dispatch)
-        if previous and previous.members == members:
-            self._ring: Ring = previous._ring
-        else:
-            self._ring = Ring(members, spec.dispatch.chwbl.vnodes)
+            self._homes = Homes(members, spec.dispatch.chwbl.vnodes) if self.strategy.reads == "cache" else None
         self.wants_prompt = self.strategy.reads == "cache"
         """Whether the choice depends on what is cached where, so that `Want.prompt` is worth its making."""
         self._wants_latency = self.strategy.reads == "latency"
@@ -120,10 +119,10 @@ class Pool:
         tokens: float = want.prompt_tokens
         if prompt is not None:
             self._block_size = prompt.block_size
-            tokens = max(1.0, prompt.size / self.learned.bytes_per_token)
+            tokens = self._tokens(prompt)
         candidates, why, elsewhere = self._candidates(prompt, tokens, exclude, now)
-        if elsewhere and prompt is not None:
-            candidates = self._with_homes(candidates, elsewhere, want.key, prompt, tokens)
+        if elsewhere and prompt is not None and self._homes is not None:
+            candidates = self._homes.guess(candidates, elsewhere, want.key, prompt, tokens, self.block_tokens)
         cost = float(want.prompt_tokens + want.output_tokens) if self._by_tokens else 1.0
         choice = self.strategy.choose(Ask(want.key, cost), candidates, dice)
         if choice is None:
@@ -142,7 +141,7 @@ class Pool:
         bound = self.spec.capacity.max_in_flight_per_endpoint
         wants_cache, wants_latency = self.wants_prompt, self._wants_latency
         blocks = prompt.blocks if prompt is not None else ()
-        block_tokens = self._block_size / learned.bytes_per_token
+        block_tokens = self.block_tokens
         most = tokens - 1.0  # the last token is always computed: the answer needs it
         candidates: list[Candidate] = []
         add = candidates.append
@@ -200,47 +199,19 @@ class Pool:
             )
         return candidates, why, elsewhere
 
-    def _with_homes(
-        self, candidates: list[Candidate], others: int, key: int | None, prompt: Prompt, tokens: float
-    ) -> list[Candidate]:
-        """What `others` requests may have left in caches, unknown to this balancer, so that all guess alike.
-
-        Every prefix of 1, 2, 4, 8, … blocks has a home on the ring, the same for all balancers. As much of it is taken
-        to be cached there as the others have of the requests in flight, half believed. A conversation has one too, by
-        its key: where this balancer has not served its last turn itself, somebody else has, and most likely there. What
-        is known counts for more, and a balancer that sees all the traffic guesses nothing.
-        """
-        blocks = prompt.blocks
-        share = others / sum(at.requests for at in candidates)
-        guessed: dict[str, float] = {}
-        depth = 1
-        while depth <= len(blocks):
-            home = self._ring.home(blocks[depth - 1])
-            if home is not None:
-                guessed[home] = depth * self.block_tokens * BELIEF * share
-            depth *= 2
-        history = (prompt.history // prompt.block_size) * self.block_tokens
-        if history and key is not None and max(at.cached for at in candidates) < history:
-            home = self._ring.home(key)
-            if home is not None:
-                guessed[home] = max(guessed.get(home, 0.0), history * min(1.0, SESSION_BELIEF * share))
-        return [
-            at._replace(cached=guess, miss=tokens - guess)
-            if (guess := min(guessed.get(at.name, 0.0), tokens - 1.0)) > at.cached
-            else at
-            for at in candidates
-        ]
-
     def _forecast(self, endpoint: EndpointState, want: Want, now: float) -> Forecast:
         prompt = want.prompt if self.wants_prompt else None
         if prompt is None:
             return Forecast(want.prompt_tokens, 0.0, want.output_tokens, streams=want.streams)
-        ratio = self.learned.bytes_per_token
-        tokens = max(1.0, prompt.size / ratio)
-        cached = min(tokens - 1.0, endpoint.cache.match(prompt.blocks) * prompt.block_size / ratio)
+        tokens = self._tokens(prompt)
+        cached = min(tokens - 1.0, endpoint.cache.match(prompt.blocks) * self.block_tokens)
         ahead = self.queue_ahead(endpoint, now) + tokens - cached
         ttft = endpoint.learned.ttft(ahead)
         return Forecast(tokens, cached, want.output_tokens, prompt.blocks, prompt.size, want.streams, ttft)
+
+    def _tokens(self, prompt: Prompt) -> float:
+        """Of a prompt, as far as is known of the tokenizer."""
+        return max(1.0, prompt.size / self.learned.bytes_per_token)
 
     @property
     def block_tokens(self) -> float:
@@ -357,12 +328,6 @@ class Pool:
 
 _candidate: Callable[[tuple[Any, ...]], Candidate] = partial(tuple.__new__, Candidate)
 """Made of all fields in their order. It is done for every endpoint and request, and naming the fields doubles it."""
-
-BELIEF = 0.5
-"""How much of a prefix is taken to be at its home, where all requests there are others'."""
-
-SESSION_BELIEF = 2.0
-"""The same for the last turn of a conversation: where half of the requests are others', all of it."""
 
 LEAST_SHARE = 0.05
 """Of an endpoint's cache, what is taken for ours where others seem to fill it."""

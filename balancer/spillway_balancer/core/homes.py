@@ -1,0 +1,63 @@
+"""Where a prefix and a conversation are at home: what balancers guess alike of what others have cached where.
+
+A balancer that sees a part of the traffic knows nothing of what the others' requests have left in caches. Every prefix
+of 1, 2, 4, 8, … blocks has a home on the ring, and so has every conversation, by its key. It is the same for all
+balancers, so that they send what none of them knows to the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from .prefix import Prompt
+from .ring import Ring
+from .strategies import Candidate
+
+BELIEF: Final = 0.5
+"""How much of a prefix is taken to be at its home, where all requests there are others'."""
+
+SESSION_BELIEF: Final = 2.0
+"""The same for the last turn of a conversation: where half of the requests are others', all of it."""
+
+
+class Homes:
+    """Built anew when membership or `vnodes` change."""
+
+    __slots__ = ("_ring",)
+
+    def __init__(self, members: Mapping[str, int], vnodes: int) -> None:
+        self._ring = Ring(members, vnodes)
+
+    def guess(
+        self,
+        candidates: Sequence[Candidate],
+        others: int,
+        key: int | None,
+        prompt: Prompt,
+        tokens: float,
+        block_tokens: float,
+    ) -> list[Candidate]:
+        """The candidates with what others may have left in their caches, `others` being their requests in flight.
+
+        As much of a prefix is taken to be at its home as the others have of the requests in flight, half believed.
+        Where this balancer has not served a conversation's last turn itself, somebody else has, and most likely at its
+        home. What is known counts for more than a guess.
+        """
+        home, blocks = self._ring.home, prompt.blocks
+        share = others / sum(at.requests for at in candidates)
+        guessed: dict[str | None, float] = {}
+        depth = 1
+        while depth <= len(blocks):
+            guessed[home(blocks[depth - 1])] = depth * block_tokens * BELIEF * share
+            depth *= 2
+        history = (prompt.history // prompt.block_size) * block_tokens
+        if history and key is not None and max(at.cached for at in candidates) < history:
+            where = home(key)
+            guessed[where] = max(guessed.get(where, 0.0), history * min(1.0, SESSION_BELIEF * share))
+        return [
+            at._replace(cached=guess, miss=tokens - guess)
+            if (guess := min(guessed.get(at.name, 0.0), tokens - 1.0)) > at.cached
+            else at
+            for at in candidates
+        ]
