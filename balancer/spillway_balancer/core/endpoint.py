@@ -10,7 +10,7 @@ from spillway_api import snapshot
 
 from .circuit import Circuit
 from .health import ProbeState
-from .learning import PREFILL_RATE, EndpointLearned
+from .learning import EndpointLearned
 from .load import LoadBook, Reported, RequestSize
 from .prefix import CacheMirror
 
@@ -104,4 +104,4 @@ class EndpointState:
 
     def _by_clock(self, now: float) -> float:
         """Tokens that must have been computed by now, of all that were sent there."""
-        return min(self._sent, self._computed + (now - self._clock) * (self.learned.rate or PREFILL_RATE))
+        return min(self._sent, self._computed + (now - self._clock) * self.learned.pace)

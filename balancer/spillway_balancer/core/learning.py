@@ -168,9 +168,14 @@ class EndpointLearned:
 
     # ---- prediction
 
+    @property
+    def pace(self) -> float:
+        """The rate, or its first guess."""
+        return self.rate or PREFILL_RATE
+
     def ttft(self, tokens: float) -> float:
         """Predicted seconds to the first token with `tokens` uncached prompt tokens to compute, our own included."""
-        return self.fixed + tokens / (self.rate or PREFILL_RATE)
+        return self.fixed + tokens / self.pace
 
     def latency(self, now: float) -> float | None:
         """Seconds to the first token of late, peaks first; sinks while nothing new is seen; None before any."""
@@ -198,7 +203,7 @@ class EndpointLearned:
         self.trusted = self._strays < 0.5
         self.answered(took, now)
         if backlog < DEEP_QUEUE:
-            rest = min(max(took - backlog / (self.rate or PREFILL_RATE), 0.0), 10.0)
+            rest = min(max(took - backlog / self.pace, 0.0), 10.0)
             self.fixed += _LEARN * (rest - self.fixed)
             return
         sample = bounded(backlog / max(took - self.fixed, took / 10, 1e-6), PREFILL_RATE_BOUNDS)

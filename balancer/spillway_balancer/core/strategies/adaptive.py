@@ -60,8 +60,8 @@ class Adaptive:
                 trusted = False
         able = candidates
         if not trusted:
-            bounded = within_bounds(candidates, self._settings)
-            able = [at for at in candidates if at.trusted or at in bounded] or candidates
+            bounded = {at.name for at in within_bounds(candidates, self._settings)}
+            able = [at for at in candidates if at.trusted or at.name in bounded]
         depth, mean = waiting / len(candidates), power / len(candidates)
         least = float("inf")
         best: list[Candidate] = []
