@@ -1,204 +1,21 @@
-"""Laws that hold for every peer's policy, and what sets each apart from the others."""
+"""What sets each peer's policy apart from the others."""
 
 from __future__ import annotations
 
-import random
-from array import array
-from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
+from tests.simulate.conftest import (  # by its full name, as pytest has imported it
+    BLOCK,
+    H100,
+    Pool,
+    ask,
+    play,
+    traffic,
+)
 
-from spillway_balancer.engine.profiles import PROFILES
-from spillway_balancer.simulate.peers import PEERS, Peer, View
+from spillway_balancer.simulate.peers import PEERS
 from spillway_balancer.simulate.request import Request
-
-BLOCK = 64
-H100 = PROFILES["h100-llama3-8b"]
-
-
-def nothing(request: Request) -> int:
-    """An engine's cache that is always empty."""
-    return 0
-
-
-class Pool:
-    """One peer over a few endpoints, with the books that the world keeps."""
-
-    def __init__(self, name: str, size: int = 4, seed: int = 1, truth: Callable[[Request], int] = nothing) -> None:
-        self.views = [self._view(index, truth) for index in range(size)]
-        self.peer: Peer = PEERS[name]()
-        self.peer.begin(self.views, random.Random(seed), BLOCK)
-        self.now = 0.0
-        self.sent: list[tuple[Request, View, float]] = []
-
-    def _view(self, index: int, truth: Callable[[Request], int]) -> View:
-        view = View(index, f"endpoint-{index}", H100, truth)
-        view.kv_blocks = H100.kv_tokens // BLOCK
-        return view
-
-    @property
-    def alive(self) -> list[View]:
-        return [view for view in self.views if view.alive]
-
-    def choose(self, request: Request) -> View:
-        return self.peer.choose(request, self.alive, self.now)
-
-    def send(self, request: Request, view: View | None = None) -> View:
-        """Dispatches as the world does; to `view` where the test, not the peer, decides."""
-        chosen = self.choose(request)
-        view = chosen if view is None else view
-        cached = self.peer.estimate(request, view)
-        assert 0 <= cached < request.prompt_tokens
-        view.in_flight += 1
-        view.pending += 1
-        view.pending_tokens += request.prompt_tokens - cached
-        view.context_tokens += request.prompt_tokens
-        request.dispatched_at = self.now
-        self.peer.dispatched(request, view, self.now)
-        self.sent.append((request, view, cached))
-        return view
-
-    def answer(self) -> None:
-        """All that are on their way get their first token and end."""
-        for request, view, cached in self.sent:
-            if not view.alive:
-                continue
-            self.now += 0.01
-            request.first_token_at = self.now
-            view.pending -= 1
-            view.pending_tokens -= request.prompt_tokens - cached
-            self.peer.first_token(request, view, self.now)
-            view.in_flight -= 1
-            view.context_tokens -= request.prompt_tokens
-            self.peer.finished(request, view, self.now + 0.5)
-        self.sent.clear()
-
-    def remove(self, view: View) -> None:
-        view.alive = False
-        self.sent = [sent for sent in self.sent if sent[1] is not view]
-        self.peer.removed(view)
-
-    def add(self) -> View:
-        view = self._view(len(self.views), nothing)
-        self.views.append(view)
-        self.peer.added(view)
-        return view
-
-
-def ask(number: int, blocks: Sequence[int], tail: int = 10, session: int | None = None, system: int = 0) -> Request:
-    return Request(
-        number,
-        0.0,
-        len(blocks) * BLOCK + tail,
-        100,
-        array("Q", blocks),
-        BLOCK,
-        session=session,
-        user_key=number if session is None else session,
-        system_key=system,
-    )
-
-
-def traffic(count: int, seed: int = 5) -> list[Request]:
-    """Sessions that grow, with a few shared beginnings."""
-    dice = random.Random(seed)
-    known: dict[int, list[int]] = {}
-    requests = []
-    for number in range(count):
-        session = dice.randrange(12)
-        known.setdefault(session, [session % 3, 100 + session]).extend(dice.getrandbits(63) for _ in range(3))
-        with_session = session if session % 4 else None
-        requests.append(ask(number, tuple(known[session]), session=with_session, system=session % 3))
-    return requests
-
-
-def play(pool: Pool, requests: Sequence[Request]) -> list[int]:
-    chosen = []
-    for number, request in enumerate(requests):
-        pool.now += 0.2
-        chosen.append(pool.send(request).index)
-        if number % 7 == 6:
-            pool.answer()
-            for view in pool.alive:
-                view.waiting = view.index % 3
-                view.kv_usage = 0.1 * view.index
-            pool.peer.scraped(pool.now)
-    return chosen
-
-
-EACH = pytest.mark.parametrize("name", sorted(PEERS))
-
-
-@EACH
-def test_only_living_endpoints_are_chosen_through_failures_and_joins(name: str) -> None:
-    pool = Pool(name)
-    requests = traffic(240)
-    gone: list[View] = []
-    for part in range(4):
-        for request in requests[part * 60 : part * 60 + 60]:
-            pool.now += 0.2
-            view = pool.send(request)
-            assert any(view is one for one in pool.alive)
-            assert view not in gone
-        if part != 1:
-            pool.answer()
-        if part < 3:
-            gone.append(pool.alive[part % len(pool.alive)])
-            pool.remove(gone[-1])
-        if part == 1:
-            pool.add()
-
-
-@EACH
-def test_one_endpoint_that_is_left_takes_everything(name: str) -> None:
-    pool = Pool(name, size=2)
-    play(pool, traffic(20))
-    pool.remove(pool.views[0])
-    assert set(play(pool, traffic(20, seed=6))) == {1}
-
-
-@EACH
-def test_a_new_endpoint_is_used_in_the_end(name: str) -> None:
-    pool = Pool(name, size=2)
-    play(pool, traffic(20))
-    new = pool.add()
-    fresh = [
-        ask(
-            1000 + number, [90_000 + number * 50 + place for place in range(1, 5)], session=1000 + number, system=number
-        )
-        for number in range(300)
-    ]
-    assert new.index in play(pool, fresh)
-
-
-@EACH
-def test_the_same_dice_choose_the_same(name: str) -> None:
-    assert play(Pool(name, seed=3), traffic(150)) == play(Pool(name, seed=3), traffic(150))
-
-
-@EACH
-def test_a_prompt_shorter_than_a_block_is_dispatched(name: str) -> None:
-    pool = Pool(name)
-    for number in range(20):
-        pool.send(ask(number, (), tail=1))
-    pool.answer()
-
-
-@EACH
-def test_every_peer_says_where_it_comes_from(name: str) -> None:
-    peer = PEERS[name]
-    assert peer.name == name
-    assert len(peer.source) > 20
-    assert peer.parameters
-    assert peer.__doc__ or peer.parameters == "none"
-
-
-def test_all_of_the_design_are_there() -> None:
-    assert len(PEERS) == 20
-
-
-# What sets each apart.
 
 
 def load(pool: Pool, *requests: int) -> None:
