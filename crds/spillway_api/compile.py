@@ -6,7 +6,7 @@ digest tells whether anything has changed. Problems are found, not raised: what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ import msgspec
 
 from spillway_api.problem import did_you_mean
 from spillway_api.snapshot import Credential, Endpoint, Pool, Route, RouteRule, RouteTier, Snapshot, Target
-from spillway_api.types import Model, ModelPool, PoolRef, RoutePolicy, SecretRef
+from spillway_api.types import Model, ModelPool, PoolRef, RoutePolicy, SecretRef, matches
 
 HasSecret = Callable[[str, str], bool]
 """Whether the Secret "namespace/name" exists and has this key."""
@@ -28,8 +28,9 @@ class Problem(NamedTuple):
     """Something in an object that does not fit the others; `reason` is a condition reason of the API.
 
     `fatal` means that the object cannot do what it says: whoever reads whole files refuses them. The snapshot
-    beside it still holds all that can be served: a target that leads nowhere is left out, and with it a tier
-    or route of which nothing is left; a route that claims another's name is left out entirely.
+    beside it still holds all that can be served: the last good version of a policy, where there is one; else a
+    target that leads nowhere is left out, and with it a tier or route of which nothing is left; a route that
+    claims another's name is left out entirely.
     """
 
     object: str
@@ -40,33 +41,144 @@ class Problem(NamedTuple):
     fatal: bool
 
 
+class Discovered(NamedTuple):
+    """What was found where a pool's source points to: endpoints in the order of their names, and what is amiss."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    problems: tuple[tuple[str, str, str], ...] = ()
+    """Path, reason and message of each; none is fatal, for what is not there may come."""
+
+
+def _nowhere(item: ModelPool) -> Discovered:
+    source = item.spec.source
+    for name in ("pods", "service", "inference_pool"):
+        if getattr(source, name) is not None:
+            field = msgspec.structs.fields(source)[source.__struct_fields__.index(name)].encode_name
+            message = "its endpoints are known in a cluster only; from files the pool has none"
+            return Discovered((), ((f"spec.source.{field}", "NoEndpoints", message),))
+    return Discovered()
+
+
+class Cluster(NamedTuple):
+    """What is known beside the objects themselves. By default nothing is: so it is where they come from files."""
+
+    discovered: Callable[[ModelPool], Discovered] = _nowhere
+    """Endpoints of a pool whose source is pods, service or inferencePool."""
+    labels: Callable[[str], Mapping[str, str]] = lambda _namespace: {}
+    """Labels of a namespace."""
+    last_good: Snapshot | None = None
+    """What was served so far. A policy that has become bad goes on with its route of it."""
+    unreadable: Collection[str] = ()
+    """Kind/namespace/name of objects that exist and cannot be read: they too go on as they were."""
+
+
 class Compiled(NamedTuple):
     """A snapshot and the problems met on the way, in the order of the objects' names."""
 
     snapshot: Snapshot
     problems: tuple[Problem, ...]
+    kept: frozenset[str]
+    """namespace/name of the policies that go on with their last good version."""
 
 
 Pools = dict[tuple[str, str], Pool]
 """Compiled pools by namespace and name."""
 
 
-def compile_snapshot(objects: Iterable[ModelPool | RoutePolicy], gateway: str, secrets: HasSecret) -> Compiled:
+class Known(NamedTuple):
+    """What a policy may refer to."""
+
+    pools: Pools
+    specs: Mapping[tuple[str, str], ModelPool]
+    cluster: Cluster
+
+    def allows(self, pool: tuple[str, str], namespace: str) -> bool:
+        """Whether policies of a namespace may use the pool. One that cannot be read allows its own only."""
+        if pool[0] == namespace:
+            return True
+        spec = self.specs.get(pool)
+        allowed = spec.spec.allowed_routes if spec is not None else None
+        if allowed is None or allowed.from_ == "Same":
+            return False
+        if allowed.from_ == "All" or allowed.selector is None:
+            return allowed.from_ == "All"
+        return matches(allowed.selector, self.cluster.labels(namespace))
+
+
+def compile_snapshot(
+    objects: Iterable[ModelPool | RoutePolicy], gateway: str, secrets: HasSecret, cluster: Cluster | None = None
+) -> Compiled:
     """What the gateway of this name serves. The snapshot has its routes and the pools that they lead to.
 
     Problems are reported of every pool, and of the routes of this gateway. Validated objects are expected;
     the order of `objects` never matters.
     """
+    cluster = cluster or Cluster()
     by_name = {_named(item): item for item in sorted(objects, key=msgspec.json.encode)}
     ordered = sorted(by_name.values(), key=_key)
     problems: list[Problem] = []
-    pools = {_key(item): _pool(item, secrets, problems) for item in ordered if isinstance(item, ModelPool)}
+    specs = {_key(item): item for item in ordered if isinstance(item, ModelPool)}
+    pools = {key: _pool(item, secrets, cluster, problems) for key, item in specs.items()}
+    last_pools = {pool.name: pool for pool in cluster.last_good.pools} if cluster.last_good else {}
+    for name in cluster.unreadable:
+        kind, namespace, own = name.split("/")
+        if kind == "ModelPool" and (last := last_pools.get(f"{namespace}/{own}")) is not None:
+            pools[namespace, own] = last
     policies = [item for item in ordered if isinstance(item, RoutePolicy) and gateway in item.spec.gateways]
-    served = _without_conflicts(policies, problems)
-    routes = tuple(route for item in served if (route := _route(item, pools, problems)) is not None)
-    used = {target.pool for route in routes for rule in route.rules for tier in rule.tiers for target in tier.targets}
-    snapshot = Snapshot(gateway, tuple(pool for pool in pools.values() if pool.name in used), routes)
-    return Compiled(snapshot, tuple(sorted(problems)))
+    served = {_key(item) for item in _without_conflicts(policies, problems)}
+    known = Known(pools, specs, cluster)
+    routes: dict[str, Route] = {}
+    bad: set[str] = {name.removeprefix("RoutePolicy/") for name in cluster.unreadable}
+    for item in policies:
+        route = _route(item, known, problems) if _key(item) in served else None
+        if route is not None:
+            routes[route.name] = route
+    bad |= {problem.object.removeprefix("RoutePolicy/") for problem in problems if problem.fatal}
+    kept = _last_good(bad, routes, pools, cluster.last_good)
+    routes |= kept
+    used = {target.pool for route in routes.values() for target in _targets(route)}
+    by_pool = {pool.name: pool for pool in pools.values() if pool.name in used}
+    snapshot = Snapshot(
+        gateway,
+        tuple(by_pool[name] for name in sorted(by_pool)),
+        tuple(routes[name] for name in sorted(routes)),
+    )
+    return Compiled(snapshot, tuple(sorted(problems)), frozenset(kept))
+
+
+def _last_good(
+    bad: Collection[str], good: Mapping[str, Route], pools: Pools, last: Snapshot | None
+) -> dict[str, Route]:
+    """Routes that served before their policies became bad, as far as their pools and names are still to be had."""
+    if last is None:
+        return {}
+    there = {pool.name for pool in pools.values()}
+    taken = {model for name, route in good.items() if name not in bad for model in route.models}
+    kept = {}
+    for route in last.routes:
+        if route.name not in bad:
+            continue
+        rules = tuple(rule for each in route.rules if (rule := _trimmed(each, there)) is not None)
+        models = tuple(model for model in route.models if model not in taken)
+        if rules and models:
+            kept[route.name] = msgspec.structs.replace(route, rules=rules, models=models)
+    return kept
+
+
+def _trimmed(rule: RouteRule, there: Collection[str]) -> RouteRule | None:
+    tiers = []
+    for tier in rule.tiers:
+        targets = tuple(target for target in tier.targets if target.pool in there)
+        if any(target.weight for target in targets):
+            tiers.append(msgspec.structs.replace(tier, targets=targets))
+    if not tiers:
+        return None
+    tiers[-1] = msgspec.structs.replace(tiers[-1], spill=None)
+    return RouteRule(rule.name, tuple(tiers))
+
+
+def _targets(route: Route) -> Iterable[Target]:
+    return (target for rule in route.rules for tier in rule.tiers for target in tier.targets)
 
 
 def _key(item: ModelPool | RoutePolicy) -> tuple[str, str]:
@@ -77,7 +189,7 @@ def _named(item: ModelPool | RoutePolicy) -> str:
     return "/".join((type(item).__name__, *_key(item)))
 
 
-def _pool(item: ModelPool, secrets: HasSecret, problems: list[Problem]) -> Pool:
+def _pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> Pool:
     """The pool of an object, with the endpoints that can be dialled and have their credential."""
     spec = item.spec
     provider = spec.source.provider
@@ -86,7 +198,7 @@ def _pool(item: ModelPool, secrets: HasSecret, problems: list[Problem]) -> Pool:
         models=tuple(Model(model.name, model.upstream_name or model.name) for model in spec.models),
         engine=spec.engine,
         provider=None if provider is None else provider.type,
-        endpoints=tuple(_accounts(item, secrets, problems) + _addresses(item, secrets, problems)),
+        endpoints=tuple(_accounts(item, secrets, problems) + _addresses(item, secrets, cluster, problems)),
         dispatch=spec.dispatch,
         capacity=spec.capacity,
         metrics=spec.metrics,
@@ -114,20 +226,28 @@ def _accounts(item: ModelPool, secrets: HasSecret, problems: list[Problem]) -> l
     return endpoints
 
 
-def _addresses(item: ModelPool, secrets: HasSecret, problems: list[Problem]) -> list[Endpoint]:
-    static, auth, credential = item.spec.source.static, item.spec.auth, None
-    if static is None:
+def _addresses(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> list[Endpoint]:
+    """Self-hosted endpoints: those written down, or those found."""
+    static, auth = item.spec.source.static, item.spec.auth
+    if item.spec.source.provider is not None:
         return []
-    if auth is not None:
-        credential = _credential(item, auth.secret_ref, auth.header, auth.prefix)
-        left_out = "all endpoints of the pool are left out"
-        if not _found(item, auth.secret_ref, "spec.auth.secretRef", left_out, secrets, problems):
-            return []
-    return [
-        Endpoint(endpoint.name, endpoint.url.rstrip("/"), endpoint.weight, credential)
-        for index, endpoint in enumerate(static.endpoints)
-        if _dialled(item, endpoint.url, f"spec.source.static.endpoints[{index}].url", problems)
-    ]
+    if static is not None:
+        endpoints = [
+            Endpoint(endpoint.name, endpoint.url.rstrip("/"), endpoint.weight)
+            for index, endpoint in enumerate(static.endpoints)
+            if _dialled(item, endpoint.url, f"spec.source.static.endpoints[{index}].url", problems)
+        ]
+    else:
+        found = cluster.discovered(item)
+        endpoints = list(found.endpoints)
+        problems += [Problem(_named(item), *problem, fatal=False) for problem in found.problems]
+    if auth is None:
+        return endpoints
+    credential = _credential(item, auth.secret_ref, auth.header, auth.prefix)
+    left_out = "all endpoints of the pool are left out"
+    if not _found(item, auth.secret_ref, "spec.auth.secretRef", left_out, secrets, problems):
+        return []
+    return [msgspec.structs.replace(endpoint, credential=credential) for endpoint in endpoints]
 
 
 def _dialled(item: ModelPool, url: str, path: str, problems: list[Problem]) -> bool:
@@ -176,7 +296,7 @@ def _without_conflicts(policies: Sequence[RoutePolicy], problems: list[Problem])
     return [item for item in policies if _key(item) in kept]
 
 
-def _route(item: RoutePolicy, pools: Pools, problems: list[Problem]) -> Route | None:
+def _route(item: RoutePolicy, known: Known, problems: list[Problem]) -> Route | None:
     """The route of a policy with the targets that exist; None where none does."""
     spec = item.spec
     before = len(problems)
@@ -188,7 +308,7 @@ def _route(item: RoutePolicy, pools: Pools, problems: list[Problem]) -> Route | 
             targets = []
             for at_pool, ref in enumerate(tier.pools):
                 path = f"spec.rules[{at_rule}].tiers[{at_tier}].pools[{at_pool}]"
-                target, names = _target(item, ref, path, pools, problems)
+                target, names = _target(item, ref, path, known, problems)
                 served |= names
                 targets += [] if target is None else [target]
             if any(target.weight for target in targets):
@@ -209,13 +329,21 @@ def _route(item: RoutePolicy, pools: Pools, problems: list[Problem]) -> Route | 
 
 
 def _target(
-    item: RoutePolicy, ref: PoolRef, path: str, pools: Pools, problems: list[Problem]
+    item: RoutePolicy, ref: PoolRef, path: str, known: Known, problems: list[Problem]
 ) -> tuple[Target | None, set[str]]:
     """What a reference leads to, and the public names that it serves there."""
-    namespace = item.metadata.namespace
-    pool = pools.get((namespace, ref.name))
+    own = item.metadata.namespace
+    namespace = ref.namespace or own
+    pool = known.pools.get((namespace, ref.name))
+    if pool is not None and not known.allows((namespace, ref.name), own):
+        message = (
+            f'ModelPool "{namespace}/{ref.name}" does not allow routes of namespace {own}; '
+            "its owner may set spec.allowedRoutes"
+        )
+        _refuse(item, path, "NotAllowedByPool", message, problems)
+        return None, set()
     if pool is None:
-        near = did_you_mean(ref.name, [name for space, name in pools if space == namespace])
+        near = did_you_mean(ref.name, [name for space, name in known.pools if space == namespace])
         message = f'no ModelPool "{ref.name}" in namespace {namespace}' + (f"; {near}" if near else "")
         _refuse(item, f"{path}.name", "PoolNotFound", message, problems)
         return None, set()

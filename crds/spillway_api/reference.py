@@ -97,7 +97,7 @@ def _outline(schema: Schema, indent: str, first: str | None = None) -> Iterator[
         lead, first = (indent if first is None else first), None
         remark = "required" if name in schema.get("required", ()) else ""
         items = field.get("items", {})
-        if field["type"] == "object":
+        if "properties" in field:
             yield f"{lead}{name}:", remark
             yield from _outline(field, indent + "  ")
         elif "properties" in items and "default" not in field:
@@ -154,7 +154,11 @@ def _anchor(kind: Kind, path: str) -> str:
 
 
 def _type(field: Schema) -> str:
+    if "x-kubernetes-int-or-string" in field:
+        return "whole number or text"
     kind = field["type"]
+    if "additionalProperties" in field:
+        return f"up to {field['maxProperties']} entries of name: {_type(field['additionalProperties'])}"
     if kind == "array":
         keys = " and ".join(field.get("x-kubernetes-list-map-keys", []))
         once = {"set": ", each once", "map": f", each {keys} once"}.get(field["x-kubernetes-list-type"], "")
@@ -187,18 +191,18 @@ def _numbers(field: Schema) -> str:
 def _default(field: Schema, required: bool) -> str:
     if required:
         return "**required**"
-    if "default" not in field or field["type"] == "object":
+    if "default" not in field or "properties" in field:
         return ""
     return f"`{_flow(field['default'])}`"
 
 
 def _meaning(field: Schema) -> str:
     items = field.get("items", {})
-    own = [] if field["type"] == "object" else _rules_of(field)
+    own = [] if "properties" in field else _rules_of(field)
     rules = own + ([] if "properties" in items else _rules_of(items))
     text: str = field.get("description", "")
     if rules:
-        text += f" It {'; '.join(rules)}." if field["type"] == "string" else f" Rule: {'; '.join(rules)}."
+        text += f" It {'; '.join(rules)}." if field.get("type") == "string" else f" Rule: {'; '.join(rules)}."
     return text.replace("|", "\\|")
 
 

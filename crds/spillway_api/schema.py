@@ -24,6 +24,7 @@ Schema = dict[str, Any]
 
 _PLAIN = {str: "string", int: "integer", bool: "boolean", float: "number"}
 _TEXT_BOUNDS = {"min_length": "minLength", "max_length": "maxLength"}
+_MAP_BOUNDS = {"min_length": "minProperties", "max_length": "maxProperties"}
 _LIST_BOUNDS = {"min_length": "minItems", "max_length": "maxItems"}
 _NUMBER_BOUNDS = {"ge": "minimum", "le": "maximum"}
 
@@ -31,6 +32,7 @@ _NUMBER_BOUNDS = {"ge": "minimum", "le": "maximum"}
 _ORDER = (
     "description",
     "type",
+    "x-kubernetes-int-or-string",
     "format",
     "enum",
     "default",
@@ -41,11 +43,14 @@ _ORDER = (
     "pattern",
     "minItems",
     "maxItems",
+    "minProperties",
+    "maxProperties",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
     "required",
     "x-kubernetes-validations",
     "items",
+    "additionalProperties",
     "properties",
 )
 
@@ -181,8 +186,14 @@ def schema_of(annotation: Any) -> Schema:
     elif get_origin(base) is tuple:
         body = {"type": "array", "items": schema_of(get_args(base)[0])}
         bounds = _LIST_BOUNDS
+    elif get_origin(base) is dict:
+        body = {"type": "object", "additionalProperties": schema_of(get_args(base)[1])}
+        bounds = _MAP_BOUNDS
     elif get_origin(base) is Literal:
         body = {"type": "string", "enum": list(get_args(base))}
+        bounds = {}
+    elif base == int | str:
+        body = {}  # x-kubernetes-int-or-string says what it is, and allows no type beside it
         bounds = {}
     else:
         body = {"type": _PLAIN[base]}
@@ -245,7 +256,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def _unwrap(annotation: Any) -> tuple[Any, list[Meta]]:
-    if get_origin(annotation) in (Union, types.UnionType):
+    if get_origin(annotation) in (Union, types.UnionType) and type(None) in get_args(annotation):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is Annotated:
         base, *metas = get_args(annotation)

@@ -68,8 +68,11 @@ def defaulted(schema: Schema, value: Any) -> Any:
 
 def _structure(schema: Schema, value: Any, steps: Steps) -> Iterator[FieldError]:
     """Errors of types, bounds, enumerations, patterns, required and unknown fields, in document order."""
-    expected = schema["type"]
     found = _type_of(value)
+    if schema.get("x-kubernetes-int-or-string"):
+        expected = found if found in ("integer", "string") else "integer,string"
+    else:
+        expected = schema["type"]
     if found != expected and not (found == "integer" and expected == "number"):
         path = FieldError(steps, "").path
         yield FieldError(
@@ -94,6 +97,12 @@ def _structure(schema: Schema, value: Any, steps: Steps) -> Iterator[FieldError]
 def _object(schema: Schema, value: dict[str, Any], steps: Steps) -> Iterator[FieldError]:
     properties: dict[str, Schema] | None = schema.get("properties")
     if properties is None:
+        if len(value) > schema.get("maxProperties", len(value)):
+            most = schema["maxProperties"]
+            yield FieldError(steps, f"Too many: {len(value)}: must have at most {most} items", blocking=True)
+        for name, inner in value.items():
+            if "additionalProperties" in schema:
+                yield from _structure(schema["additionalProperties"], inner, (*steps, name))
         return
     for name, inner in value.items():
         if name in properties:
@@ -161,7 +170,7 @@ def _rules(schema: Schema, value: Any, steps: Steps, broken: list[Steps]) -> Ite
         except cel.EvaluationError as error:
             message = f"{error} evaluating rule: {message}"
         shown_at = (*steps, *(step for step in rule.get("fieldPath", "").split(".") if step))
-        yield FieldError(shown_at, f'Invalid value: "{schema["type"]}": {message}')
+        yield FieldError(shown_at, f'Invalid value: "{schema.get("type", _type_of(value))}": {message}')
     if isinstance(value, dict):
         properties = schema.get("properties", {})
         for name, inner in value.items():
@@ -210,7 +219,7 @@ def _type_of(value: Any) -> str:
 
 
 def _retype(schema: Schema, found: str) -> str:
-    expected = schema["type"]
+    expected = schema.get("type")
     if "enum" in schema:
         return "one of " + ", ".join(schema["enum"])
     if expected == "string" and found in ("boolean", "integer", "number"):

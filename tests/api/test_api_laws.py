@@ -19,6 +19,7 @@ from spillway_api.validate import defaulted, validate
 DEFAULTS = {
     "pool": {
         "engine": "Auto",
+        "allowedRoutes.from": "Same",
         "source.static.endpoints[0].weight": 100,
         "dispatch.strategy": "Adaptive",
         "dispatch.load": "Tokens",

@@ -37,7 +37,7 @@ from spillway_api.types.health import (
     PassiveHealth,
     ProbeMode,
 )
-from spillway_api.types.modelpool import Engine, Model, ModelPool, ModelPoolSpec
+from spillway_api.types.modelpool import AllowedRoutes, Engine, Model, ModelPool, ModelPoolSpec
 from spillway_api.types.routepolicy import (
     EnterOn,
     PoolRef,
@@ -53,12 +53,16 @@ from spillway_api.types.routepolicy import (
     Tier,
     Timeouts,
 )
+from spillway_api.types.selector import LabelRequirement, LabelSelector, matches
 from spillway_api.types.source import (
     Account,
     Auth,
+    InferencePool,
+    Pods,
     Provider,
     ProviderType,
     SecretRef,
+    Service,
     Source,
     Static,
     StaticEndpoint,
@@ -70,6 +74,7 @@ __all__ = [
     "VERSION",
     "Account",
     "ActiveHealth",
+    "AllowedRoutes",
     "Auth",
     "Capacity",
     "Chwbl",
@@ -78,8 +83,11 @@ __all__ = [
     "Engine",
     "EnterOn",
     "Health",
+    "InferencePool",
     "KeySource",
     "KeyType",
+    "LabelRequirement",
+    "LabelSelector",
     "LoadUnit",
     "LocalName",
     "MetricName",
@@ -93,6 +101,7 @@ __all__ = [
     "ObjectName",
     "Overflow",
     "PassiveHealth",
+    "Pods",
     "PoolRef",
     "ProbeMode",
     "Provider",
@@ -105,6 +114,7 @@ __all__ = [
     "Rule",
     "SecretRef",
     "Select",
+    "Service",
     "Source",
     "Spill",
     "SpillBy",
@@ -116,4 +126,5 @@ __all__ = [
     "Url",
     "UrlPath",
     "Weight",
+    "matches",
 ]

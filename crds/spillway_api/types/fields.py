@@ -56,9 +56,23 @@ Url = Annotated[
 ]
 
 
+IntOrName = Annotated[
+    int | str,
+    Meta(extra_json_schema={"x-kubernetes-int-or-string": True, "maxLength": 15}),
+    checked(
+        Cel(
+            "type(self) == int ? self >= 1 && self <= 65535 : self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+            "must be a number from 1 to 65535 or the name of a port",
+        )
+    ),
+]
+
+
 class ObjectMeta(Struct, frozen=True, rename="camel"):
     """What Spillway reads of an object's metadata; everything else there belongs to Kubernetes."""
 
     name: str
     namespace: str = "default"
     creation_timestamp: str | None = None
+    generation: int | None = None
+    uid: str | None = None

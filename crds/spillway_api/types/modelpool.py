@@ -10,6 +10,7 @@ from spillway_api.markup import Cel, doc, map_list, pattern
 from spillway_api.types.dispatch import Capacity, Dispatch
 from spillway_api.types.fields import API_VERSION, ObjectMeta
 from spillway_api.types.health import Health, Metrics
+from spillway_api.types.selector import LabelSelector
 from spillway_api.types.source import Auth, Source
 
 Engine = Literal["Auto", "vLLM", "SGLang", "Generic"]
@@ -30,6 +31,23 @@ class Model(Struct, frozen=True, rename="camel"):
         ]
         | None
     ) = None
+
+
+class AllowedRoutes(Struct, frozen=True, rename={"from_": "from"}):
+    """Namespaces whose RoutePolicies may use the pool."""
+
+    from_: Annotated[
+        Literal["Same", "All", "Selector"],
+        doc("The namespace of the pool only, every namespace, or those that the selector matches."),
+    ] = "Same"
+    selector: Annotated[LabelSelector, doc("Labels of the namespaces.")] | None = None
+
+    RULES: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "(self.from == 'Selector') == has(self.selector)",
+            "selector is required with from Selector and forbidden otherwise",
+        ),
+    )
 
 
 class ModelPoolSpec(Struct, frozen=True, rename="camel"):
@@ -71,6 +89,10 @@ class ModelPoolSpec(Struct, frozen=True, rename="camel"):
     health: Annotated[
         Health, doc("When an endpoint takes traffic: by probes, and by what becomes of its requests.")
     ] = field(default_factory=Health)
+
+    allowed_routes: Annotated[
+        AllowedRoutes, doc("Namespaces whose RoutePolicies may use this pool, beside its own.")
+    ] = field(default_factory=AllowedRoutes)
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(

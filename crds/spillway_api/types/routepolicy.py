@@ -18,7 +18,17 @@ RetryOn = Literal["ConnectError", "Reset", "FirstByteTimeout"]
 class PoolRef(Struct, frozen=True, rename="camel"):
     """A pool as a tier uses it."""
 
-    name: Annotated[ObjectName, doc("Name of a ModelPool in the namespace of the route.")]
+    name: Annotated[ObjectName, doc("Name of a ModelPool.")]
+    namespace: (
+        Annotated[
+            ObjectName,
+            doc(
+                "Namespace of the ModelPool, where it is not that of the route. The pool must allow it "
+                "(`allowedRoutes`)."
+            ),
+        ]
+        | None
+    ) = None
     model: (
         Annotated[
             str,

@@ -6,10 +6,12 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Struct
 
-from spillway_api.markup import Cel, doc, map_list, pattern
-from spillway_api.types.fields import LocalName, Url, Weight
+from spillway_api.markup import INT32, SET, Cel, checked, doc, map_list, pattern
+from spillway_api.types.fields import IntOrName, LocalName, Url, Weight
+from spillway_api.types.selector import LabelSelector
 
 ProviderType = Literal["OpenAI", "OpenAICompatible"]
+Scheme = Literal["http", "https"]
 
 
 class SecretRef(Struct, frozen=True, rename="camel"):
@@ -73,6 +75,63 @@ class Static(Struct, frozen=True, rename="camel"):
     ]
 
 
+class Pods(Struct, frozen=True, rename="camel"):
+    """Pods by their labels, in the namespace of the object."""
+
+    selector: Annotated[
+        LabelSelector,
+        doc("Labels of the Pods. A Pod serves while it is Ready, is not terminating and has an address."),
+        checked(
+            Cel(
+                "(has(self.matchLabels) && size(self.matchLabels) > 0) || "
+                "(has(self.matchExpressions) && size(self.matchExpressions) > 0)",
+                "an empty selector would take every pod of the namespace",
+            )
+        ),
+    ]
+    ports: Annotated[
+        tuple[Annotated[int, doc("Port of the container.", ge=1, le=65535), INT32], ...],
+        doc(
+            "Each port of each Pod is one endpoint, such as one data-parallel rank.",
+            min_length=1,
+            max_length=8,
+        ),
+        SET,
+    ]
+    scheme: Annotated[Scheme, doc("How the endpoints are spoken to.")] = "http"
+    weight_annotation: Annotated[
+        str,
+        doc(
+            "Annotation of a Pod that holds its capacity relative to the others, a whole number from 1 to 1000. "
+            "Pods without it have 100.",
+            min_length=1,
+            max_length=317,
+        ),
+    ] = "spillway.dev/weight"
+
+
+class Service(Struct, frozen=True, rename="camel"):
+    """A Service; its ready addresses, not its virtual one, are the endpoints."""
+
+    name: Annotated[LocalName, doc("Name of a Service in the same namespace.")]
+    port: Annotated[IntOrName, doc("Number or name of a port of the Service.")]
+    scheme: Annotated[Scheme, doc("How the endpoints are spoken to.")] = "http"
+
+
+class InferencePool(Struct, frozen=True, rename="camel"):
+    """An InferencePool of the Gateway API Inference Extension; it is read and never changed."""
+
+    name: Annotated[
+        str,
+        doc(
+            "Name of an InferencePool (inference.networking.k8s.io/v1) in the same namespace.",
+            min_length=1,
+            max_length=253,
+        ),
+        pattern(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"),
+    ]
+
+
 class Account(Struct, frozen=True, rename="camel"):
     """One account at a provider; to the balancer it is an endpoint."""
 
@@ -129,12 +188,16 @@ class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_
 class Source(Struct, frozen=True, rename="camel"):
     """Where the endpoints of a pool come from."""
 
+    pods: Annotated[Pods, doc("Pods by their labels.")] | None = None
+    service: Annotated[Service, doc("The ready addresses behind a Service.")] | None = None
+    inference_pool: Annotated[InferencePool, doc("The Pods that an InferencePool selects.")] | None = None
     static: Annotated[Static, doc("Endpoints given by URL.")] | None = None
     provider: Annotated[Provider, doc("An external API; its accounts are the endpoints.")] | None = None
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(
-            "[has(self.static), has(self.provider)].filter(x, x).size() == 1",
+            "[has(self.pods), has(self.service), has(self.inferencePool), has(self.static), has(self.provider)]"
+            ".filter(x, x).size() == 1",
             "exactly one of pods, service, inferencePool, static, provider must be set",
         ),
     )

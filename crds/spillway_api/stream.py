@@ -1,0 +1,191 @@
+"""The config stream: what operator and balancers say to each other, and how a snapshot becomes the next one.
+
+The wire is a WebSocket over TLS, `GET /v1/stream` with the balancer's ServiceAccount token as bearer; each text
+message is one JSON document whose `type` says which of the classes below it is. The balancer says `hello` with
+the digest of what it serves from, if anything. When that is not the current one it gets a `snapshot`; then a
+`delta` for every change, built against the last thing sent, whatever happened in between. It acknowledges each
+digest that is in force, or refuses it and goes on with what it has. Fields that a reader does not know are
+ignored, so either side may be the newer one.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable
+from typing import Literal, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from spillway_api.snapshot import Pool, Route, Snapshot
+from spillway_api.types.status import TierState
+
+PATH = "/v1/stream"
+AUDIENCE = "spillway-operator"
+"""Of the ServiceAccount tokens that balancers show."""
+HEARTBEAT = 10.0
+"""Seconds between pings of either side; a connection whose pong stays out for half of it is dead."""
+MAX_BYTES = 64 << 20
+"""Largest message."""
+
+
+class Hello(Struct, frozen=True, rename="camel", tag="hello"):
+    """The first message of a balancer."""
+
+    gateway: str
+    digest: str | None
+    """Of the snapshot it serves from; None when it has none."""
+    version: str
+    """Of the balancer's program, for people."""
+
+
+class Ack(Struct, frozen=True, rename="camel", tag="ack"):
+    """The snapshot of this digest is in force."""
+
+    digest: str
+
+
+class Refused(Struct, frozen=True, rename="camel", tag="refused"):
+    """The snapshot of this digest cannot be served from; the last good one stays in force."""
+
+    digest: str
+    message: str
+
+
+MetricsState = Literal["Ok", "Off", "Stale", "NotExposed", "UnknownNames", "AuthRequired"]
+
+
+class PoolReport(Struct, frozen=True, rename="camel"):
+    """How a pool is doing, as one balancer sees it."""
+
+    pool: str
+    engine: str | None = None
+    """What was found behind the endpoints; None as long as nobody has said."""
+    unhealthy: tuple[str, ...] = ()
+    ejected: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    """Accounts or endpoints that refuse their credential (401, 403)."""
+    metrics: MetricsState = "Off"
+    metrics_message: str = ""
+
+
+class TierReport(Struct, frozen=True, rename="camel"):
+    """How a tier is doing, as one balancer sees it."""
+
+    route: str
+    rule: str
+    tier: str
+    state: TierState
+    ready: int = 0
+    share_percent: int = 0
+
+
+class Report(Struct, frozen=True, rename="camel", tag="report"):
+    """All that one balancer has to say of its pools and tiers; each report replaces the one before."""
+
+    pools: tuple[PoolReport, ...] = ()
+    tiers: tuple[TierReport, ...] = ()
+
+
+class Full(Struct, frozen=True, rename="camel", tag="snapshot"):
+    """A whole snapshot."""
+
+    digest: str
+    at: float
+    """When it was compiled, in seconds of Unix time: of two saved states the later one is the better one."""
+    snapshot: Snapshot
+
+
+class Delta(Struct, frozen=True, rename="camel", tag="delta"):
+    """What to change in the snapshot `base` to have the snapshot `digest`."""
+
+    base: str
+    digest: str
+    at: float
+    pools: tuple[Pool, ...] = ()
+    routes: tuple[Route, ...] = ()
+    gone_pools: tuple[str, ...] = ()
+    gone_routes: tuple[str, ...] = ()
+
+
+class Saved(Struct, frozen=True, rename="camel"):
+    """A snapshot put away: on a balancer's disk, and in the ConfigMap that a new balancer boots from."""
+
+    digest: str
+    at: float
+    snapshot: Snapshot
+
+
+FromBalancer: TypeAlias = Hello | Ack | Refused | Report
+FromOperator: TypeAlias = Full | Delta
+
+_from_balancer: msgspec.json.Decoder[FromBalancer] = msgspec.json.Decoder(FromBalancer)
+_from_operator: msgspec.json.Decoder[FromOperator] = msgspec.json.Decoder(FromOperator)
+_saved = msgspec.json.Decoder(Saved)
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+def encode(message: FromBalancer | FromOperator) -> bytes:
+    """One text message."""
+    return _encoder.encode(message)
+
+
+def from_balancer(data: str | bytes) -> FromBalancer:
+    """What a balancer says. Raises msgspec.DecodeError."""
+    return _from_balancer.decode(data)
+
+
+def from_operator(data: str | bytes) -> FromOperator:
+    """What the operator says. Raises msgspec.DecodeError."""
+    return _from_operator.decode(data)
+
+
+def pack(saved: Saved) -> bytes:
+    """A file's content: gzip of JSON, equal for equal states."""
+    return gzip.compress(_encoder.encode(saved), compresslevel=6, mtime=0)
+
+
+def unpack(data: bytes) -> Saved:
+    """The state that a file holds. Raises ValueError (msgspec.DecodeError is one) on anything else."""
+    try:
+        plain = gzip.decompress(data)
+    except (OSError, EOFError) as error:
+        raise ValueError(f"not a saved snapshot: {error}") from None
+    return _saved.decode(plain)
+
+
+def difference(old: Snapshot, new: Snapshot, base: str, digest: str, at: float) -> Delta:
+    """What leads from one snapshot of a gateway, with the digest `base`, to another."""
+    pools, gone_pools = _changed(old.pools, new.pools)
+    routes, gone_routes = _changed(old.routes, new.routes)
+    return Delta(base, digest, at, pools, routes, gone_pools, gone_routes)
+
+
+def applied(snapshot: Snapshot, delta: Delta) -> Snapshot:
+    """The snapshot after a delta. What did not change stays the same object."""
+    return Snapshot(
+        snapshot.gateway,
+        _merged(snapshot.pools, delta.pools, delta.gone_pools),
+        _merged(snapshot.routes, delta.routes, delta.gone_routes),
+    )
+
+
+Part = TypeVar("Part", Pool, Route)
+
+
+def _changed(old: Iterable[Part], new: Iterable[Part]) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    before = {part.name: part for part in old}
+    changed = []
+    for part in new:
+        known = before.pop(part.name, None)
+        if known is not part and known != part:
+            changed.append(part)
+    return tuple(changed), tuple(before)
+
+
+def _merged(old: Iterable[Part], changed: Iterable[Part], gone: Iterable[str]) -> tuple[Part, ...]:
+    by_name = {part.name: part for part in old}
+    for name in gone:
+        by_name.pop(name, None)
+    by_name.update((part.name, part) for part in changed)
+    return tuple(by_name[name] for name in sorted(by_name))
