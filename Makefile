@@ -15,10 +15,7 @@ test: $(STAMP) kube-assets  ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 kube-assets:     ## what tests with a real Kubernetes need: its programs (built once, minutes) and a few packages
-	@./tests/kube/packages.sh
-	@if command -v go >/dev/null || [ -n "$$KUBEBUILDER_ASSETS" ]; then \
-	  for program in kubebin coredns pause; do ./tests/kube/build.sh $$program || exit 1; done; \
-	else echo "kube-assets: no Go here; tests that need a cluster are skipped unless it was built before"; fi
+	@./tests/kube/prepare.sh
 
 check: $(STAMP)  ## lint, types, dependency rule, generated files
 	$(BIN)/ruff check .

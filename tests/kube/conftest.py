@@ -1,0 +1,104 @@
+"""A real Kubernetes for tests, in two tiers; which one a test is of follows from the fixtures that it asks for.
+
+- `kube`: `plane`, an API server with its controllers and no node;
+- `cluster`: `cluster`, a whole cluster of one node in which Pods run.
+
+Each is started once in a run, and by one process only, whatever the number of pytest-xdist's workers: a plane takes
+550 MB and a second of both cores, a cluster three times that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from tests.kube.access import Kubernetes
+from tests.kube.assets import HERE, Unavailable, folder_of
+from tests.kube.cluster import Cluster
+from tests.kube.plane import ControlPlane
+from tests.kube.pretend import PretendNode
+
+ROOT = HERE.parents[1]
+CRDS = ROOT / "crds"
+CLUSTER_TIMEOUT = 400
+"""Seconds for a test in which Pods run, start of the cluster included, where the test does not say otherwise."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test with its tier, and keeps the tests of a tier on one worker (`--dist loadgroup`)."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        for tier, fixture in (("cluster", "cluster"), ("kube", "plane")):
+            if fixture in fixtures:
+                item.add_marker(tier)
+                item.add_marker(pytest.mark.xdist_group(tier))
+        if "cluster" in fixtures and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(CLUSTER_TIMEOUT))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Builds what is not in the cache before any test's time runs: it takes minutes, once."""
+    if not session.config.option.collectonly and any(item.get_closest_marker("kube") for item in session.items):
+        with contextlib.suppress(Unavailable, subprocess.CalledProcessError):  # told to the tests by the fixtures
+            folder_of()
+
+
+def _without(why: Unavailable) -> NoReturn:
+    """Skips, except on CI: there a skip would hide every test of the operator."""
+    if os.environ.get("CI"):
+        pytest.fail(f"on CI this must be there: {why}", pytrace=False)
+    pytest.skip(str(why))
+
+
+@pytest.fixture(scope="session")
+def plane() -> Iterator[ControlPlane]:
+    """The control plane of this run, with Spillway's CRDs."""
+    try:
+        programs = folder_of()
+    except Unavailable as why:
+        _without(why)
+    with ControlPlane(programs) as plane:
+        _install_crds(plane)
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def node(plane: ControlPlane) -> Iterator[PretendNode]:
+    """A node on the plane that says of every Pod that it runs."""
+    with PretendNode(plane) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The cluster of this run, with Spillway's CRDs and the image localhost/spillway:test."""
+    try:
+        Cluster.check()
+    except Unavailable as why:
+        _without(why)
+    with Cluster(ROOT, tmp_path_factory.mktemp("images")) as cluster:
+        _install_crds(cluster)
+        yield cluster
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh namespace on the tier that the test is of."""
+    tier = "cluster" if "cluster" in request.fixturenames else "plane"
+    kube: Kubernetes = request.getfixturevalue(tier)
+    words = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
+    with kube.new_namespace(f"{words}-{os.urandom(3).hex()}") as name:
+        yield name
+
+
+def _install_crds(kube: Kubernetes) -> None:
+    files = [argument for path in sorted(Path(CRDS).glob("*.yaml")) for argument in ("-f", str(path))]
+    kube.kubectl("apply", "--server-side", *files)
+    kube.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
