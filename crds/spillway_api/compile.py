@@ -104,6 +104,18 @@ class Known(NamedTuple):
             return allowed.from_ == "All"
         return matches(allowed.selector, self.cluster.labels(namespace))
 
+    def still_serves(self, target: Target, route: str, models: Iterable[str]) -> set[str]:
+        """Which of a last good route's public names its target can serve today.
+
+        A pool that cannot be read allows whom it allowed; one that can be read may have taken its word back.
+        """
+        namespace, name = target.pool.split("/")
+        key = (namespace, name)
+        pool = self.pools.get(key)
+        if pool is None or (key in self.specs and not self.allows(key, route.split("/")[0])):
+            return set()
+        return _served([model.name for model in pool.models], target.model, models)
+
 
 def compile_snapshot(
     objects: Iterable[ModelPool | RoutePolicy], gateway: str, secrets: HasSecret, cluster: Cluster | None = None
@@ -134,7 +146,7 @@ def compile_snapshot(
         if route is not None:
             routes[route.name] = route
     bad |= {problem.object.removeprefix("RoutePolicy/") for problem in problems if problem.fatal}
-    kept = _last_good(bad, routes, pools, cluster.last_good)
+    kept = _last_good(bad, routes, known)
     routes |= kept
     used = {target.pool for route in routes.values() for target in _targets(route)}
     by_pool = {pool.name: pool for pool in pools.values() if pool.name in used}
@@ -146,35 +158,44 @@ def compile_snapshot(
     return Compiled(snapshot, tuple(sorted(problems)), frozenset(kept))
 
 
-def _last_good(
-    bad: Collection[str], good: Mapping[str, Route], pools: Pools, last: Snapshot | None
-) -> dict[str, Route]:
+def _last_good(bad: Collection[str], routes: Mapping[str, Route], known: Known) -> dict[str, Route]:
     """Routes that served before their policies became bad, as far as their pools and names are still to be had."""
-    if last is None:
-        return {}
-    there = {pool.name for pool in pools.values()}
-    taken = {model for name, route in good.items() if name not in bad for model in route.models}
-    kept = {}
-    for route in last.routes:
-        if route.name not in bad:
-            continue
-        rules = tuple(rule for each in route.rules if (rule := _trimmed(each, there)) is not None)
-        models = tuple(model for model in route.models if model not in taken)
-        if rules and models:
-            kept[route.name] = msgspec.structs.replace(route, rules=rules, models=models)
-    return kept
+    last = known.cluster.last_good
+    wanted = {} if last is None else {route.name: route for route in last.routes if route.name in bad}
+    while True:
+        # A public name has one route. A policy of whose last good version nothing is left falls back on what its
+        # present one can serve, and that holds names too: hence again, until none falls.
+        taken = {model for name, route in routes.items() if name not in wanted for model in route.models}
+        kept = {name: left for name, route in wanted.items() if (left := _trimmed(route, taken, known)) is not None}
+        if len(kept) == len(wanted):
+            return kept
+        wanted = {name: wanted[name] for name in kept}
 
 
-def _trimmed(rule: RouteRule, there: Collection[str]) -> RouteRule | None:
-    tiers = []
-    for tier in rule.tiers:
-        targets = tuple(target for target in tier.targets if target.pool in there)
-        if any(target.weight for target in targets):
-            tiers.append(msgspec.structs.replace(tier, targets=targets))
-    if not tiers:
+def _trimmed(route: Route, taken: Collection[str], known: Known) -> Route | None:
+    """A route without the names that are taken and the targets that lead nowhere any more; None if nothing is left."""
+    models = tuple(model for model in route.models if model not in taken)
+    served: set[str] = set()
+    rules = []
+    for rule in route.rules:
+        tiers = []
+        for tier in rule.tiers:
+            names = {target: known.still_serves(target, route.name, models) for target in tier.targets}
+            targets = tuple(target for target in tier.targets if names[target])
+            if any(target.weight for target in targets):
+                tiers.append(msgspec.structs.replace(tier, targets=targets))
+                served = served.union(*names.values())
+        rules += [_rule(rule.name, tiers)] if tiers else []
+    if not rules:
         return None
-    tiers[-1] = msgspec.structs.replace(tiers[-1], spill=None)
-    return RouteRule(rule.name, tuple(tiers))
+    return msgspec.structs.replace(
+        route, models=tuple(model for model in models if model in served), rules=tuple(rules)
+    )
+
+
+def _rule(name: str, tiers: Sequence[RouteTier]) -> RouteRule:
+    """With the tiers behind it gone, a tier has nowhere to spill to."""
+    return RouteRule(name, (*tiers[:-1], msgspec.structs.replace(tiers[-1], spill=None)))
 
 
 def _targets(route: Route) -> Iterable[Target]:
@@ -305,18 +326,16 @@ def _route(item: RoutePolicy, known: Known, problems: list[Problem]) -> Route | 
     for at_rule, rule in enumerate(spec.rules):
         tiers = []
         for at_tier, tier in enumerate(rule.tiers):
-            targets = []
+            targets, of_tier = [], set[str]()
             for at_pool, ref in enumerate(tier.pools):
                 path = f"spec.rules[{at_rule}].tiers[{at_tier}].pools[{at_pool}]"
                 target, names = _target(item, ref, path, known, problems)
-                served |= names
+                of_tier |= names
                 targets += [] if target is None else [target]
             if any(target.weight for target in targets):
                 tiers.append(RouteTier(tier.name, tuple(targets), tier.select, tier.enter_on, tier.spill))
-        if tiers:
-            # With the tiers behind it gone, a tier has nowhere to spill to.
-            tiers[-1] = msgspec.structs.replace(tiers[-1], spill=None)
-            rules.append(RouteRule(rule.name, tuple(tiers)))
+                served |= of_tier
+        rules += [_rule(rule.name, tiers)] if tiers else []
     if not rules:
         return None
     if len(problems) == before:  # else what is missing might have served them, and is reported already
@@ -343,7 +362,8 @@ def _target(
         _refuse(item, path, "NotAllowedByPool", message, problems)
         return None, set()
     if pool is None:
-        near = did_you_mean(ref.name, [name for space, name in known.pools if space == namespace])
+        # What another namespace holds is told to nobody who may not use it.
+        near = did_you_mean(ref.name, [key[1] for key in known.pools if key[0] == namespace and known.allows(key, own)])
         message = f'no ModelPool "{ref.name}" in namespace {namespace}' + (f"; {near}" if near else "")
         _refuse(item, f"{path}.name", "PoolNotFound", message, problems)
         return None, set()
@@ -352,13 +372,20 @@ def _target(
         message = f'ModelPool "{ref.name}" has no model "{ref.model}"; it has {_listed(names)}'
         _refuse(item, f"{path}.model", "ModelNotInPool", message, problems)
         return None, set()
-    serves = {public for public in item.spec.models if ref.model is not None or _serves(names, public)}
+    serves = _served(names, ref.model, item.spec.models)
     if not serves:
         asked = _listed(item.spec.models, " or ")
         message = f'ModelPool "{ref.name}" has no model {asked}; set model to one of {_listed(names)}'
         _refuse(item, path, "ModelNotInPool", message, problems)
         return None, set()
     return Target(pool.name, ref.model, ref.weight), serves
+
+
+def _served(names: Sequence[str], model: str | None, publics: Iterable[str]) -> set[str]:
+    """The public names that a pool with the models `names` serves, asked for `model` or for whichever fits."""
+    if model is not None:
+        return set(publics) if model in names else set()
+    return {public for public in publics if _serves(names, public)}
 
 
 def _serves(names: Sequence[str], public: str) -> bool:

@@ -7,6 +7,7 @@ newer operator may speak to an older balancer. It holds references to credential
 from __future__ import annotations
 
 import hashlib
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -107,7 +108,18 @@ def encode(snapshot: Snapshot) -> bytes:
 
 def decode(data: bytes) -> Snapshot:
     """The snapshot that `data` holds; unknown fields are ignored. Raises msgspec.DecodeError."""
-    return _decoder.decode(data)
+    return decode_with(_decoder, data)
+
+
+Decoded = TypeVar("Decoded")
+
+
+def decode_with(decoder: msgspec.json.Decoder[Decoded], data: str | bytes) -> Decoded:
+    """What `data` holds. Raises msgspec.DecodeError, and nothing else, on whatever a stranger may send."""
+    try:
+        return decoder.decode(data)
+    except (RecursionError, UnicodeError) as error:  # nested too deep, even in a field to be ignored; not UTF-8
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def digest(snapshot: Snapshot) -> str:

@@ -11,13 +11,14 @@ ignored, so either side may be the newer one.
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterable
 from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from spillway_api.snapshot import Pool, Route, Snapshot
+from spillway_api.snapshot import Pool, Route, Snapshot, decode_with
 from spillway_api.types.status import TierState
 
 PATH = "/v1/stream"
@@ -132,12 +133,12 @@ def encode(message: FromBalancer | FromOperator) -> bytes:
 
 def from_balancer(data: str | bytes) -> FromBalancer:
     """What a balancer says. Raises msgspec.DecodeError."""
-    return _from_balancer.decode(data)
+    return decode_with(_from_balancer, data)
 
 
 def from_operator(data: str | bytes) -> FromOperator:
     """What the operator says. Raises msgspec.DecodeError."""
-    return _from_operator.decode(data)
+    return decode_with(_from_operator, data)
 
 
 def pack(saved: Saved) -> bytes:
@@ -149,9 +150,9 @@ def unpack(data: bytes) -> Saved:
     """The state that a file holds. Raises ValueError (msgspec.DecodeError is one) on anything else."""
     try:
         plain = gzip.decompress(data)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"not a saved snapshot: {error}") from None
-    return _saved.decode(plain)
+    return decode_with(_saved, plain)
 
 
 def difference(old: Snapshot, new: Snapshot, base: str, digest: str, at: float) -> Delta:

@@ -49,16 +49,17 @@ def validate(schema: Schema, document: dict[str, Any]) -> Validated:
 
 def defaulted(schema: Schema, value: Any) -> Any:
     """A copy of `value` with defaults filled in and nulls of objects dropped, as the server stores it."""
-    if isinstance(value, dict) and "properties" in schema:
-        properties: dict[str, Schema] = schema["properties"]
+    if isinstance(value, dict) and not schema.keys().isdisjoint(("properties", "additionalProperties")):
+        properties: dict[str, Schema] = schema.get("properties", {})
+        others: Schema = schema.get("additionalProperties", {})
         present = {name: inner for name, inner in value.items() if inner is not None}
         for name, inner in properties.items():
             if name not in present and "default" in inner:
                 present[name] = inner["default"]
-        return {name: defaulted(properties.get(name, {}), inner) for name, inner in present.items()}
+        return {name: defaulted(properties.get(name, others), inner) for name, inner in present.items()}
     if isinstance(value, list):
         return [defaulted(schema.get("items", {}), inner) for inner in value]
-    if isinstance(value, float) and schema.get("type") == "integer" and value.is_integer():
+    if isinstance(value, float) and _takes_integers(schema) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and value not in _INT64:
         # A JSON number beyond 64 bits is a float to the server, and to CEL.
@@ -69,11 +70,8 @@ def defaulted(schema: Schema, value: Any) -> Any:
 def _structure(schema: Schema, value: Any, steps: Steps) -> Iterator[FieldError]:
     """Errors of types, bounds, enumerations, patterns, required and unknown fields, in document order."""
     found = _type_of(value)
-    if schema.get("x-kubernetes-int-or-string"):
-        expected = found if found in ("integer", "string") else "integer,string"
-    else:
-        expected = schema["type"]
-    if found != expected and not (found == "integer" and expected == "number"):
+    expected: str = schema.get("type", "integer,string")  # without a type it is x-kubernetes-int-or-string
+    if found not in expected.split(",") and not (found == "integer" and expected == "number"):
         path = FieldError(steps, "").path
         yield FieldError(
             steps,
@@ -170,7 +168,7 @@ def _rules(schema: Schema, value: Any, steps: Steps, broken: list[Steps]) -> Ite
         except cel.EvaluationError as error:
             message = f"{error} evaluating rule: {message}"
         shown_at = (*steps, *(step for step in rule.get("fieldPath", "").split(".") if step))
-        yield FieldError(shown_at, f'Invalid value: "{schema.get("type", _type_of(value))}": {message}')
+        yield FieldError(shown_at, f'Invalid value: "{schema.get("type", "")}": {message}')
     if isinstance(value, dict):
         properties = schema.get("properties", {})
         for name, inner in value.items():
@@ -218,8 +216,14 @@ def _type_of(value: Any) -> str:
     return names[type(value)]
 
 
+def _takes_integers(schema: Schema) -> bool:
+    return schema.get("type") == "integer" or "x-kubernetes-int-or-string" in schema
+
+
 def _retype(schema: Schema, found: str) -> str:
     expected = schema.get("type")
+    if expected is None:
+        return "write a whole number, or a name"
     if "enum" in schema:
         return "one of " + ", ".join(schema["enum"])
     if expected == "string" and found in ("boolean", "integer", "number"):

@@ -37,6 +37,24 @@ BASES: dict[str, dict[str, Any]] = {
             },
         },
     },
+    "pods": _HEAD
+    | {
+        "kind": "ModelPool",
+        "metadata": {"name": "qwen"},
+        "spec": {
+            "models": [{"name": "qwen-7b"}],
+            "source": {"pods": {"selector": {"matchLabels": {"app": "qwen"}}, "ports": [8000, 8001]}},
+        },
+    },
+    "service": _HEAD
+    | {
+        "kind": "ModelPool",
+        "metadata": {"name": "mistral"},
+        "spec": {
+            "models": [{"name": "mistral-7b"}],
+            "source": {"service": {"name": "mistral", "port": "http"}},
+        },
+    },
     "policy": _HEAD
     | {
         "kind": "RoutePolicy",
@@ -68,26 +86,27 @@ class Absent:
 Edit = Callable[..., dict[str, Any]]
 
 
+def edited_base(base: str, edits: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`edited_base("pool", {"spec.models[0].name": "x"})`: a copy of a base with fields set, or taken away."""
+    document = copy.deepcopy(BASES[base])
+    for path, value in (edits or {}).items():
+        *way, last = steps_of(path)
+        inner: Any = document
+        for step in way:
+            inner = inner.setdefault(step, {}) if isinstance(inner, dict) else inner[step]
+        if value is Absent or value == "ABSENT":
+            del inner[last]
+        elif isinstance(inner, list) and last == len(inner):
+            inner.append(value)
+        else:
+            inner[last] = value
+    return document
+
+
 @pytest.fixture(scope="session")
 def edited() -> Edit:
-    """`edited("pool", {"spec.models[0].name": "x"})`: a copy of a base with fields set, or taken away."""
-
-    def edit(base: str, edits: dict[str, Any] | None = None) -> dict[str, Any]:
-        document = copy.deepcopy(BASES[base])
-        for path, value in (edits or {}).items():
-            *way, last = steps_of(path)
-            inner: Any = document
-            for step in way:
-                inner = inner.setdefault(step, {}) if isinstance(inner, dict) else inner[step]
-            if value is Absent or value == "ABSENT":
-                del inner[last]
-            elif isinstance(inner, list) and last == len(inner):
-                inner.append(value)
-            else:
-                inner[last] = value
-        return document
-
-    return edit
+    """`edited_base` as a fixture."""
+    return edited_base
 
 
 @pytest.fixture(scope="session")

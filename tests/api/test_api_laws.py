@@ -58,6 +58,11 @@ DEFAULTS = {
         "source.provider.accounts[0].weight": 100,
         "source.provider.accounts[0].secretRef.key": "api-key",
     },
+    "pods": {
+        "source.pods.scheme": "http",
+        "source.pods.weightAnnotation": "spillway.dev/weight",
+    },
+    "service": {"source.service.scheme": "http"},
     "policy": {
         "gateways[0]": "default",
         "rules[0].tiers[0].pools[0].weight": 100,
@@ -99,7 +104,7 @@ def test_defaults_are_those_of_the_reference_and_no_others(base, edited):
     given_ = _leaves(document["spec"])
     filled = _leaves(validate(structural(document["kind"]), document).document["spec"])
     added = {path: value for path, value in filled.items() if path not in given_}
-    if base == "provider":  # what every pool has is in the row of the first
+    if base not in ("pool", "policy"):  # what every pool has is in the row of the first
         added = {path: value for path, value in added.items() if path.startswith("source.")}
     assert added == DEFAULTS[base]
 
@@ -132,7 +137,11 @@ def _texts(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 def _documents(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Values of a schema; mostly valid, since CEL rules are left to chance."""
+    if "x-kubernetes-int-or-string" in schema:
+        return st.integers(0, 70000) | _WORDS
     kind = schema["type"]
+    if "additionalProperties" in schema:
+        return st.dictionaries(_WORDS, _documents(schema["additionalProperties"]), max_size=3)
     if kind == "object":
         required = {name: _documents(schema["properties"][name]) for name in schema.get("required", ())}
         optional = {name: _documents(inner) for name, inner in schema["properties"].items() if name not in required}

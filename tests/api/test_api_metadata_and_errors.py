@@ -40,7 +40,8 @@ def test_metadata_is_refused_as_the_api_server_does(edits, expected, edited, err
 UNKNOWN = [
     ("pool", "spec.disptch", 'did you mean "dispatch"?'),
     ("pool", "spec.models[0].upstreamname", 'did you mean "upstreamName"?'),
-    ("pool", "spec.source.pods", "the fields here are static, provider"),
+    ("pool", "spec.source.files", "the fields here are pods, service, inferencePool, static, provider"),
+    ("pods", "spec.source.pods.selector.matchLabel", 'did you mean "matchLabels"?'),
     ("provider", "spec.source.provider.baseUrl", 'did you mean "baseURL"?'),
     ("policy", "spec.rules[0].tiers[0].limits", "the fields here are name, pools, select, enterOn, spill"),
     ("policy", "sepc", 'did you mean "spec"?'),
