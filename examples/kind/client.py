@@ -14,13 +14,20 @@ from typing import Any
 
 
 def ask(base: str, messages: list[dict[str, str]]) -> tuple[str, str]:
-    """The streamed answer's text, and the engine that gave it."""
+    """The streamed answer's text, and the endpoint that gave it."""
     body = {"model": "chat", "messages": messages, "stream": True, "max_tokens": 32}
-    headers = {"content-type": "application/json"}
+    # The second header asks Spillway to say in the answer's head where the request went, and why.
+    headers = {"content-type": "application/json", "x-spillway-explain": "1"}
     request = urllib.request.Request(f"{base}/chat/completions", json.dumps(body).encode(), headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - the address is an argument
         deltas = [choice["delta"] for event in events(answer) for choice in event["choices"]]
-        return "".join(delta.get("content") or "" for delta in deltas), answer.headers.get("x-spillway-engine", "?")
+        explanation = answer.headers["x-spillway-explain"] or ""
+    return "".join(delta.get("content") or "" for delta in deltas), endpoint(explanation)
+
+
+def endpoint(explanation: str) -> str:
+    pairs = dict(pair.split("=", 1) for pair in explanation.split("; ") if "=" in pair)
+    return pairs.get("endpoint", "?")
 
 
 def events(lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
