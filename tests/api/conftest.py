@@ -40,20 +40,41 @@ BASES: dict[str, dict[str, Any]] = {
     "pods": _HEAD
     | {
         "kind": "ModelPool",
-        "metadata": {"name": "qwen"},
+        "metadata": {"name": "engines"},
         "spec": {
-            "models": [{"name": "qwen-7b"}],
-            "source": {"pods": {"selector": {"matchLabels": {"app": "qwen"}}, "ports": [8000, 8001]}},
+            "models": [{"name": "llama-8b"}],
+            "source": {
+                "pods": {
+                    "selector": {
+                        "matchLabels": {"app": "vllm"},
+                        "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a"]}],
+                    },
+                    "ports": [8000],
+                }
+            },
+            "allowedRoutes": {
+                "from": "Selector",
+                "selector": {
+                    "matchLabels": {"app": "chat"},
+                    "matchExpressions": [{"key": "team", "operator": "In", "values": ["a"]}],
+                },
+            },
         },
     },
     "service": _HEAD
     | {
         "kind": "ModelPool",
-        "metadata": {"name": "mistral"},
+        "metadata": {"name": "served"},
         "spec": {
-            "models": [{"name": "mistral-7b"}],
-            "source": {"service": {"name": "mistral", "port": "http"}},
+            "models": [{"name": "llama-8b"}],
+            "source": {"service": {"name": "engines", "port": "http"}},
         },
+    },
+    "inference": _HEAD
+    | {
+        "kind": "ModelPool",
+        "metadata": {"name": "pooled"},
+        "spec": {"models": [{"name": "llama-8b"}], "source": {"inferencePool": {"name": "vllm"}}},
     },
     "policy": _HEAD
     | {

@@ -63,6 +63,7 @@ DEFAULTS = {
         "source.pods.weightAnnotation": "spillway.dev/weight",
     },
     "service": {"source.service.scheme": "http"},
+    "inference": {},
     "policy": {
         "gateways[0]": "default",
         "rules[0].tiers[0].pools[0].weight": 100,
