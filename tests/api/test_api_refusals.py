@@ -35,6 +35,7 @@ def _constraints(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]
         "maxLength": "Too long: may not be more than {} bytes",
         "minItems": "at least {} items",
         "maxItems": "must have at most {} items",
+        "maxProperties": "must have at most {} items",
         "pattern": "should match '{}'",
     }
     for name, word in words.items():
@@ -51,6 +52,8 @@ def _constraints(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]
     for name, inner in schema.get("properties", {}).items():
         if name not in ("metadata", "status", "apiVersion", "kind") or path:
             yield from _constraints(inner, f"{path}.{name}".removeprefix("."))
+    if isinstance(others := schema.get("additionalProperties"), dict):
+        yield from _constraints(others, f"{path}.app")  # the label that the bases have
     if "items" in schema:
         yield from _constraints(schema["items"], f"{path}[]")
 

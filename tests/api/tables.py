@@ -1,0 +1,364 @@
+"""Every bound and every rule of every field, as tables: `refusals.py` makes rows of them."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from spillway_api.types import StrategyName
+
+ENDPOINT = "spec.source.static.endpoints[0]"
+PROVIDER = "spec.source.provider"
+ACCOUNT = f"{PROVIDER}.accounts[0]"
+PODS = "spec.source.pods"
+SERVICE = "spec.source.service"
+KEY = "spec.dispatch.key[0]"
+TIER = "spec.rules[0].tiers[0]"
+SELECTED = f"{PODS}.selector.matchExpressions[0]"
+ALLOWED = "spec.allowedRoutes.selector.matchExpressions[0]"
+LABEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+LOCAL = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+SECRET_NAME = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+SECRET_KEY = "^[-._a-zA-Z0-9]+$"
+DURATION = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+METRIC = r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*\})?$"
+
+# base, path, lowest, highest (None: none)
+NUMBERS = [
+    ("pool", f"{ENDPOINT}.weight", 1, 1000),
+    ("provider", f"{ACCOUNT}.weight", 1, 1000),
+    ("pods", f"{PODS}.ports[0]", 1, 65535),
+    ("pool", "spec.dispatch.chwbl.loadFactorPercent", 100, 1000),
+    ("pool", "spec.dispatch.chwbl.vnodes", 16, 4096),
+    ("pool", "spec.dispatch.chwbl.minInFlight", 0, 10000),
+    ("pool", "spec.dispatch.key[1].chars", 16, 1048576),
+    ("pool", "spec.capacity.maxInFlightPerEndpoint", 0, None),
+    ("pool", "spec.metrics.port", 1, 65535),
+    ("pool", "spec.health.active.unhealthyThreshold", 1, 100),
+    ("pool", "spec.health.active.healthyThreshold", 1, 100),
+    ("pool", "spec.health.passive.consecutiveFailures", 0, 1000),
+    ("pool", "spec.health.passive.errorRatePercent", 1, 100),
+    ("pool", "spec.health.passive.minRequests", 1, 10000),
+    ("pool", "spec.health.passive.maxEjectedPercent", 0, 100),
+    ("policy", f"{TIER}.pools[0].weight", 0, 1000),
+    ("policy", f"{TIER}.spill.inFlightPerEndpoint.start", 0, 100000),
+    ("policy", f"{TIER}.spill.inFlightPerEndpoint.full", 1, 100000),
+    ("policy", "spec.retry.attempts", 1, 10),
+    ("policy", "spec.retry.budgetPercent", 0, 100),
+    ("policy", "spec.retry.retryStatusCodes[0]", 400, 599),
+]
+
+# base, path, shortest, longest, pattern, one that fits, one that does not
+TEXTS = [
+    ("pool", "spec.models[0].name", 1, 253, r"^[^\s*?]+$", "org/model:8b", "a b"),
+    ("pool", "spec.models[0].upstreamName", 1, 253, None, "any name", None),
+    ("pool", f"{ENDPOINT}.name", 1, 63, LOCAL, "gpu-0", "0-gpu"),
+    ("provider", f"{ACCOUNT}.name", 1, 63, LOCAL, "main", "Main"),
+    ("provider", f"{ACCOUNT}.secretRef.name", 1, 253, SECRET_NAME, "a.b-c", "a_b"),
+    ("provider", f"{ACCOUNT}.secretRef.key", 1, 253, SECRET_KEY, "API_KEY.txt", "a/b"),
+    ("pods", f"{SELECTED}.key", 1, 317, None, "any.key/x", None),
+    ("pods", f"{SELECTED}.values[0]", 0, 63, None, "b", None),
+    ("pods", f"{PODS}.selector.matchLabels.app", 0, 63, None, "b", None),
+    ("pods", "spec.allowedRoutes.selector.matchLabels.app", 0, 63, None, "b", None),
+    ("pods", f"{ALLOWED}.values[0]", 0, 63, None, "b", None),
+    ("pods", f"{PODS}.weightAnnotation", 1, 317, None, "any.key/x", None),
+    ("pods", f"{ALLOWED}.key", 1, 317, None, "any.key/x", None),
+    ("service", f"{SERVICE}.name", 1, 63, LOCAL, "engines", "0-engines"),
+    ("service", f"{SERVICE}.port", 0, 15, None, "http-8000", None),
+    ("inference", "spec.source.inferencePool.name", 1, 253, SECRET_NAME, "a.b-c", "a_b"),
+    ("pool", "spec.auth.secretRef.name", 1, 253, SECRET_NAME, "key", "-key"),
+    ("pool", "spec.auth.secretRef.key", 1, 253, SECRET_KEY, "token", "a b"),
+    ("pool", "spec.auth.header", 0, 64, "^[-A-Za-z0-9]+$", "X-Api-Key", "X_Api_Key"),
+    ("pool", "spec.auth.prefix", 0, 32, None, "Token ", None),
+    ("pool", f"{KEY}.name", 1, 64, "^[-A-Za-z0-9_.]+$", "x-user_id.1", "x y"),
+    ("pool", "spec.metrics.path", 0, 256, "^/", "/m", "metrics"),
+    ("pool", "spec.metrics.interval", 0, 16, DURATION, "500ms", "1.5s"),
+    ("pool", "spec.metrics.staleAfter", 0, 16, DURATION, "1m30s", "5"),
+    ("pool", "spec.metrics.names.waiting", 0, 256, METRIC, "a:b", "1a"),
+    ("pool", "spec.metrics.names.running", 0, 256, METRIC, 'a{b="c"}', "a{b}c"),
+    ("pool", "spec.metrics.names.kvCacheUsage", 0, 256, METRIC, "_", "a-b"),
+    ("pool", "spec.metrics.names.prefixCacheQueries", 0, 256, METRIC, "q_total", "é"),
+    ("pool", "spec.metrics.names.prefixCacheHits", 0, 256, METRIC, "h", "a b"),
+    ("pool", "spec.health.active.path", 0, 256, "^/", "/ready", "ready"),
+    ("pool", "spec.health.active.interval", 0, 16, DURATION, "1s", "s"),
+    ("pool", "spec.health.active.timeout", 0, 16, DURATION, "0s", "-1s"),
+    ("pool", "spec.health.passive.window", 0, 16, DURATION, "1h1m1s1ms", "1h1m1s1ms1s"),
+    ("pool", "spec.health.passive.baseEjection", 0, 16, DURATION, "1s", "123456s"),
+    ("pool", "spec.health.passive.maxEjection", 0, 16, DURATION, "99999h", "1d"),
+    ("policy", "spec.gateways[0]", 1, 63, LABEL, "0-eu", "eu_1"),
+    ("policy", "spec.models[0]", 1, 253, r"^[^\s*?]*\*?$", "claude-*", "a*b"),
+    ("policy", "spec.rules[0].name", 1, 63, LABEL, "a", "A"),
+    ("policy", f"{TIER}.name", 1, 63, LABEL, "a", "a-"),
+    ("policy", f"{TIER}.pools[0].name", 1, 63, LABEL, "a", "a.b"),
+    ("policy", f"{TIER}.pools[0].namespace", 1, 63, LABEL, "team-a", "team_a"),
+    ("policy", f"{TIER}.pools[0].model", 1, 253, None, "any name", None),
+    ("policy", "spec.timeouts.connect", 0, 16, DURATION, "1s", "1 s"),
+    ("policy", "spec.timeouts.firstByte", 0, 16, DURATION, "2m", "2 min"),
+    ("policy", "spec.timeouts.streamIdle", 0, 16, DURATION, "10s", "10s\n"),
+    ("policy", "spec.timeouts.total", 0, 16, DURATION, "1h", "∞"),
+]
+
+# base, path, what is supported
+CHOICES = [
+    ("pool", "spec.engine", ["Auto", "vLLM", "SGLang", "Generic"]),
+    ("provider", f"{PROVIDER}.type", ["OpenAI", "OpenAICompatible"]),
+    ("pods", f"{PODS}.scheme", ["http", "https"]),
+    ("pods", f"{SELECTED}.operator", ["In", "NotIn", "Exists", "DoesNotExist"]),
+    ("service", f"{SERVICE}.scheme", ["http", "https"]),
+    ("pods", "spec.allowedRoutes.from", ["Same", "All", "Selector"]),
+    ("pods", f"{ALLOWED}.operator", ["In", "NotIn", "Exists", "DoesNotExist"]),
+    ("pool", "spec.dispatch.strategy", [*get_args(StrategyName)]),
+    ("pool", "spec.dispatch.load", ["Requests", "Tokens"]),
+    ("pool", "spec.dispatch.chwbl.overflow", ["NextOnRing", "LeastLoaded"]),
+    ("pool", f"{KEY}.type", ["Header", "Body", "ClientIP", "Prefix"]),
+    ("pool", "spec.metrics.mode", ["Auto", "Prometheus", "None"]),
+    ("pool", "spec.health.active.mode", ["Auto", "HTTP", "None"]),
+    ("policy", f"{TIER}.select", ["Weighted", "InOrder"]),
+    (
+        "policy",
+        f"{TIER}.enterOn[0]",
+        ["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy"],
+    ),
+    ("policy", f"{TIER}.spill.by", ["Key", "Request"]),
+    ("policy", "spec.retry.retryOn[0]", ["ConnectError", "Reset", "FirstByteTimeout"]),
+]
+
+_TIER = {"name": "t{}", "pools": [{"name": "llama"}]}
+# base, path, fewest, most, an entry ({} becomes its index), how a second equal one is reported (None: it may be)
+LISTS = [
+    ("pool", "spec.models", 1, 64, {"name": "m{}"}, '{"name":"m0"}'),
+    ("pool", "spec.source.static.endpoints", 1, 64, {"name": "e{}", "url": "http://a:1/"}, '{"name":"e0"}'),
+    ("provider", f"{PROVIDER}.accounts", 1, 16, {"name": "a{}"}, '{"name":"a0"}'),
+    ("pool", "spec.dispatch.key", 1, 8, {"type": "Header", "name": "h{}"}, None),
+    ("pods", f"{PODS}.selector.matchExpressions", 0, 16, {"key": "k{}", "operator": "Exists"}, None),
+    ("pods", f"{SELECTED}.values", 0, 64, "v{}", None),
+    ("pods", f"{ALLOWED}.values", 0, 64, "v{}", None),
+    ("pods", "spec.allowedRoutes.selector.matchExpressions", 0, 16, {"key": "k{}", "operator": "Exists"}, None),
+    ("policy", "spec.gateways", 1, 16, "g{}", '"g0"'),
+    ("policy", "spec.models", 1, 64, "m{}", '"m0"'),
+    ("policy", "spec.rules[0].tiers", 1, 8, _TIER, '{"name":"t0"}'),
+    ("policy", f"{TIER}.pools", 1, 16, {"name": "p{}"}, None),
+]
+
+REQUIRED = [
+    ("pods", f"{PODS}.selector"),
+    ("pods", f"{PODS}.ports"),
+    ("pods", f"{SELECTED}.key"),
+    ("pods", f"{SELECTED}.operator"),
+    ("pods", f"{ALLOWED}.key"),
+    ("pods", f"{ALLOWED}.operator"),
+    ("service", f"{SERVICE}.name"),
+    ("service", f"{SERVICE}.port"),
+    ("inference", "spec.source.inferencePool.name"),
+    ("pool", "spec"),
+    ("pool", "spec.models"),
+    ("pool", "spec.models[0].name"),
+    ("pool", "spec.source"),
+    ("pool", "spec.source.static.endpoints"),
+    ("pool", f"{ENDPOINT}.name"),
+    ("pool", f"{ENDPOINT}.url"),
+    ("provider", f"{PROVIDER}.type"),
+    ("provider", f"{PROVIDER}.accounts"),
+    ("provider", f"{ACCOUNT}.name"),
+    ("provider", f"{ACCOUNT}.secretRef.name"),
+    ("pool", f"{KEY}.type"),
+    ("pool", "spec.auth.secretRef"),
+    ("pool", "spec.auth.secretRef.name"),
+    ("policy", "spec"),
+    ("policy", "spec.models"),
+    ("policy", "spec.rules"),
+    ("policy", "spec.rules[0].name"),
+    ("policy", "spec.rules[0].tiers"),
+    ("policy", f"{TIER}.name"),
+    ("policy", f"{TIER}.pools"),
+    ("policy", f"{TIER}.pools[0].name"),
+    ("policy", f"{TIER}.spill.inFlightPerEndpoint.start"),
+    ("policy", f"{TIER}.spill.inFlightPerEndpoint.full"),
+]
+
+NOT_ABSOLUTE = "must be an absolute http or https URL"
+NOT_BARE = "must hold no query, fragment or credentials"
+NOT_ALLOWED = "must not name a metadata service or the Kubernetes API"
+URLS = [("pool", f"{ENDPOINT}.url"), ("provider", f"{PROVIDER}.baseURL")]
+BAD_URLS = {
+    "ftp://host/": NOT_ABSOLUTE,
+    "host-without-scheme": NOT_ABSOLUTE,
+    "https:///path": NOT_ABSOLUTE,
+    "https://a b/": NOT_ABSOLUTE,
+    "https://host:port/": NOT_ABSOLUTE,
+    "https://host/?a=b": NOT_BARE,
+    "https://host/#there": NOT_BARE,
+    "https://user@host/": NOT_BARE,
+    "https://169.254.169.254/latest": NOT_ALLOWED,
+    "https://[fd00:ec2::254]:80/": NOT_ALLOWED,
+    "https://metadata.google.internal/": NOT_ALLOWED,
+    "https://kubernetes.default.svc": NOT_ALLOWED,
+}
+
+SPILL = f"{TIER}.spill"
+EXACTLY_ONE = "exactly one of pods, service, inferencePool, static, provider must be set"
+EVERY_POD = "an empty selector would take every pod of the namespace"
+VALUES = "values must be given for In and NotIn and left out for Exists and DoesNotExist"
+PORT = "must be a number from 1 to 65535 or the name of a port"
+SELECTOR = "selector is required with from Selector and forbidden otherwise"
+# base, edits, where it is shown, type of what the rule stands at, message
+RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
+    (
+        "pool",
+        {"metadata.name": "n" * 64},
+        "",
+        "object",
+        "name must be at most 63 characters, so that it fits metric and pod labels",
+    ),
+    (
+        "policy",
+        {"metadata.name": "n" * 64},
+        "",
+        "object",
+        "name must be at most 63 characters, so that it fits metric labels",
+    ),
+    (
+        "provider",
+        {"spec.engine": "vLLM"},
+        "spec",
+        "object",
+        "engine describes self-hosted servers and cannot be set with source.provider",
+    ),
+    (
+        "provider",
+        {"spec.auth": {"secretRef": {"name": "key"}}},
+        "spec",
+        "object",
+        "use source.provider.accounts[].secretRef instead of auth",
+    ),
+    ("pool", {"spec.source": {}}, "spec.source", "object", EXACTLY_ONE),
+    (
+        "provider",
+        {"spec.source.static": {"endpoints": [{"name": "a", "url": "http://a:1/"}]}},
+        "spec.source",
+        "object",
+        EXACTLY_ONE,
+    ),
+    ("pods", {SERVICE: {"name": "engines", "port": 80}}, "spec.source", "object", EXACTLY_ONE),
+    ("service", {"spec.source.inferencePool": {"name": "vllm"}}, "spec.source", "object", EXACTLY_ONE),
+    ("pods", {f"{PODS}.selector": {}}, f"{PODS}.selector", "object", EVERY_POD),
+    (
+        "pods",
+        {f"{PODS}.selector": {"matchLabels": {}, "matchExpressions": []}},
+        f"{PODS}.selector",
+        "object",
+        EVERY_POD,
+    ),
+    ("pods", {f"{SELECTED}.values": "ABSENT"}, SELECTED, "object", VALUES),
+    ("pods", {f"{SELECTED}.values": []}, SELECTED, "object", VALUES),
+    ("pods", {f"{SELECTED}.operator": "Exists"}, SELECTED, "object", VALUES),
+    ("pods", {f"{ALLOWED}.values": "ABSENT"}, ALLOWED, "object", VALUES),
+    ("pods", {f"{ALLOWED}.operator": "DoesNotExist"}, ALLOWED, "object", VALUES),
+    ("service", {f"{SERVICE}.port": 0}, f"{SERVICE}.port", "", PORT),
+    ("service", {f"{SERVICE}.port": 65536}, f"{SERVICE}.port", "", PORT),
+    ("service", {f"{SERVICE}.port": "Http"}, f"{SERVICE}.port", "", PORT),
+    ("service", {f"{SERVICE}.port": ""}, f"{SERVICE}.port", "", PORT),
+    ("pods", {"spec.allowedRoutes.from": "All"}, "spec.allowedRoutes", "object", SELECTOR),
+    ("pods", {"spec.allowedRoutes.selector": "ABSENT"}, "spec.allowedRoutes", "object", SELECTOR),
+    ("pool", {"spec.allowedRoutes": {"from": "Selector"}}, "spec.allowedRoutes", "object", SELECTOR),
+    (
+        "provider",
+        {f"{PROVIDER}.type": "OpenAICompatible"},
+        PROVIDER,
+        "object",
+        "baseURL is required for AzureOpenAI and OpenAICompatible",
+    ),
+    (
+        "provider",
+        {f"{PROVIDER}.baseURL": "http://host/v1"},
+        PROVIDER,
+        "object",
+        "baseURL must use https unless allowPlainHTTP is true",
+    ),
+    ("pool", {f"{KEY}.name": "ABSENT"}, KEY, "object", "name is required for Header and Body and forbidden otherwise"),
+    (
+        "pool",
+        {"spec.dispatch.key[1].name": "x"},
+        "spec.dispatch.key[1]",
+        "object",
+        "name is required for Header and Body and forbidden otherwise",
+    ),
+    ("pool", {f"{KEY}.chars": 100}, KEY, "object", "chars applies to Prefix only"),
+    (
+        "pool",
+        {"spec.metrics.interval": "6s"},
+        "spec.metrics",
+        "object",
+        "staleAfter must not be shorter than interval",
+    ),
+    ("pool", {"spec.metrics.interval": "99ms"}, "spec.metrics", "object", "interval must be at least 100ms"),
+    (
+        "pool",
+        {"spec.health.passive.baseEjection": "5m1s"},
+        "spec.health.passive",
+        "object",
+        "maxEjection must not be shorter than baseEjection",
+    ),
+    (
+        "policy",
+        {"spec.rules[1]": {"name": "b", "tiers": [{"name": "t", "pools": [{"name": "p"}]}]}},
+        "spec.rules",
+        "object",
+        "only the last rule may leave out when",
+    ),
+    (
+        "policy",
+        {"spec.rules[0].tiers[1].spill": {}},
+        "spec.rules[0].tiers",
+        "object",
+        "the last tier has no tier to spill to",
+    ),
+    (
+        "policy",
+        {f"{TIER}.pools": [{"name": "a", "weight": 0}, {"name": "b", "weight": 0}]},
+        f"{TIER}.pools",
+        "array",
+        "at least one pool must have a weight above 0",
+    ),
+    ("policy", {SPILL: {"whenUnavailable": False}}, SPILL, "object", "at least one signal must be set"),
+    (
+        "policy",
+        {f"{SPILL}.inFlightPerEndpoint.start": 9},
+        f"{SPILL}.inFlightPerEndpoint",
+        "object",
+        "full must not be below start",
+    ),
+    (
+        "policy",
+        {"spec.timeouts.connect": "121s"},
+        "spec.timeouts",
+        "object",
+        "connect, firstByte and total must not decrease",
+    ),
+    (
+        "policy",
+        {"spec.timeouts.total": "119s"},
+        "spec.timeouts",
+        "object",
+        "connect, firstByte and total must not decrease",
+    ),
+]
+
+TYPES = [
+    ("pool", "spec", [], "object", "array"),
+    ("pool", "spec.models", "llama", "array", "string"),
+    ("pool", "spec.models[0]", 3, "object", "integer"),
+    ("pool", "spec.models[0].name", 3, "string", "integer"),
+    ("pool", "spec.models[0].name", 1.5, "string", "number"),
+    ("pool", "spec.models[0].name", True, "string", "boolean"),
+    ("policy", "spec.gateways[0]", None, "string", "null"),
+    ("policy", f"{SPILL}.whenUnavailable", "yes", "boolean", "string"),
+    ("pool", f"{ENDPOINT}.weight", "5", "integer", "string"),
+    ("pool", f"{ENDPOINT}.weight", 1.5, "integer", "number"),
+    ("pool", f"{ENDPOINT}.weight", False, "integer", "boolean"),
+    ("pool", f"{ENDPOINT}.weight", 2**63, "integer", "number"),
+    ("pool", "spec.dispatch", "CHWBL", "object", "string"),
+    ("service", f"{SERVICE}.port", True, "integer,string", "boolean"),
+    ("service", f"{SERVICE}.port", 80.5, "integer,string", "number"),
+    ("pods", f"{PODS}.selector.matchLabels", ["app"], "object", "array"),
+    ("pods", f"{PODS}.selector.matchLabels.app", 8, "string", "integer"),
+]
