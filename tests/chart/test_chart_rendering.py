@@ -1,0 +1,446 @@
+"""The chart's objects: valid by Kubernetes' own description, restricted, and named as balancer and operator expect."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import yaml
+from tests.chart.value_sets import CHART, ROOT, VALUES
+
+from spillway_balancer.net import telemetry
+
+
+def named(objects, kind, name):
+    return next(one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name)
+
+
+def names(objects, kind):
+    return {one["metadata"]["name"] for one in objects if one["kind"] == kind}
+
+
+def argument(container, flag):
+    return next(text.partition("=")[2] for text in container["args"] if text.startswith(f"--{flag}="))
+
+
+# ---- linters
+
+
+@pytest.mark.parametrize("values", list(VALUES))
+def test_helm_lint_has_nothing_to_say(helm, values):
+    done = helm("lint", "--strict", CHART, values=VALUES[values])
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("values", list(VALUES))
+def test_every_object_is_valid_by_the_description_of_the_api(conform, render, values):
+    done = conform(yaml.safe_dump_all(render(VALUES[values])))
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"Invalid: 0, Errors: 0", done.stdout)
+
+
+def test_the_check_of_objects_sees_a_wrong_field(conform, render):
+    """Schemas are made by this project's tests: that they refuse anything at all must be shown."""
+    deployment = named(render(), "Deployment", "spillway-gateway")
+    for spoil in (
+        lambda spec: spec.update(replica=2),
+        lambda spec: spec["template"]["spec"].update(securityContext={"runAsNonRoot": "yes"}),
+        lambda spec: spec["template"]["spec"]["containers"][0]["ports"][0].update(containerPort="http"),
+    ):
+        spoilt = json.loads(json.dumps(deployment))
+        spoil(spoilt["spec"])
+        assert conform(json.dumps(spoilt)).returncode == 1
+
+
+ACCEPTED = {
+    # Tags are versions; whoever sets a moving one sets pullPolicy too.
+    "ImagePullPolicy is not set to Always",
+    # A CPU limit throttles, and that is latency; memory is limited.
+    "CPU limit is not set",
+    # Gateways spread by topologySpreadConstraints.
+    "Deployment does not have a host podAntiAffinity set",
+    # Engines and providers may be anywhere; networkPolicy.gatewayEgress narrows it.
+    "The pod does not have a matching egress NetworkPolicy",
+}
+
+
+def test_kube_score_finds_only_what_is_meant(tools, helm):
+    rendered = helm("template", "spillway", CHART, "--namespace", "spillway-system", "--skip-tests").stdout
+    command = [tools / "kube-score", "score", "-", "--output-format", "ci"]
+    done = subprocess.run(command, input=rendered, capture_output=True, text=True)
+    found = set(re.findall(r"^\[(?:CRITICAL|WARNING)\] [^:]+: (?:\(\w+\) )?(.*)$", done.stdout, re.MULTILINE))
+    assert found == ACCEPTED
+    assert "[OK]" in done.stdout
+
+
+# ---- Pod Security
+
+
+def test_pods_pass_the_restricted_profile_and_cannot_write(objects, pods):
+    found = pods(objects)
+    assert found
+    for name, spec in found:
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        for volume in spec.get("volumes", ()):
+            assert volume.keys() - {"name"} <= {"configMap", "secret", "projected", "emptyDir"}
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert not any("hostPort" in port for port in container.get("ports", ()))
+            assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_a_balancer_has_no_token_of_the_api_server_and_no_rights(objects):
+    bound = {
+        subject["name"]
+        for one in objects
+        if one["kind"] in ("RoleBinding", "ClusterRoleBinding")
+        for subject in one["subjects"]
+    }
+    assert bound == {"spillway-operator"}
+    gateways = [
+        one for one in objects if one["kind"] == "Deployment" and "spillway.dev/gateway" in one["metadata"]["labels"]
+    ]
+    assert gateways
+    for one in gateways:
+        spec = one["spec"]["template"]["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        account = named(objects, "ServiceAccount", spec["serviceAccountName"])
+        assert account["automountServiceAccountToken"] is False
+        tokens = [
+            source["serviceAccountToken"]
+            for volume in spec["volumes"]
+            for source in volume.get("projected", {}).get("sources", ())
+        ]
+        assert tokens == [{"audience": "spillway-operator", "expirationSeconds": 3600, "path": "token"}]
+
+
+# ---- names and wiring
+
+
+def test_names_of_the_default_release(render):
+    objects = render()
+    assert names(objects, "Deployment") == {"spillway-operator", "spillway-gateway"}
+    assert names(objects, "Service") == {"spillway-operator", "spillway"}
+    assert names(objects, "ServiceAccount") == {"spillway-operator", "spillway-gateway"}
+    assert names(objects, "PodDisruptionBudget") == {"spillway-operator", "spillway-gateway"}
+    assert named(objects, "Service", "spillway")["spec"]["ports"][0]["port"] == 80
+
+
+def test_names_of_another_release_and_of_a_further_gateway(render):
+    objects = render(VALUES["two-gateways"], release="acme", namespace="llm")
+    deployments = {"acme-spillway-operator", "acme-spillway-gateway", "acme-spillway-gateway-internal"}
+    assert names(objects, "Deployment") == deployments
+    assert names(objects, "Service") == {"acme-spillway-operator", "acme-spillway", "acme-spillway-internal"}
+    for one in objects:
+        where = one["metadata"].get("namespace")
+        assert where == "llm" or one["kind"].startswith(("Cluster", "CustomResource"))
+        if where is None and one["kind"].startswith("Cluster"):
+            assert one["metadata"]["name"].startswith("llm-acme-spillway")
+    spec = named(objects, "Deployment", "acme-spillway-gateway-internal")["spec"]["template"]["spec"]
+    container = spec["containers"][0]
+    assert argument(container, "operator") == "https://acme-spillway-operator.llm.svc:9443"
+    assert argument(container, "gateway") == "internal"
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    assert volumes["ca"]["configMap"] == {"name": "acme-spillway-operator-ca"}
+    assert volumes["boot"]["configMap"] == {"name": "acme-spillway-gateway-internal-boot", "optional": True}
+    secret = volumes["credentials"]["secret"]
+    assert (secret["secretName"], secret["optional"]) == ("acme-spillway-gateway-internal-credentials", True)
+    operator = named(objects, "Deployment", "acme-spillway-operator")["spec"]["template"]["spec"]["containers"][0]
+    assert argument(operator, "fullname") == "acme-spillway"
+
+
+def test_files_that_the_balancer_is_told_of_are_mounted(objects):
+    for one in objects:
+        labels = one["metadata"]["labels"] if one["kind"] == "Deployment" else {}
+        if "spillway.dev/gateway" in labels:
+            assert (
+                one["spec"]["template"]["metadata"]["labels"]["spillway.dev/gateway"] == labels["spillway.dev/gateway"]
+            )
+            container = one["spec"]["template"]["spec"]["containers"][0]
+            mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+            for flag in ("token-file", "ca-file", "state", "boot", "secrets"):
+                assert any(argument(container, flag).startswith(mount) for mount in mounts), flag
+
+
+def matches(selector, labels):
+    return selector.items() <= labels.items()
+
+
+def test_services_budgets_and_spreads_select_the_pods_of_one_workload(objects):
+    pods = {
+        one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"]
+        for one in objects
+        if one["kind"] == "Deployment"
+    }
+    for one in objects:
+        if one["kind"] in ("Service", "PodDisruptionBudget", "Deployment"):
+            selector = one["spec"]["selector"]
+            selector = selector.get("matchLabels", selector)
+            assert sum(matches(selector, labels) for labels in pods.values()) == 1, one["metadata"]["name"]
+
+
+def test_pods_have_time_for_all_that_their_end_takes(objects):
+    for one in objects:
+        if one["kind"] == "Deployment" and "spillway.dev/gateway" in one["metadata"]["labels"]:
+            spec = one["spec"]["template"]["spec"]
+            container = spec["containers"][0]
+            slept = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+            needed = slept + int(argument(container, "linger")) + int(argument(container, "drain"))
+            assert spec["terminationGracePeriodSeconds"] == needed + 5
+            assert one["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_a_gateway_overrides_the_defaults_also_by_false_and_nought(render):
+    values = {
+        "gateway": {"autoscaling": {"enabled": True}, "podAnnotations": {"a": "b"}},
+        "gateways": {"internal": {"autoscaling": {"enabled": False}, "preStopSleepSeconds": 0}},
+    }
+    objects = render(values)
+    assert names(objects, "HorizontalPodAutoscaler") == {"spillway-gateway"}
+    assert "replicas" not in named(objects, "Deployment", "spillway-gateway")["spec"]
+    internal = named(objects, "Deployment", "spillway-gateway-internal")["spec"]
+    assert internal["replicas"] == 2
+    assert "lifecycle" not in internal["template"]["spec"]["containers"][0]
+    assert internal["template"]["metadata"]["annotations"]["a"] == "b"
+
+
+def test_autoscaling_aims_at_metrics_that_exist(render):
+    values = {"gateway": {"autoscaling": {"enabled": True, "requestsInFlight": 200, "cpuPercent": 0}}}
+    scaler = named(render(values), "HorizontalPodAutoscaler", "spillway-gateway")["spec"]
+    (metric,) = scaler["metrics"]
+    name = metric["pods"]["metric"]["name"]
+    assert metric["pods"]["target"] == {"type": "AverageValue", "averageValue": "200"}
+    with open(telemetry.__file__, encoding="utf-8") as source:
+        assert f'"{name}"' in source.read()
+
+
+def test_images_stand_in_one_place(render, pods):
+    for name, spec in pods(render(VALUES["air-gapped"])):
+        assert spec["imagePullSecrets"] == [{"name": "mirror"}, {"name": "other"}], name
+        for container in spec["containers"]:
+            assert container["image"].startswith("mirror.internal:5000/llm/spillway-")
+    images = {name: spec["containers"][0]["image"] for name, spec in pods(render(VALUES["air-gapped"]))}
+    assert images["spillway-gateway"].partition("@")[2].startswith("sha256:")
+    assert images["spillway-operator"].endswith(":0.1.0.dev0")
+
+
+# ---- rights
+
+
+def rules_of(objects, *kinds):
+    for one in objects:
+        if one["kind"] in kinds and not one["metadata"]["name"].endswith(("-view", "-edit")):
+            for rule in one["rules"]:
+                yield one["metadata"].get("namespace"), rule
+
+
+def test_the_operator_can_never_list_secrets_nor_write_any_but_its_own(objects):
+    for namespace, rule in rules_of(objects, "Role", "ClusterRole"):
+        assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+        if "secrets" in rule["resources"]:
+            assert not {"list", "watch", "delete", "update"} & set(rule["verbs"])
+            if {"create", "patch"} & set(rule["verbs"]):
+                assert namespace == "spillway-system"
+                assert all(name.startswith("spillway-") for name in rule["resourceNames"])
+        if {"create", "update", "patch"} & set(rule["verbs"]) and not {"events", "tokenreviews"} & set(
+            rule["resources"]
+        ):
+            assert "resourceNames" in rule or all(name.endswith("/status") for name in rule["resources"])
+
+
+def test_with_watch_namespaces_nothing_of_other_namespaces_can_be_read(render):
+    objects = render(VALUES["watch-namespaces"])
+    everywhere = {resource for _, rule in rules_of(objects, "ClusterRole") for resource in rule["resources"]}
+    assert everywhere == {"tokenreviews", "namespaces", "customresourcedefinitions"}
+    in_all = [rule for _, rule in rules_of(render(), "ClusterRole")]
+    for namespace in VALUES["watch-namespaces"]["watchNamespaces"]:
+        there = [rule for where, rule in rules_of(objects, "Role") if where == namespace]
+        assert there
+        assert all(rule in in_all for rule in there)
+        (binding,) = [
+            one for one in objects if one["kind"] == "RoleBinding" and one["metadata"]["namespace"] == namespace
+        ]
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": "spillway-operator", "namespace": "spillway-system"}
+        ]
+    operator = named(objects, "Deployment", "spillway-operator")["spec"]["template"]["spec"]["containers"][0]
+    watched = [text for text in operator["args"] if text.startswith("--watch-namespace")]
+    assert watched == ["--watch-namespace=team-a", "--watch-namespace=team-b"]
+
+
+def test_a_given_certificate_is_read_and_never_written(render):
+    objects = render({"operator": {"tls": {"secretName": "given"}}})
+    rules = [rule for where, rule in rules_of(objects, "Role") if "given" in rule.get("resourceNames", ())]
+    assert [rule["verbs"] for rule in rules] == [["get"]]
+    assert not any("spillway-operator-tls" in rule.get("resourceNames", ()) for _, rule in rules_of(objects, "Role"))
+
+
+# ---- CRDs
+
+
+def test_crds_are_the_generated_ones_and_kept_on_uninstall(render):
+    there = {one["metadata"]["name"]: one for one in render() if one["kind"] == "CustomResourceDefinition"}
+    for path in (ROOT / "crds").glob("*.yaml"):
+        assert (CHART / "files" / "crds" / path.name).read_bytes() == path.read_bytes(), "run `make generate`"
+        wanted = yaml.safe_load(path.read_text())
+        found = there.pop(wanted["metadata"]["name"])
+        assert found["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+        assert found == wanted
+    assert not there
+    assert not names(render({"crds": {"install": False}}), "CustomResourceDefinition")
+
+
+# ---- network policies
+
+
+def test_network_policies_can_be_off(render):
+    assert names(render(), "NetworkPolicy") == {"spillway-operator", "spillway-gateways"}
+    assert not names(render({"networkPolicy": {"enabled": False}}), "NetworkPolicy")
+
+
+def test_the_stream_is_open_to_gateways_and_operators_only(render):
+    objects = render()
+    policy = named(objects, "NetworkPolicy", "spillway-operator")["spec"]
+    (rule,) = [rule for rule in policy["ingress"] if rule["ports"][0]["port"] == "stream"]
+    peers = [peer["podSelector"]["matchLabels"] for peer in rule["from"]]
+    labels = {
+        one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"]
+        for one in objects
+        if one["kind"] == "Deployment"
+    }
+    for name in ("spillway-gateway", "spillway-operator"):
+        assert any(matches(peer, labels[name]) for peer in peers)
+    assert not any(matches(peer, {"app.kubernetes.io/name": "spillway"}) for peer in peers)
+
+
+# ---- helm test and notes
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers every GET with what `pages` of its server has for the path."""
+
+    def do_GET(self):
+        page = self.server.pages.get(self.path.partition("?")[0])
+        body = json.dumps(page).encode()
+        self.send_response(200 if page is not None else 404)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def answering(pages) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        server.pages = pages
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_helm_test_asks_every_gateway_through_its_service(render):
+    pod = named(render(VALUES["two-gateways"]), "Pod", "spillway-test")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    code, *urls = pod["spec"]["containers"][0]["args"]
+    assert urls == [
+        "http://spillway.spillway-system.svc:80/v1/models",
+        "http://spillway-internal.spillway-system.svc:80/v1/models",
+    ]
+    with answering({"/v1/models": {"data": [{"id": "chat"}]}, "/none": {"data": []}}) as base:
+        command = [sys.executable, "-c", code, f"{base}/v1/models", f"{base}/none"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "serves chat" in done.stdout
+        assert "no model yet" in done.stdout
+        refused = subprocess.run(
+            [sys.executable, "-c", code.replace("range(20)", "range(1)"), f"{base}/503"], capture_output=True, text=True
+        )
+        assert refused.returncode == 1
+        assert "404" in refused.stderr
+
+
+@pytest.fixture
+def notes(helm, tmp_path):
+    """`notes(values, routes)`: the text after an install. `helm template` leaves it out, so it is made a template."""
+    chart = tmp_path / "spillway"
+    subprocess.run(["cp", "-r", CHART, chart], check=True)
+    text = (chart / "templates/NOTES.txt").read_text()
+    for path in (chart / "templates").iterdir():
+        if path.is_file() and path.name != "_helpers.tpl":
+            path.unlink()
+    (chart / "templates/_notes.tpl").write_text('{{- define "notes" -}}\n' + text + "{{- end }}")
+    (chart / "templates/notes.yaml").write_text('{"text": {{ include "notes" . | toJson }}}\n')
+
+    def run(values=None, routes=()):
+        resource = {"name": "routepolicies", "namespaced": True, "kind": "RoutePolicy", "verbs": ["list"]}
+        api = "/apis/spillway.dev/v1alpha1"
+        version = {"apiVersion": "spillway.dev/v1alpha1"}
+        pages = {
+            api: {"kind": "APIResourceList", "groupVersion": "spillway.dev/v1alpha1", "resources": [resource]},
+            f"{api}/routepolicies": {
+                **version,
+                "kind": "RoutePolicyList",
+                "items": [{**version, "kind": "RoutePolicy", **route} for route in routes],
+            },
+        }
+        with answering(pages) as base:
+            options = ["--dry-run=server", "--kube-apiserver", base, "--skip-tests"]
+            options += ["--api-versions", "spillway.dev/v1alpha1/RoutePolicy", "--show-only", "templates/notes.yaml"]
+            done = helm("template", "spillway", chart, "--namespace", "llm", *options, values=values or {})
+        assert done.returncode == 0, done.stderr
+        return yaml.safe_load(done.stdout)["text"]
+
+    return run
+
+
+def test_notes_without_a_route_show_two_objects_that_would_be_accepted(notes, conform):
+    said = notes()
+    assert "http://spillway.llm.svc/v1" in said
+    text = said.split("<<'END'\n")[1].split("\nEND\n")[0]
+    documents = list(yaml.safe_load_all(text))
+    assert [one["kind"] for one in documents] == ["ModelPool", "RoutePolicy"]
+    done = conform(text)
+    assert done.returncode == 0, done.stdout
+    assert "Valid: 2" in done.stdout
+
+
+def test_notes_with_a_route_show_a_request_that_names_its_model(notes):
+    route = {"metadata": {"name": "talk", "namespace": "team"}, "spec": {"models": ["talk"]}}
+    said = notes({"gateway": {"service": {"port": 8000}}}, [route])
+    assert "http://spillway.llm.svc:8000/v1/chat/completions" in said
+    assert said.count('"model": "talk"') == 2
+    assert "<<'END'" not in said
+    code = said.split("python -c '")[1].split("'\n")[0]
+    (body,) = [node.value for node in ast.walk(ast.parse(code)) if isinstance(getattr(node, "value", None), bytes)]
+    assert json.loads(body)["model"] == "talk"
+
+
+def test_notes_do_not_count_routes_of_other_gateways(notes):
+    route = {"metadata": {"name": "talk", "namespace": "team"}, "spec": {"models": ["talk"], "gateways": ["internal"]}}
+    assert "<<'END'" in notes({}, [route])
+    said = notes({"gateways": {"default": None, "internal": {}}}, [route])
+    assert "http://spillway-internal.llm.svc/v1" in said
+    assert "<<'END'" not in said

@@ -1,0 +1,79 @@
+"""Values that the chart is rendered with in the tests: between them they turn everything on and off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "spillway"
+
+VALUES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "two-gateways": {"gateways": {"internal": {"replicas": 3, "preStopSleepSeconds": 0}}},
+    "watch-namespaces": {"watchNamespaces": ["team-a", "team-b"]},
+    "air-gapped": {
+        "image": {
+            "registry": "mirror.internal:5000/llm",
+            "pullSecrets": ["mirror", "other"],
+            "balancer": {"digest": f"sha256:{'0123456789abcdef' * 4}"},
+        }
+    },
+    "all-off": {
+        "crds": {"install": False},
+        "rbac": {"aggregate": False},
+        "networkPolicy": {"enabled": False},
+        "operator": {"replicas": 1},
+        "gateway": {"replicas": 0},
+    },
+    "all-on": {
+        "image": {"registry": "mirror.internal", "tag": "v9", "pullPolicy": "Always", "pullSecrets": ["mirror"]},
+        "watchNamespaces": ["team-a"],
+        "operator": {
+            "replicas": 3,
+            "logFormat": "text",
+            "logLevel": "debug",
+            "tls": {"secretName": "given"},
+            "podDisruptionBudget": {"maxUnavailable": "50%"},
+            "serviceAccountAnnotations": {"a": "b"},
+            "podAnnotations": {"a": "b"},
+            "podLabels": {"team": "platform"},
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [{"key": "x", "operator": "Exists"}],
+            "affinity": {"podAntiAffinity": {}},
+            "priorityClassName": "system-cluster-critical",
+        },
+        "gateway": {
+            "service": {"type": "LoadBalancer", "port": 8000, "annotations": {"a": "b"}},
+            "autoscaling": {"enabled": True, "requestsInFlight": 200},
+            "serviceAccountAnnotations": {"a": "b"},
+            "podAnnotations": {"a": "b"},
+            "podLabels": {"team": "platform"},
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [{"key": "x", "operator": "Exists"}],
+            "affinity": {"podAntiAffinity": {}},
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "zone",
+                    "whenUnsatisfiable": "DoNotSchedule",
+                    "labelSelector": {"matchLabels": {"team": "platform"}},
+                }
+            ],
+            "priorityClassName": "high",
+        },
+        "gateways": {
+            "internal": {
+                "preStopSleepSeconds": 0,
+                "autoscaling": {"enabled": False},
+                "service": {"type": "ClusterIP", "port": 80},
+            }
+        },
+        "networkPolicy": {
+            "clients": [{"namespaceSelector": {"matchLabels": {"team": "a"}}}],
+            "scrapers": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+            "gatewayEgress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}],
+        },
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    },
+}
