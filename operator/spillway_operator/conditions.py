@@ -1,0 +1,207 @@
+"""Conditions of both kinds: each is a named check, a pure function from what is seen of an object to a verdict.
+
+Reasons are those of the API; a message says what is wrong and what would be right. `True` has a reason too, since
+metav1.Condition demands one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from spillway_api.compile import Problem
+from spillway_api.stream import MetricsState
+
+REFERENCES = frozenset(
+    {"SecretNotFound", "SecretKeyNotFound", "PoolNotFound", "ServiceNotFound", "PortNotFound", "InferencePoolNotFound"}
+)
+"""Reasons of problems that are about what an object refers to; all others are about the object itself."""
+
+LONGEST_MESSAGE = 2000
+"""Characters. A condition takes 32 KiB, people and tables far less."""
+
+
+class Verdict(NamedTuple):
+    """What a check says."""
+
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+
+
+class Reach(NamedTuple):
+    """How far an object has come on one gateway."""
+
+    gateway: str
+    exists: bool
+    replicas: int
+    programmed: int
+    refused: str = ""
+    """What a balancer said that could not serve by it."""
+
+
+class PoolSight(NamedTuple):
+    """All that the conditions of a ModelPool depend on."""
+
+    unreadable: str
+    problems: Sequence[Problem]
+    reach: Sequence[Reach]
+    """Gateways with a route that leads here."""
+    total: int
+    """Endpoints that may take traffic as far as the cluster knows."""
+    not_ready: int = 0
+    unhealthy: int = 0
+    ejected: int = 0
+    refused: int = 0
+    metrics: MetricsState | None = None
+    """None as long as no balancer has told."""
+    metrics_message: str = ""
+
+    @property
+    def ready(self) -> int:
+        return max(0, self.total - self.unhealthy - self.ejected - self.refused)
+
+
+class RouteSight(NamedTuple):
+    """All that the conditions of a RoutePolicy depend on."""
+
+    unreadable: str
+    problems: Sequence[Problem]
+    reach: Sequence[Reach]
+    """The gateways that it names."""
+    served: bool
+    """Some version of it is in a snapshot."""
+    kept: bool
+    """That is its last good version and not this one."""
+    tiers: Sequence[TierSight] = ()
+
+
+class TierSight(NamedTuple):
+    """One tier of a RoutePolicy, as the balancers see it."""
+
+    rule: str
+    name: str
+    state: Literal["Open", "Spilling", "Unavailable"]
+    ready: int
+    share_percent: int
+
+
+def accepted(sight: PoolSight | RouteSight) -> Verdict:
+    """Whether the object says something that can be done."""
+    if sight.unreadable:
+        return Verdict("False", "Invalid", _kept(sight, sight.unreadable))
+    missing = [reach.gateway for reach in sight.reach if not reach.exists]
+    own = [problem for problem in sight.problems if problem.reason not in REFERENCES]
+    fatal = [problem for problem in own if problem.fatal]
+    if fatal:
+        return Verdict("False", fatal[0].reason, _kept(sight, _said(fatal)))
+    if missing and isinstance(sight, RouteSight):
+        message = f"no gateway {', '.join(missing)} in the operator's namespace; spec.gateways names it"
+        return Verdict("False", "UnknownGateway", message)
+    return Verdict("True", "Accepted", _said(own) or "valid")
+
+
+def resolved(sight: PoolSight | RouteSight) -> Verdict:
+    """Whether everything that it refers to is there."""
+    missing = [problem for problem in sight.problems if problem.reason in REFERENCES]
+    if missing:
+        return Verdict("False", missing[0].reason, _kept(sight, _said(missing)))
+    return Verdict("True", "ResolvedRefs", "everything that it refers to is there")
+
+
+def programmed(sight: PoolSight | RouteSight) -> Verdict:
+    """Whether all balancers serve by this very version."""
+    there = [reach for reach in sight.reach if reach.exists]
+    if not sight.reach:
+        return Verdict("False", "Pending", "no RoutePolicy leads here yet, so no gateway serves it")
+    if not there:
+        names = ", ".join(reach.gateway for reach in sight.reach)
+        return Verdict("False", "NoGateway", f"there is no gateway {names}")
+    if isinstance(sight, RouteSight) and (sight.kept or not sight.served):
+        what = "its last good version goes on serving" if sight.kept else "nothing of it can be served"
+        return Verdict("False", "Pending", f"this version is not in force: {what}")
+    behind = [reach for reach in there if reach.programmed < max(1, reach.replicas)]
+    if not behind:
+        return Verdict("True", "Programmed", "in force on all balancers")
+    counts = ", ".join(f"{each.programmed} of {each.replicas} balancers of gateway {each.gateway}" for each in behind)
+    refused = next((each.refused for each in behind if each.refused), "")
+    message = f"in force on {counts}" + (f"; refused: {refused}" if refused else "")
+    return Verdict("False", "PartiallyProgrammed", message)
+
+
+def pool_ready(sight: PoolSight) -> Verdict:
+    """Whether some endpoint takes traffic."""
+    if sight.unreadable:
+        return Verdict("False", "Invalid", sight.unreadable)
+    if not sight.total:
+        waiting = f"; {sight.not_ready} are not ready yet" if sight.not_ready else ""
+        why = _said(sight.problems)
+        return Verdict("False", "NoEndpoints", f"no endpoint is there{waiting}" + (f": {why}" if why else ""))
+    if sight.ready:
+        return Verdict("True", "EndpointsReady", f"{sight.ready} of {sight.total + sight.not_ready} take traffic")
+    if sight.refused == sight.total:
+        return Verdict("False", "CredentialsRefused", "every endpoint refuses its credential; look at the Secrets")
+    if sight.unhealthy >= sight.ejected:
+        return Verdict("False", "AllUnhealthy", f"no endpoint of {sight.total} passes its probes")
+    return Verdict("False", "AllEjected", f"all {sight.total} endpoints are ejected for failing requests")
+
+
+def metrics_healthy(sight: PoolSight) -> Verdict | None:
+    """Whether the load of the engines can be read; nothing is said of pools whose metrics are not read."""
+    match sight.metrics:
+        case None | "Off":
+            return None
+        case "Ok":
+            return Verdict("True", "MetricsRead", "the load of the endpoints is read")
+        case state:
+            said = sight.metrics_message or "the balancers use their own counts meanwhile"
+            return Verdict("False", state, said)
+
+
+def route_ready(sight: RouteSight) -> Verdict:
+    """Whether a request of its models can be served, by this version of the policy."""
+    for check in (accepted, resolved, programmed):
+        verdict = check(sight)
+        if verdict.status != "True":
+            return verdict
+    if sight.tiers and all(tier.ready == 0 for tier in sight.tiers):
+        return Verdict("False", "AllPoolsUnready", "no pool of any tier has a ready endpoint")
+    if sight.tiers and all(tier.state == "Unavailable" for tier in sight.tiers):
+        return Verdict("False", "NoOpenTier", "no tier takes requests")
+    return Verdict("True", "Programmed", "in force on all balancers")
+
+
+def spilling(sight: RouteSight) -> Verdict:
+    """A state, not an error."""
+    leaving = [tier for tier in sight.tiers if tier.state == "Spilling"]
+    if not leaving:
+        return Verdict("False", "NotSpilling", "no tier sends requests on for load")
+    said = ", ".join(f"{tier.rule}/{tier.name} sends {tier.share_percent}% on" for tier in leaving)
+    return Verdict("True", "Load", said)
+
+
+POOL: dict[str, Callable[[PoolSight], Verdict | None]] = {
+    "Accepted": accepted,
+    "ResolvedRefs": resolved,
+    "Programmed": programmed,
+    "Ready": pool_ready,
+    "MetricsHealthy": metrics_healthy,
+}
+ROUTE: dict[str, Callable[[RouteSight], Verdict | None]] = {
+    "Accepted": accepted,
+    "ResolvedRefs": resolved,
+    "Programmed": programmed,
+    "Ready": route_ready,
+    "Spilling": spilling,
+}
+
+
+def _said(problems: Sequence[Problem]) -> str:
+    text = "; ".join(f"{problem.path}: {problem.message}" for problem in problems)
+    return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "…"
+
+
+def _kept(sight: PoolSight | RouteSight, message: str) -> str:
+    if isinstance(sight, RouteSight) and sight.kept:
+        return f"{message}; its last good version goes on serving"
+    return message

@@ -1,0 +1,51 @@
+"""The operator's own metrics in Prometheus' form. Labels are gateways and kinds: few, and nobody's text."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from spillway_api.snapshot import Snapshot
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+DURATIONS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """All metrics of an operator; docs/metrics.md explains each."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._reconciles = Histogram(
+            "spillway_operator_reconcile_duration_seconds", "One reconcile: a snapshot, children, or statuses.",
+            ["what"], buckets=DURATIONS, registry=registry,
+        )  # fmt: skip
+        self._published = Counter(
+            "spillway_operator_snapshots_published", "Changes of a gateway's snapshot.", ["gateway"], registry=registry
+        )
+        self._endpoints = Gauge(
+            "spillway_operator_snapshot_endpoints", "Endpoints in a gateway's snapshot.", ["gateway"], registry=registry
+        )
+        self._routes = Gauge(
+            "spillway_operator_snapshot_routes", "Routes in a gateway's snapshot.", ["gateway"], registry=registry
+        )
+        self._writes = Counter(
+            "spillway_operator_writes", "Objects and statuses written to Kubernetes.", ["kind"], registry=registry
+        )
+        self.subscribers = Gauge(
+            "spillway_operator_subscribers", "Balancers connected to this replica.", ["gateway"], registry=registry
+        )
+        self.leads = Gauge("spillway_operator_leads", "1 while this replica is the one that writes.", registry=registry)
+
+    def reconciled(self, what: str, elapsed: float) -> None:
+        self._reconciles.labels(what).observe(elapsed)
+
+    def published(self, gateway: str, snapshot: Snapshot) -> None:
+        self._published.labels(gateway).inc()
+        self._endpoints.labels(gateway).set(sum(len(pool.endpoints) for pool in snapshot.pools))
+        self._routes.labels(gateway).set(len(snapshot.routes))
+
+    def written(self, kind: str) -> None:
+        self._writes.labels(kind).inc()
+
+    def page(self) -> bytes:
+        return generate_latest(self.registry)

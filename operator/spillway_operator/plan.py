@@ -1,0 +1,315 @@
+"""The plan: from what is (a view) to all that should be. Pure; two plans of one view are equal.
+
+For a gateway that is its snapshot, the ConfigMap that a new balancer boots from, and the Secret with credentials;
+for our own objects their statuses.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from spillway_api import stream
+from spillway_api.compile import Cluster, Compiled, HasSecret, Problem, compile_snapshot
+from spillway_api.credentials import file_of
+from spillway_api.snapshot import Snapshot
+from spillway_api.types import ModelPool, RoutePolicy
+
+from .conditions import PoolSight, Reach, RouteSight, TierSight
+from .facts import GATEWAY_LABEL, GatewayFacts, Watched
+from .opinions import Opinions
+from .progress import Progress, Subscriber, refusal
+from .sources import Found
+from .statuses import PoolNumbers, Status, of_pool, of_route
+
+BOOT_KEY = "snapshot.json.gz"
+BOOT_BYTES = 900_000
+"""A ConfigMap may hold 1 MiB, its base64 and metadata included in what etcd takes."""
+
+Object = dict[str, Any]
+
+
+class ConfigView(NamedTuple):
+    """All that the snapshot of a gateway depends on."""
+
+    gateway: str
+    pools: Sequence[Watched[ModelPool]]
+    policies: Sequence[Watched[RoutePolicy]]
+    found: Callable[[ModelPool], Found]
+    labels: Callable[[str], Mapping[str, str]]
+    has_secret: HasSecret
+    secret_exists: Callable[[str], bool]
+    last_good: Snapshot | None
+
+
+def snapshot_of(view: ConfigView) -> Compiled:
+    """What the gateway is to serve."""
+    everything: list[Watched[Any]] = [*view.pools, *view.policies]
+    cluster = Cluster(
+        discovered=lambda pool: view.found(pool).discovered,
+        exists=view.secret_exists,
+        labels=view.labels,
+        last_good=view.last_good,
+        unreadable=[watched.key for watched in everything if watched.item is None],
+    )
+    readable = [watched.item for watched in everything if watched.item is not None]
+    return compile_snapshot(readable, view.gateway, view.has_secret, cluster)
+
+
+def referenced(pools: Iterable[Watched[ModelPool]]) -> frozenset[str]:
+    """The Secrets that pools refer to, as namespace/name."""
+    names = set()
+    for watched in pools:
+        if watched.item is None:
+            continue
+        spec = watched.item.spec
+        refs = [spec.auth.secret_ref] if spec.auth is not None else []
+        if spec.source.provider is not None:
+            refs += [each.secret_ref for each in spec.source.provider.accounts if each.secret_ref is not None]
+        names |= {f"{watched.namespace}/{ref.name}" for ref in refs}
+    return frozenset(names)
+
+
+def boot_config_map(facts: GatewayFacts, namespace: str, saved: stream.Saved) -> Object | None:
+    """What a new balancer of the gateway boots from while no operator answers; None when it is too large for one."""
+    packed = stream.pack(saved)
+    if len(packed) * 4 / 3 > BOOT_BYTES:
+        return None
+    return _child(facts, namespace, "ConfigMap", "boot") | {"binaryData": {BOOT_KEY: _base64(packed)}}
+
+
+def saved_in(config_map: Mapping[str, Any] | None) -> stream.Saved | None:
+    """The state that such a ConfigMap holds; None where it holds none that can be read."""
+    try:
+        return stream.unpack(base64.b64decode(((config_map or {}).get("binaryData") or {})[BOOT_KEY]))
+    except (KeyError, ValueError):
+        return None
+
+
+def credentials_secret(
+    facts: GatewayFacts, namespace: str, snapshot: Snapshot, value: Callable[[str, str], bytes | None]
+) -> Object:
+    """The values that the gateway's endpoints need, and no others, in one Secret that only it mounts."""
+    data = {}
+    for pool in snapshot.pools:
+        for endpoint in pool.endpoints:
+            credential = endpoint.credential
+            if credential is None:
+                continue
+            found = value(credential.secret, credential.key)
+            if found is not None:
+                data[file_of(credential.secret, credential.key)] = _base64(found)
+    return _child(facts, namespace, "Secret", "credentials") | {"type": "Opaque", "data": dict(sorted(data.items()))}
+
+
+class Gateway(NamedTuple):
+    """A gateway as statuses depend on it."""
+
+    facts: GatewayFacts | None
+    progress: Progress
+    subscribers: Sequence[Subscriber]
+
+
+class StatusView(NamedTuple):
+    """All that statuses depend on."""
+
+    pools: Sequence[Watched[ModelPool]]
+    policies: Sequence[Watched[RoutePolicy]]
+    found: Callable[[ModelPool], Found]
+    gateways: Mapping[str, Gateway]
+    settling: bool = False
+    """Balancers may not have come to this operator yet: who is missing is not counted as behind."""
+
+
+class Written(NamedTuple):
+    """The status that an object should have."""
+
+    watched: Watched[Any]
+    status: Status
+
+
+def statuses_of(view: StatusView, now: float) -> list[Written]:
+    """The status of every object, `now` in seconds of Unix time."""
+    problems: dict[str, dict[Problem, None]] = {}
+    routes: dict[str, set[str]] = {}
+    opinions = {}
+    for name, gateway in view.gateways.items():
+        compiled = gateway.progress.compiled
+        opinions[name] = Opinions(each.report for each in gateway.subscribers if each.report is not None)
+        if compiled is None:
+            continue
+        for problem in compiled.problems:
+            problems.setdefault(problem.object, {})[problem] = None
+        for route in compiled.snapshot.routes:
+            for rule in route.rules:
+                for tier in rule.tiers:
+                    for target in tier.targets:
+                        routes.setdefault(target.pool, set()).add(route.name)
+    written = []
+    ready: dict[str, int] = {}
+    for watched in view.pools:
+        own = list(problems.get(watched.key, ()))
+        sight, numbers = _pool_sight(view, watched, own, opinions, len(routes.get(_name(watched), ())))
+        ready[_name(watched)] = sight.ready
+        written.append(Written(watched, of_pool(sight, numbers, watched.generation, watched.status, now)))
+    for policy in view.policies:
+        own = list(problems.get(policy.key, ()))
+        seen = _route_sight(view, policy, own, opinions, ready)
+        written.append(Written(policy, of_route(seen, policy.generation, policy.status, now)))
+    return written
+
+
+def _pool_sight(
+    view: StatusView,
+    watched: Watched[ModelPool],
+    problems: Sequence[Problem],
+    opinions: Mapping[str, Opinions],
+    routes: int,
+) -> tuple[PoolSight, PoolNumbers]:
+    part, name = watched.key, _name(watched)
+    served = {
+        each: pool for each, gateway in view.gateways.items() if (pool := gateway.progress.pool(part)) is not None
+    }
+    using = list(served)
+    endpoints = next((tuple(endpoint.name for endpoint in pool.endpoints) for pool in served.values()), ())
+    found = view.found(watched.item) if watched.item is not None else None
+    if not using and watched.item is not None:
+        endpoints = _given(watched.item, problems) or tuple(
+            each.name for each in (found.discovered.endpoints if found else ())
+        )
+    there = set(endpoints)
+    views = [opinions[gateway].pool(name) for gateway in using]
+    unhealthy, ejected, refused = (
+        set[str]().union(*(getattr(each, what) for each in views)) & there
+        for what in ("unhealthy", "ejected", "refused")
+    )
+    told = next((each for each in views if each.metrics is not None), None)
+    sight = PoolSight(
+        unreadable=watched.unreadable,
+        problems=problems,
+        reach=[_reach(view, gateway, part, watched) for gateway in using],
+        total=len(endpoints),
+        not_ready=found.not_ready if found else 0,
+        unhealthy=len(unhealthy),
+        ejected=len(ejected - unhealthy),
+        refused=len(refused - unhealthy - ejected),
+        metrics=told.metrics if told else None,
+        metrics_message=told.metrics_message if told else "",
+    )
+    spec = watched.item.spec if watched.item is not None else None
+    engine = next((each.engine for each in views if each.engine), None)
+    if engine is None and spec is not None:
+        engine = spec.source.provider.type if spec.source.provider is not None else spec.engine
+    return sight, PoolNumbers(
+        source_type=_source_type(watched.item),
+        engine=engine,
+        models=tuple(model.name for model in spec.models) if spec is not None else (),
+        routes=routes,
+        draining=found.draining if found else 0,
+    )
+
+
+def _given(pool: ModelPool, problems: Sequence[Problem]) -> tuple[str, ...]:
+    """Names of static endpoints or accounts; none where a credential of all is missing."""
+    source = pool.spec.source
+    left_out = {problem.path.removesuffix(".secretRef") for problem in problems}
+    if source.provider is not None:
+        path = "spec.source.provider.accounts"
+        accounts = enumerate(source.provider.accounts)
+        return tuple(each.name for index, each in accounts if f"{path}[{index}]" not in left_out)
+    if source.static is not None:
+        return () if "spec.auth" in left_out else tuple(each.name for each in source.static.endpoints)
+    return ()
+
+
+def _route_sight(
+    view: StatusView,
+    watched: Watched[RoutePolicy],
+    problems: Sequence[Problem],
+    opinions: Mapping[str, Opinions],
+    ready: Mapping[str, int],
+) -> RouteSight:
+    part, name = watched.key, _name(watched)
+    named = watched.item.spec.gateways if watched.item is not None else tuple(view.gateways)
+    tiers: list[TierSight] = []
+    kept = served = False
+    for gateway in named:
+        known = view.gateways.get(gateway)
+        if known is None or known.progress.compiled is None:
+            continue
+        compiled = known.progress.compiled
+        route = known.progress.route(part)
+        kept = kept or name in compiled.kept
+        if route is None:
+            continue
+        served = True
+        if tiers:
+            continue  # of several gateways the first one's tiers are shown
+        tiers = [
+            opinions[gateway].tier(
+                name, rule.name, tier.name, sum(ready.get(target.pool, 0) for target in tier.targets)
+            )
+            for rule in route.rules
+            for tier in rule.tiers
+        ]
+    return RouteSight(
+        unreadable=watched.unreadable,
+        problems=problems,
+        reach=[_reach(view, gateway, part, watched) for gateway in named],
+        served=served,
+        kept=kept,
+        tiers=tiers,
+    )
+
+
+def _reach(view: StatusView, name: str, part: str, watched: Watched[Any]) -> Reach:
+    gateway = view.gateways.get(name)
+    if gateway is None or gateway.facts is None:
+        return Reach(name, False, 0, 0)
+    programmed = gateway.progress.programmed(part, gateway.subscribers)
+    if view.settling and programmed < gateway.facts.replicas:
+        programmed = max(programmed, _programmed_before(name, watched))
+    said = refusal(gateway.subscribers, gateway.progress.digest)
+    return Reach(name, True, gateway.facts.replicas, programmed, said)
+
+
+def _programmed_before(gateway: str, watched: Watched[Any]) -> int:
+    """What the status says of the same generation, from the operator before this one."""
+    if watched.status.get("observedGeneration") != watched.generation:
+        return 0
+    there = (each for each in watched.status.get("gateways") or () if each["name"] == gateway)
+    return next((int(each.get("programmedReplicas", 0)) for each in there), 0)
+
+
+def _source_type(pool: ModelPool | None) -> str:
+    if pool is None:
+        return ""
+    source = pool.spec.source
+    names = {
+        "Pods": source.pods,
+        "Service": source.service,
+        "InferencePool": source.inference_pool,
+        "Static": source.static,
+        "Provider": source.provider,
+    }
+    return next(name for name, value in names.items() if value is not None)
+
+
+def _name(watched: Watched[Any]) -> str:
+    return f"{watched.namespace}/{watched.name}"
+
+
+def _child(facts: GatewayFacts, namespace: str, kind: str, suffix: str) -> Object:
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": facts.deployment, "uid": facts.uid}
+    labels = {GATEWAY_LABEL: facts.name, "app.kubernetes.io/managed-by": "spillway-operator"}
+    name = f"{facts.deployment}-{suffix}"
+    return {
+        "apiVersion": "v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace, "labels": labels, "ownerReferences": [owner]},
+    }
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

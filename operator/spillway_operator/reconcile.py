@@ -1,0 +1,280 @@
+"""The reconcile: look, plan, then apply what differs. Level-triggered; a wake says that something may have changed.
+
+Every replica plans and serves its plan to the balancers. Only the leader writes to Kubernetes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple, Protocol
+
+from spillway_api import stream
+from spillway_api.snapshot import Snapshot, digest
+from spillway_api.types import API_VERSION
+
+from .cluster import ApiError, Cluster
+from .metrics import Metrics
+from .plan import (
+    ConfigView,
+    Gateway,
+    Object,
+    StatusView,
+    Written,
+    boot_config_map,
+    credentials_secret,
+    referenced,
+    saved_in,
+    snapshot_of,
+    statuses_of,
+)
+from .polled import Gateways, Secrets
+from .progress import Progress, Subscriber
+from .queue import WorkQueue
+from .settings import Settings
+from .statuses import turns, worth_writing
+from .world import World
+
+log = logging.getLogger("spillway.reconcile")
+
+JOIN_SECONDS = 0.05
+"""How long a change waits for others: a rollout changes several slices at once."""
+STATUS_SECONDS = 0.5
+CHILDREN_SECONDS = 1.0
+BOOT_SECONDS = 15.0
+"""Between two writes of a gateway's ConfigMap, however often its endpoints change."""
+SETTLE_SECONDS = 20.0
+"""After a new leader has begun, balancers that are not with it yet do not count as behind."""
+REFRESH_SECONDS = 300.0
+"""Children and statuses are looked at anew without a reason, so that what somebody else has changed heals."""
+WRITES_AT_ONCE = 4
+
+PLURALS = {"ModelPool": "modelpools", "RoutePolicy": "routepolicies"}
+
+
+class Key(NamedTuple):
+    """What is reconciled: the snapshot of a gateway, its children, or all statuses."""
+
+    what: Literal["snapshot", "children", "status"]
+    gateway: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what} of gateway {self.gateway}" if self.gateway else self.what
+
+
+class Streams(Protocol):
+    """The config stream, as the reconcile uses it."""
+
+    def publish(self, gateway: str, snapshot: Snapshot, digest: str, at: float) -> None: ...
+    def withdraw(self, gateway: str) -> None: ...
+    def subscribers(self, gateway: str) -> tuple[Subscriber, ...]: ...
+
+
+class Reconciler:
+    """Keeps what is served and what is written equal to what should be."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cluster: Cluster,
+        streams: Streams,
+        leads: Callable[[], bool],
+        metrics: Metrics,
+        dice: random.Random,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._streams = streams
+        self._leads = leads
+        self._metrics = metrics
+        self._wall = wall
+        self.world: World | None = None
+        self.secrets = Secrets(cluster, dice)
+        self.gateways = Gateways(cluster, settings.namespace, settings.fullname)
+        self.progress: dict[str, Progress] = {}
+        self.queue: WorkQueue[Key] = WorkQueue(self._work, _rest, dice)
+        self._applied: dict[tuple[str, str], Object] = {}
+        self._boot_written: dict[str, float] = {}
+        self._status_written: dict[str, float] = {}
+        self._refreshed = 0.0
+        self._leading_since: float | None = None
+
+    def config_changed(self) -> None:
+        """Something that is served may have changed."""
+        for name in {*self.gateways.known, *self.progress}:
+            self.queue.wake(Key("snapshot", name))
+        self.queue.wake(Key("status"))
+
+    def status_changed(self) -> None:
+        self.queue.wake(Key("status"))
+
+    def leadership_changed(self) -> None:
+        """This replica begins or ends to write."""
+        self._leading_since = time.monotonic() if self._leads() else None
+        self._applied.clear()
+        for name in self.progress:
+            self.queue.wake(Key("children", name))
+        self.queue.wake(Key("status"))
+
+    @property
+    def serving(self) -> bool:
+        """Whether every gateway that there is has been planned once."""
+        known = self.gateways.known
+        return self.gateways.asked and all(name in self.progress and self.progress[name].compiled for name in known)
+
+    async def _work(self, key: Key) -> float | None:
+        if self.world is None or not self.gateways.asked:
+            return 0.2  # nothing is known yet; the first listing wakes again
+        began = time.perf_counter()
+        try:
+            match key.what:
+                case "snapshot":
+                    await self._snapshot(key.gateway, self.world)
+                    return None
+                case "children":
+                    return await self._children(key.gateway)
+                case "status":
+                    return await self._status(self.world)
+        finally:
+            self._metrics.reconciled(key.what, time.perf_counter() - began)
+
+    async def _snapshot(self, name: str, world: World) -> None:
+        facts = self.gateways.known.get(name)
+        if facts is None:
+            if self.progress.pop(name, None) is not None:
+                self._streams.withdraw(name)
+            return
+        progress = self.progress.get(name)
+        if progress is None:
+            progress = Progress(name)
+            found = await self._cluster.get("v1", "configmaps", self._settings.namespace, f"{facts.deployment}-boot")
+            progress.seed(saved_in(found))
+            self.progress[name] = progress
+        await self.secrets.want(referenced(world.pools()))
+        # From here to the publishing nothing is awaited, so that the view is of one moment.
+        view = ConfigView(
+            name,
+            list(world.pools()),
+            list(world.policies()),
+            world.found,
+            world.labels,
+            self.secrets.has,
+            self.secrets.exists,
+            progress.last_good,
+        )
+        compiled = snapshot_of(view)
+        at = self._wall()
+        mark = digest(compiled.snapshot)
+        if progress.take(compiled, mark, at):
+            self._streams.publish(name, compiled.snapshot, mark, at)
+            self._metrics.published(name, compiled.snapshot)
+            log.info("gateway %s: %d pools, %d routes, digest %s", name, *_sizes(compiled.snapshot), mark[:12])
+        self.queue.wake(Key("children", name))
+        self.queue.wake(Key("status"))
+
+    async def _children(self, name: str) -> float | None:
+        facts, progress = self.gateways.known.get(name), self.progress.get(name)
+        if not self._leads() or facts is None or progress is None or progress.compiled is None:
+            return None
+        snapshot, space = progress.compiled.snapshot, self._settings.namespace
+        await self._apply(credentials_secret(facts, space, snapshot, self.secrets.value))
+        now = time.monotonic()
+        wait = self._boot_written.get(name, -BOOT_SECONDS) + BOOT_SECONDS - now
+        boot = boot_config_map(facts, space, stream.Saved(progress.digest, progress.at, snapshot))
+        if boot is None:
+            log.error("the snapshot of gateway %s is too large for a ConfigMap; new balancers need the operator", name)
+            return REFRESH_SECONDS
+        if self._is_applied(boot):
+            return REFRESH_SECONDS
+        if wait > 0:
+            return wait
+        self._boot_written[name] = now
+        await self._apply(boot)
+        return REFRESH_SECONDS
+
+    def _is_applied(self, obj: Object) -> bool:
+        return self._applied.get((obj["kind"], obj["metadata"]["name"])) == obj
+
+    async def _apply(self, obj: Object) -> None:
+        """Apply one child, unless it was and this process would know."""
+        if self._is_applied(obj):
+            return
+        await self._cluster.apply(obj)
+        self._applied[obj["kind"], obj["metadata"]["name"]] = obj
+        self._metrics.written(obj["kind"])
+
+    async def _status(self, world: World) -> float | None:
+        if not self._leads() or self._leading_since is None:
+            return None
+        now = time.monotonic()
+        if now - self._refreshed >= REFRESH_SECONDS:
+            self._refreshed = now
+            self._applied.clear()
+            for name in self.progress:
+                self.queue.wake(Key("children", name))
+        settling = now - self._leading_since < SETTLE_SECONDS
+        view = StatusView(
+            list(world.pools()),
+            list(world.policies()),
+            world.found,
+            {
+                name: Gateway(self.gateways.known.get(name), progress, self._streams.subscribers(name))
+                for name, progress in self.progress.items()
+            },
+            settling,
+        )
+        wanted = statuses_of(view, self._wall())
+        due = [each for each in wanted if self._due(each, now)]
+        slots = asyncio.Semaphore(WRITES_AT_ONCE)
+        done = await asyncio.gather(*(self._write(each, now, slots) for each in due), return_exceptions=True)
+        for failure in done:
+            if isinstance(failure, BaseException):  # the others are written; it is tried again with a pause
+                raise failure
+        late = any(each.status != each.watched.status for each in wanted)
+        return min(5.0, SETTLE_SECONDS) if late or settling else 30.0
+
+    def _due(self, written: Written, now: float) -> bool:
+        since = now - self._status_written.get(written.watched.key, float("-inf"))
+        return worth_writing(written.watched.status, written.status, since)
+
+    async def _write(self, written: Written, now: float, slots: asyncio.Semaphore) -> None:
+        watched = written.watched
+        async with slots:
+            if not self._leads():
+                return
+            self._status_written[watched.key] = now
+            body = {"status": written.status}
+            plural = PLURALS[watched.kind]
+            await self._cluster.apply_status(API_VERSION, plural, watched.namespace, watched.name, body)
+            self._metrics.written(f"{watched.kind}/status")
+            for turn in turns(watched.status, written.status):
+                await self._tell(watched, turn.type, turn.verdict.status, turn.verdict.reason, turn.verdict.message)
+
+    async def _tell(self, watched: Any, condition: str, status: str, reason: str, message: str) -> None:
+        """An event for people. One that cannot be written is no reason to do the work again."""
+        regarding = {
+            "apiVersion": API_VERSION,
+            "kind": watched.kind,
+            "namespace": watched.namespace,
+            "name": watched.name,
+            "uid": watched.uid,
+        }
+        well = status == "True" or condition == "Spilling"
+        try:
+            now = datetime.fromtimestamp(self._wall(), UTC)
+            await self._cluster.event(regarding, "Normal" if well else "Warning", reason, message, now)
+        except ApiError as error:
+            log.warning("an event about %s could not be written: %s", watched.key, error)
+
+
+def _rest(key: Key) -> float:
+    return {"snapshot": JOIN_SECONDS, "children": CHILDREN_SECONDS, "status": STATUS_SECONDS}[key.what]
+
+
+def _sizes(snapshot: Snapshot) -> tuple[int, int]:
+    return len(snapshot.pools), len(snapshot.routes)

@@ -1,0 +1,55 @@
+"""How one operator process runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says."""
+
+    namespace: str
+    """Its own: here are the gateways, the Lease and what the operator writes."""
+    name: str
+    """Of its Pod."""
+    address: str
+    """Where the other replicas reach it."""
+    fullname: str = "spillway"
+    """Beginning of the names of what belongs to one installation."""
+    watched: tuple[str, ...] = ()
+    """Namespaces with ModelPools and RoutePolicies; none means all of them."""
+    pod_selector: str | None = None
+    """Only Pods with these labels can be endpoints, which spares big clusters the rest."""
+    host: str = "0.0.0.0"  # noqa: S104 - it serves other Pods
+    port: int = 9443
+    admin_port: int = 8081
+    given_tls: bool = False
+    """The serving certificate comes from elsewhere, such as cert-manager."""
+    token_file: Path = TOKEN_FILE
+
+    @property
+    def service_account(self) -> str:
+        return f"{self.fullname}-operator"
+
+    @property
+    def lease(self) -> str:
+        return f"{self.fullname}-operator"
+
+    @property
+    def tls_secret(self) -> str:
+        return f"{self.fullname}-operator-tls"
+
+    @property
+    def ca_config_map(self) -> str:
+        return f"{self.fullname}-operator-ca"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """By which the Service is called."""
+        service = f"{self.fullname}-operator"
+        ways = ("", f".{self.namespace}", f".{self.namespace}.svc", f".{self.namespace}.svc.cluster.local")
+        return tuple(service + way for way in ways)

@@ -1,0 +1,156 @@
+"""Statuses: from what is seen of an object to the `status` that is written, and whether it is worth writing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
+
+from .conditions import POOL, ROUTE, PoolSight, Reach, RouteSight, TierSight, Verdict
+
+NUMBERS_SECONDS = 10.0
+"""Numbers and wording are written this rarely; a condition that turns is written at once."""
+
+Status = dict[str, Any]
+S = TypeVar("S", PoolSight, RouteSight)
+
+
+class Turn(NamedTuple):
+    """A condition that has a new status or reason, worth an event."""
+
+    type: str
+    verdict: Verdict
+
+
+class PoolNumbers(NamedTuple):
+    """What the columns of a ModelPool show beside its conditions."""
+
+    source_type: str
+    engine: str | None
+    models: tuple[str, ...]
+    routes: int
+    draining: int
+
+
+def of_pool(sight: PoolSight, numbers: PoolNumbers, generation: int, before: Mapping[str, Any], now: float) -> Status:
+    """The status of a ModelPool, `now` in seconds of Unix time."""
+    total = sight.total + sight.not_ready
+    status = {
+        "observedGeneration": generation,
+        "sourceType": numbers.source_type,
+        "engine": numbers.engine,
+        "endpointSummary": f"{sight.ready}/{total}",
+        "endpoints": {
+            "total": total,
+            "ready": sight.ready,
+            "unhealthy": sight.unhealthy,
+            "ejected": sight.ejected,
+            "draining": numbers.draining,
+        },
+        "attachedRoutes": numbers.routes,
+        "models": list(numbers.models),
+        "gateways": _gateways(sight.reach),
+        "conditions": _conditions(POOL, sight, generation, before, now),
+    }
+    return {name: value for name, value in status.items() if value is not None}
+
+
+def of_route(sight: RouteSight, generation: int, before: Mapping[str, Any], now: float) -> Status:
+    """The status of a RoutePolicy."""
+    return {
+        "observedGeneration": generation,
+        "tierSummary": tier_summary(sight.tiers),
+        "tiers": [
+            {
+                "rule": tier.rule,
+                "name": tier.name,
+                "state": tier.state,
+                "readyEndpoints": tier.ready,
+                "sharePercent": tier.share_percent,
+            }
+            for tier in sight.tiers
+        ],
+        "gateways": _gateways(sight.reach),
+        "conditions": _conditions(ROUTE, sight, generation, before, now),
+    }
+
+
+def tier_summary(tiers: Sequence[TierSight]) -> str:
+    """One line for a column: `default: local=Spilling(18%) cloud=Open`."""
+    rules: dict[str, list[str]] = {}
+    for tier in tiers:
+        share = f"({tier.share_percent}%)" if tier.state == "Spilling" else ""
+        rules.setdefault(tier.rule, []).append(f"{tier.name}={tier.state}{share}")
+    return "; ".join(f"{rule}: {' '.join(states)}" for rule, states in rules.items())
+
+
+def turns(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Turn]:
+    """Conditions that have turned and that somebody who reads events wants to hear of. `Programmed` is not among
+    them: it turns twice with every edit.
+    """
+    known = {each["type"]: each for each in before.get("conditions") or ()}
+    found = []
+    for each in after["conditions"]:
+        old = known.get(each["type"])
+        well = each["status"] == ("False" if each["type"] == "Spilling" else "True")
+        if each["type"] == "Programmed" or (old is None and well):
+            continue
+        if old is None or (old["status"], old["reason"]) != (each["status"], each["reason"]):
+            found.append(Turn(each["type"], Verdict(each["status"], each["reason"], each["message"])))
+    return found
+
+
+def worth_writing(before: Mapping[str, Any], after: Mapping[str, Any], since_last: float) -> bool:
+    """Whether a status is to be written, so many seconds after the last time."""
+    if _essence(before) != _essence(after):
+        return True
+    return since_last >= NUMBERS_SECONDS and _normal(before) != _normal(after)
+
+
+def _normal(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists that the server merges by key come back in its own order."""
+    keys = {"conditions": ("type",), "gateways": ("name",), "tiers": ("rule", "name")}
+    return {
+        name: sorted(value, key=lambda each: [each[key] for key in keys[name]]) if name in keys else value
+        for name, value in status.items()
+    }
+
+
+def _essence(status: Mapping[str, Any]) -> Any:
+    conditions = [
+        (each["type"], each["status"], each["reason"], each.get("observedGeneration"))
+        for each in status.get("conditions") or ()
+    ]
+    return status.get("observedGeneration"), sorted(conditions)
+
+
+def _conditions(
+    checks: Mapping[str, Callable[[S], Verdict | None]],
+    sight: S,
+    generation: int,
+    before: Mapping[str, Any],
+    now: float,
+) -> list[dict[str, Any]]:
+    known = {each["type"]: each for each in before.get("conditions") or ()}
+    conditions = []
+    for name, check in checks.items():
+        verdict = check(sight)
+        if verdict is None:
+            continue
+        old = known.get(name, {})
+        since = old.get("lastTransitionTime") if old.get("status") == verdict.status else None
+        conditions.append(
+            {
+                "type": name,
+                "status": verdict.status,
+                "observedGeneration": generation,
+                "lastTransitionTime": since or datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "reason": verdict.reason,
+                "message": verdict.message,
+            }
+        )
+    return conditions
+
+
+def _gateways(reach: Sequence[Reach]) -> list[dict[str, Any]]:
+    return [{"name": each.gateway, "replicas": each.replicas, "programmedReplicas": each.programmed} for each in reach]

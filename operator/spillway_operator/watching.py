@@ -1,0 +1,169 @@
+"""kopf's part: what is watched, how much of it is kept, and whom a change wakes.
+
+Only indices and event handlers are registered, so kopf writes nothing to anybody's objects. Every handler is
+`async def`, since kopf runs others in threads, and ends in a wake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import kopf
+
+from spillway_api.types import GROUP, VERSION
+
+from . import facts
+from .facts import SERVICE_LABEL, Watched
+from .world import Fact, Indices, World
+
+CHUNK = 500
+"""Objects of one page of a listing: bounds what the first listing of a big cluster costs both sides at a time."""
+WATCH_SECONDS = 290.0
+"""After so long the server ends a watch and kopf goes on from where it was; proxies cut what stays open longer."""
+SILENCE_SECONDS = 70.0
+"""A quiet watch gets a bookmark every minute; one that gets not even that is dead and is opened anew."""
+
+
+class Kind(NamedTuple):
+    """A resource that is watched."""
+
+    name: str
+    resource: tuple[str, ...]
+    facts: Callable[[Mapping[str, Any]], Any]
+    key: Callable[[Any], Any]
+
+
+KINDS = (
+    Kind("pools", (GROUP, VERSION, "modelpools"), facts.model_pool, lambda it: it.namespace),
+    Kind("policies", (GROUP, VERSION, "routepolicies"), facts.route_policy, lambda it: it.namespace),
+    Kind("pods", ("", "v1", "pods"), facts.pod, lambda it: it.namespace),
+    Kind("services", ("", "v1", "services"), facts.service, lambda it: (it.namespace, it.name)),
+    Kind(
+        "slices",
+        ("discovery.k8s.io", "v1", "endpointslices"),
+        facts.endpoint_slice,
+        lambda it: (it.namespace, it.service),
+    ),
+    Kind(
+        "inference_pools",
+        ("inference.networking.k8s.io", "v1", "inferencepools"),
+        facts.inference_pool,
+        lambda it: (it.namespace, it.name),
+    ),
+    Kind("namespaces", ("", "v1", "namespaces"), facts.namespace, lambda it: it.name),
+)
+
+
+class Watching:
+    """Turns watch events into wakes. `world` is there from kopf's start on; `synced` once all indices are filled."""
+
+    def __init__(
+        self, changed: Callable[[], None], status_changed: Callable[[], None], cluster_wide: bool = True
+    ) -> None:
+        """`changed` is called when something that is served may have changed, `status_changed` when only a status has.
+
+        Without `cluster_wide` namespaces are not watched, for what may be read of them stands in no Role.
+        """
+        self._changed = changed
+        self._status_changed = status_changed
+        self._kinds = tuple(kind for kind in KINDS if cluster_wide or kind.name != "namespaces")
+        self._last: dict[tuple[str, str, str], Any] = {}
+        self._before: dict[tuple[str, str, str], Any] = {}
+        self.world: World | None = None
+        self.synced = False
+
+    def registry(self) -> kopf.OperatorRegistry:
+        """The handlers, for `kopf.operator(registry=…)`."""
+        registry = kopf.OperatorRegistry()
+        kopf.on.startup(registry=registry, id="indices")(self._startup)
+        for kind in self._kinds:
+            self._watch(registry, kind)
+        return registry
+
+    async def _startup(self, **kwargs: Any) -> None:
+        self.world = World(Indices(*(kwargs.get(name, {}) for name in Indices._fields)))
+
+    def _watch(self, registry: kopf.OperatorRegistry, kind: Kind) -> None:
+        async def index(body: Mapping[str, Any], **_: Any) -> dict[Any, Any]:
+            there = self._take(kind, body)
+            return {kind.key(there): there}
+
+        async def heard(event: Mapping[str, Any], body: Mapping[str, Any], **_: Any) -> None:
+            self._heard(kind, event["type"] == "DELETED", body)
+
+        kopf.index(*kind.resource, id=kind.name, registry=registry)(index)
+        kopf.on.event(*kind.resource, id=f"{kind.name}-changed", registry=registry)(heard)
+
+    def _take(self, kind: Kind, body: Mapping[str, Any]) -> Any:
+        """Facts of an object; the very ones of before where nothing has changed."""
+        key = _key(kind, body)
+        before = self._last.get(key)
+        there = kind.facts(body)
+        if before is not None:
+            there = before if there == before else _with_same_item(before, there)
+        self._before[key] = before
+        self._last[key] = there
+        return there
+
+    def _heard(self, kind: Kind, deleted: bool, body: Mapping[str, Any]) -> None:
+        first, self.synced = not self.synced, True
+        if first:  # all that the first listings brought is in the indices, and no news any more
+            self._before = dict(self._last)
+        key = _key(kind, body)
+        before = self._before.pop(key, None)
+        there = self._last.get(key)
+        if deleted:
+            before, there = self._last.pop(key, None), None
+        if first or self._concerns(before, there):
+            self._changed()
+        elif before is not there:
+            self._status_changed()
+
+    def _concerns(self, before: Any, there: Any) -> bool:
+        """Whether what is served may differ."""
+        if before is there:
+            return False
+        assert self.world is not None
+        known = before if there is None else there
+        match known:
+            case Watched():
+                if there is None:
+                    self.world.forget(known.namespace, known.name)
+                return before is None or there is None or before.item is not there.item
+            case facts.NamespaceFacts():
+                return before is None or there is None or before.labels != there.labels
+            case _:
+                fact: Fact = known
+                return bool(self.world.concerned(before, fact))
+
+
+def _key(kind: Kind, body: Mapping[str, Any]) -> tuple[str, str, str]:
+    meta = body["metadata"]
+    return kind.name, meta.get("namespace", ""), meta["name"]
+
+
+def _with_same_item(before: Any, there: Any) -> Any:
+    """A change of the status alone leaves what the object says the same object: nothing is looked up anew for it."""
+    if isinstance(there, Watched) and there.item is not None and there.item == before.item:
+        return there._replace(item=before.item)
+    return there
+
+
+def settings_for(pod_selector: str | None) -> kopf.OperatorSettings:
+    """kopf's settings: nothing is written, nothing that is not needed is sent by the API server."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    watching = settings.watching
+    watching.chunk_size = CHUNK
+    watching.server_timeout = WATCH_SECONDS
+    watching.client_timeout = WATCH_SECONDS + 30.0
+    watching.connect_timeout = 5.0
+    watching.inactivity_timeout = SILENCE_SECONDS
+    watching.field_selectors["", "v1", "pods"] = "status.phase=Running"
+    watching.label_selectors["discovery.k8s.io", "v1", "endpointslices"] = SERVICE_LABEL
+    if pod_selector:
+        watching.label_selectors["", "v1", "pods"] = pod_selector
+    settings.queueing.idle_timeout = 1.0
+    settings.networking.request_timeout = 60.0
+    return settings
