@@ -50,6 +50,8 @@ class Route:
             )
             for rule in spec.rules
         )
+        self.pools = frozenset(t.pool for rule in spec.rules for tier in rule.tiers for t in tier.targets)
+        """Names of those that its tiers lead to."""
         timeouts = spec.timeouts
         self.deadlines = Deadlines(
             seconds(timeouts.connect),

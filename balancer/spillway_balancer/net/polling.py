@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
+from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -41,6 +42,19 @@ HEADERS = {"accept-encoding": "identity"}
 """A page that the engine compresses costs its Python milliseconds, to save what a local network does not feel."""
 
 
+class Scrape(NamedTuple):
+    """How a scrape ended."""
+
+    result: str
+    """ok, unreadable, status, too-large, timeout or connect."""
+    status: int = 0
+    """Of HTTP; 0 when there was no answer."""
+    refused: bool = False
+    """Nobody listens there."""
+    missing: tuple[str, ...] = ()
+    """Names that the page should hold and does not."""
+
+
 class Poller:
     """Keeps a probe and a scrape task for every self-hosted endpoint of the runtime."""
 
@@ -56,39 +70,59 @@ class Poller:
         self._telemetry = telemetry
         self._quiet_after = quiet_after
         self._loop = asyncio.get_running_loop()
-        self._tasks: dict[tuple[EndpointState, str], asyncio.Task[None]] = {}
+        self._tasks: dict[EndpointState, dict[str, asyncio.Task[None]]] = {}
         self._pools: dict[str, Pool] = {}
         self._since: dict[str, float] = {}  # when a pool was first seen: a new one is about to be asked
         self._layouts: dict[EndpointState, Layout] = {}
         self.dialects: dict[EndpointState, str] = {}
+        self.scrapes: dict[EndpointState, Scrape] = {}
+        """How the last scrape of each endpoint ended."""
 
     def follow(self, runtime: Runtime) -> None:
         """Start tasks for new endpoints, end those of endpoints that are gone; settings are read at every round."""
-        self._pools = runtime.pools
+        before, self._pools = self._pools, runtime.pools
+        for name in before.keys() - runtime.pools.keys():
+            self._since.pop(name)
+            self._forget(before[name].endpoints.values())
         now = monotonic()
-        self._since = {name: self._since.get(name, now) for name in runtime.pools}
-        wanted: dict[tuple[EndpointState, str], Callable[[EndpointState], Awaitable[None]]] = {}
-        for pool in runtime.pools.values():
+        for name, pool in runtime.pools.items():
+            old = before.get(name)
+            if old is pool:
+                continue  # of thousands of pools a change leaves all but one as they are
+            self._since.setdefault(name, now)
+            if old is not None:
+                stay = set(pool.endpoints.values())
+                self._forget(each for each in old.endpoints.values() if each not in stay)
             for endpoint in pool.endpoints.values():
-                if pool.spec.health.active.mode == "HTTP" or (
-                    pool.spec.health.active.mode == "Auto" and pool.spec.provider is None
-                ):
-                    wanted[endpoint, "probe"] = self._probe
-                if pool.spec.metrics.mode == "Prometheus" or (
-                    pool.spec.metrics.mode == "Auto" and pool.spec.provider is None and pool.spec.engine != "Generic"
-                ):
-                    wanted[endpoint, "scrape"] = self._scrape
-        for key in self._tasks.keys() - wanted.keys():
-            self._tasks.pop(key).cancel()
-        for key in wanted.keys() - self._tasks.keys():
-            endpoint, what = key
-            self._tasks[key] = self._loop.create_task(self._repeat(endpoint, what, wanted[key]))
-        known = {endpoint for endpoint, _ in wanted}
-        self.dialects = {each: name for each, name in self.dialects.items() if each in known}
-        self._layouts = {each: layout for each, layout in self._layouts.items() if each in known}
+                self._tend(pool, endpoint)
+
+    def _tend(self, pool: Pool, endpoint: EndpointState) -> None:
+        active, metrics = pool.spec.health.active, pool.spec.metrics
+        wanted: dict[str, Callable[[EndpointState], Awaitable[None]]] = {}
+        if active.mode == "HTTP" or (active.mode == "Auto" and pool.spec.provider is None):
+            wanted["probe"] = self._probe
+        if metrics.mode == "Prometheus" or (
+            metrics.mode == "Auto" and pool.spec.provider is None and pool.spec.engine != "Generic"
+        ):
+            wanted["scrape"] = self._scrape
+        tasks = self._tasks.setdefault(endpoint, {})
+        for what in tasks.keys() - wanted.keys():
+            tasks.pop(what).cancel()
+            if what == "scrape":
+                self.scrapes.pop(endpoint, None)
+        for what in wanted.keys() - tasks.keys():
+            tasks[what] = self._loop.create_task(self._repeat(endpoint, what, wanted[what]))
+
+    def _forget(self, endpoints: Iterable[EndpointState]) -> None:
+        for endpoint in endpoints:
+            for task in self._tasks.pop(endpoint, {}).values():
+                task.cancel()
+            self.dialects.pop(endpoint, None)
+            self._layouts.pop(endpoint, None)
+            self.scrapes.pop(endpoint, None)
 
     async def close(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks = [task for each in self._tasks.values() for task in each.values()]
         self._tasks.clear()
         for task in tasks:
             task.cancel()
@@ -150,17 +184,17 @@ class Poller:
         book = endpoint.load
         own, pending, context = book.in_flight, book.pending, book.context
         begun = monotonic()
-        result, data = await self._page(metrics_url(endpoint.url, spec.metrics.path, spec.metrics.port))
+        done, data = await self._page(metrics_url(endpoint.url, spec.metrics.path, spec.metrics.port))
         now = monotonic()
-        if result == "ok":
+        if done.result == "ok":
             page = Page(data, self._layouts.setdefault(endpoint, Layout()))
             if spec.engine == "Auto":
                 found = detect(page, self.dialects.get(endpoint))
                 if found is not None:
                     self.dialects[endpoint] = found
             reading = read(self._dialect(endpoint), page, spec.metrics.names)
-            if reading.waiting is None and reading.running is None:
-                result = "unreadable"
+            unreadable = reading.waiting is None and reading.running is None
+            done = Scrape("unreadable" if unreadable else "ok", 200, missing=reading.missing)
             report = Reported(
                 at=now,
                 waiting=reading.waiting,
@@ -174,24 +208,28 @@ class Poller:
             )
             endpoint.reported(report, reading.cache_tokens)
         # Where a scrape has failed, what was reported last grows stale by itself.
-        self._telemetry.scraped(endpoint.pool, result, now - begun, len(data))
+        self.scrapes[endpoint] = done
+        self._telemetry.scraped(endpoint.pool, done.result, now - begun, len(data))
 
-    async def _page(self, url: str) -> tuple[str, bytes]:
-        """Result and page of one scrape. The page is read to its end: only then can its connection be used again."""
+    async def _page(self, url: str) -> tuple[Scrape, bytes]:
+        """End and page of one scrape. The page is read to its end: only then can its connection be used again."""
         data = bytearray()
+        status = 0
         try:
             async with self._session.get(
                 url, timeout=aiohttp.ClientTimeout(SCRAPE_TIMEOUT), headers=HEADERS
             ) as response:
+                status = response.status
                 async for piece in response.content.iter_any():
                     data += piece
                     if len(data) > MAX_PAGE_BYTES:
-                        return "too-large", bytes(data)
-                return "ok" if response.status == 200 else "status", bytes(data)
+                        return Scrape("too-large", status), bytes(data)
+                return Scrape("ok" if status == 200 else "status", status), bytes(data)
         except TimeoutError:
-            return "timeout", bytes(data)
-        except (aiohttp.ClientError, OSError):
-            return "connect", bytes(data)
+            return Scrape("timeout", status), bytes(data)
+        except (aiohttp.ClientError, OSError) as error:
+            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            return Scrape("connect", status, refused=isinstance(cause, ConnectionRefusedError)), bytes(data)
 
     def _dialect(self, endpoint: EndpointState) -> Dialect:
         engine = self._pools[endpoint.pool].spec.engine

@@ -17,6 +17,7 @@ from prometheus_client import (
 )
 
 from ..core.learning import Usage
+from ..core.pool import Pool
 from ..core.runtime import Runtime
 from .endpoint_metrics import EndpointMetrics
 
@@ -100,7 +101,13 @@ class Telemetry:
         )
         self.endpoints = EndpointMetrics()
         registry.register(self.endpoints)
-        self._known: set[tuple[str, str]] = set()
+        self._followed: dict[str, Pool] = {}
+        self._of_endpoint: dict[object, Counter | Histogram] = {
+            id(each): each for each in (self._attempts, self._endpoint_first_bytes)
+        }
+        self._of_pool: dict[object, Counter | Histogram] = {
+            id(each): each for each in (self._scrapes, self._scrape_bytes, self._scrape_durations)
+        }
         self._children: dict[tuple[object, ...], Counter | Histogram] = {}
         self._last_render: tuple[float, bytes] = (-1.0, b"")
 
@@ -141,16 +148,23 @@ class Telemetry:
 
     def follow(self, runtime: Runtime) -> None:
         """Drop the series of endpoints that are gone: a rollout a day must not grow the page for ever."""
-        known = {(pool.name, name) for pool in runtime.pools.values() for name in pool.endpoints}
-        if self._known - known:
-            self._children.clear()
-        for gone in self._known - known:
-            self._attempts.remove_by_labels({"pool": gone[0], "endpoint": gone[1]})
-            self._endpoint_first_bytes.remove_by_labels({"pool": gone[0], "endpoint": gone[1]})
-        for pool in {pool for pool, _ in self._known} - runtime.pools.keys():
-            for scraping in (self._scrapes, self._scrape_bytes, self._scrape_durations):
-                scraping.remove_by_labels({"pool": pool})
-        self._known = known
+        before, self._followed = self._followed, runtime.pools
+        gone: set[tuple[object, ...]] = set()
+        for name, pool in before.items():
+            after = runtime.pools.get(name)
+            if after is pool:
+                continue  # of thousands of pools a change leaves all but one as they are
+            gone.update((name, each) for each in pool.endpoints if after is None or each not in after.endpoints)
+            if after is None:
+                gone.add((name,))
+        if not gone:
+            return
+        of_endpoint, of_pool = self._of_endpoint, self._of_pool
+        for key in list(self._children):  # one pass, however many are gone
+            metric = of_endpoint.get(key[0]) if key[1:3] in gone else of_pool.get(key[0]) if key[1:2] in gone else None
+            if metric is not None:
+                metric.remove(*key[1:])
+                del self._children[key]
 
     async def page(self, runtime: Runtime, in_flight: int) -> bytes:
         """The page for a scrape. Rendered off the loop, at most once a second."""
