@@ -14,7 +14,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, Protocol
 
-from spillway_operator.cluster import ApiError, Object
+from .cluster import ApiError, Object
 
 FRESH: Final = 60.0
 """Seconds for which a good answer is not asked for again."""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from spillway_operator.cluster import ApiError, Conflict, Object, micro_time
+from .cluster import ApiError, Conflict, Object, micro_time
 
 LEASE: Final = 15.0
 """Seconds for which others leave a Lease alone that they have seen renewed."""

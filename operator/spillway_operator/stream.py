@@ -1,0 +1,460 @@
+"""The config stream's server: every subscriber is brought to the newest snapshot of its gateway, at its own pace.
+
+A subscriber has one message on the way at a time. What changes until it has said that the last one is in force, or
+that it refuses it, comes as one difference. So a slow balancer holds back nobody and is never behind by more than one
+message; and as the messages are kept by where they lead from and to, thousands of balancers cost one encoding.
+
+Over HTTP the server answers 401 to a token that is nobody's and 503 while it cannot tell or knows no snapshots yet.
+What follows from the gateway is said by the code with which the WebSocket is closed, as the gateway stands in the
+first message: 4403 it is not this caller's, 4404 there is none, 4408 no hello in time, 4409 the balancer has
+connected anew, 4400 a message that is none. A caller that puts `?gateway=` to the path is told 403 and 404 by HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from typing import Final, NamedTuple
+
+import msgspec
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from spillway_api import stream
+from spillway_api.snapshot import Snapshot
+
+from . import relay
+from .identity import Authenticate, Caller, Unavailable, Unknown
+from .subscribers import OWN, Roster, Subscriber
+
+HELLO: Final = 10.0
+"""Seconds for the first message, and for handshake and headers before it."""
+ACKNOWLEDGED: Final = 5.0
+"""Seconds after which a message goes out though the last one was not acknowledged."""
+CLOSE: Final = 1.0
+"""Seconds for a peer to answer a close; then the connection is cut."""
+MAX_BYTES: Final = 4 << 20
+"""Largest message of a balancer: a report that names every one of 5,000 endpoints has a tenth of it."""
+MAX_RELAYED: Final = 64 << 20
+"""Largest message of a follower."""
+MAX_TEXT: Final = 1024
+"""Characters of a refusal that are kept."""
+
+BAD, FORBIDDEN, MISSING, LATE, REPLACED, NOT_YET = 4400, 4403, 4404, 4408, 4409, 4503
+
+_log = logging.getLogger(__name__)
+
+
+class _Version(NamedTuple):
+    digest: str
+    at: float
+    snapshot: Snapshot
+
+
+class _Rejected(Exception):
+    """This connection cannot go on; `code` is the WebSocket's."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class _Gateway:
+    """What a gateway's balancers shall serve from, and who they are."""
+
+    def __init__(self, newest: _Version) -> None:
+        self.newest = newest
+        self.connections: dict[str, _Connection] = {}
+        self._messages: dict[str | None, bytes] = {}
+
+    def publish(self, version: _Version) -> bool:
+        if version.digest == self.newest.digest:
+            return False
+        self.newest = version
+        self._messages.clear()
+        for connection in self.connections.values():
+            connection.wake.set()
+        return True
+
+    def message(self, base: _Version | None) -> bytes:
+        """What leads from `base`, or from nothing, to the newest."""
+        digest, at, snapshot = self.newest
+        known = self._messages.get(base and base.digest)
+        if known is None:
+            if base is None:
+                known = stream.encode(stream.Full(digest, at, snapshot))
+            else:
+                known = stream.encode(stream.difference(base.snapshot, snapshot, base.digest, digest, at))
+            self._messages[base and base.digest] = known
+        return known
+
+
+class _Connection:
+    """One balancer's."""
+
+    def __init__(self, socket: web.WebSocketResponse, balancer: str, gateway: _Gateway, digest: str | None) -> None:
+        self.socket = socket
+        self.balancer = balancer
+        self.gateway = gateway
+        self.wake = asyncio.Event()
+        self.wake.set()
+        self._heard = asyncio.Event()
+        self._heard.set()
+        """Unset while the last message is not acknowledged."""
+        self._base: _Version | None = gateway.newest if digest == gateway.newest.digest else None
+        self._sent = self._base.digest if self._base else None
+
+    def heard(self, digest: str, *, refused: bool) -> None:
+        """It has acknowledged a snapshot or refused it."""
+        if digest == self._sent:
+            if refused:  # it may have thrown it away: what comes next must not lean on it
+                self._base = None
+            self._heard.set()
+
+    async def send_all(self, count: Callable[[int], None]) -> None:
+        """Sends what there is to send, for ever. Raises ConnectionError when the peer has gone."""
+        while True:
+            await self.wake.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ACKNOWLEDGED):
+                    await self._heard.wait()
+            self.wake.clear()
+            newest = self.gateway.newest
+            if self._sent == newest.digest:
+                continue
+            data = self.gateway.message(self._base)
+            self._base, self._sent = newest, newest.digest
+            self._heard.clear()
+            count(len(data))
+            await self.socket.send_frame(data, WSMsgType.TEXT)
+
+
+class StreamServer:
+    """Serves `/v1/stream` to balancers and `/v1/relay` to other replicas of the operator."""
+
+    def __init__(
+        self,
+        authenticate: Authenticate,
+        allowed: Callable[[Caller, str], bool],
+        changed: Callable[[str], None],
+        *,
+        relays: Callable[[Caller], bool] = lambda caller: False,
+    ) -> None:
+        """`allowed`: whether a caller may have a gateway's snapshots; `relays`: whether it is the operator itself.
+
+        `changed(gateway)` is called after a subscriber of it came, went, acknowledged, refused or reported anew.
+        """
+        self._authenticate = authenticate
+        self._allowed = allowed
+        self._changed = changed
+        self._relays = relays
+        self._gateways: dict[str, _Gateway] = {}
+        self._roster = Roster()
+        self._followers: dict[str, web.WebSocketResponse] = {}
+        self._local: list[Callable[[str, str], None]] = []
+        self._sockets: set[web.WebSocketResponse] = set()
+        self._hanging_up: set[asyncio.Task[None]] = set()
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+        self.synced = False
+        """Whether all gateways that there are have been published once; to be set by the owner. Until then: 503."""
+        self.messages_sent = 0
+        self.bytes_sent = 0
+        self.connections_made = 0
+        self.refusals = 0
+        """Connections that were turned away."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def connected(self) -> int:
+        """Balancers that are connected to this replica."""
+        return self._roster.count(OWN)
+
+    @property
+    def relaying(self) -> int:
+        """Replicas that tell us of their balancers."""
+        return len(self._followers)
+
+    def publish(self, gateway: str, snapshot: Snapshot, digest: str, at: float) -> None:
+        """From now on this is what the gateway's balancers shall serve from. Nothing happens if it is already."""
+        known = self._gateways.get(gateway)
+        if known is None:
+            self._gateways[gateway] = _Gateway(_Version(digest, at, snapshot))
+        else:
+            known.publish(_Version(digest, at, snapshot))
+
+    def withdraw(self, gateway: str) -> None:
+        """There is no such gateway any more; its balancers are let go."""
+        known = self._gateways.pop(gateway, None)
+        while known is not None and known.connections:
+            name, connection = known.connections.popitem()
+            self._hang_up(connection.socket, MISSING, "the gateway is gone")
+            self._gone(gateway, name)
+
+    def published(self, gateway: str) -> str | None:
+        """Digest of what is published for a gateway."""
+        known = self._gateways.get(gateway)
+        return known.newest.digest if known else None
+
+    def subscribers(self, gateway: str) -> tuple[Subscriber, ...]:
+        """The gateway's balancers, those of followers too, by name."""
+        return self._roster.of(gateway)
+
+    def follow_local(self, follower: Callable[[str, str], None]) -> None:
+        """Call `follower(gateway, balancer)` after every change of a balancer that is connected to this replica."""
+        self._local.append(follower)
+
+    def local_keys(self) -> set[tuple[str, str]]:
+        """Gateway and name of the balancers that are connected to this replica."""
+        return self._roster.keys(OWN)
+
+    def local(self, gateway: str, balancer: str) -> Subscriber | None:
+        """A balancer that is connected to this replica."""
+        return self._roster.said(OWN, gateway, balancer)
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext) -> None:
+        """Listens. Raises OSError when it cannot."""
+        app = web.Application()
+        app.router.add_get(stream.PATH, self._stream)
+        app.router.add_get(relay.PATH, self._relay)
+        # Until the upgrade the keep-alive time is also the one for headers.
+        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=HELLO, shutdown_timeout=CLOSE)
+        await self._runner.setup()
+        assert self._runner.server is not None
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._runner.server,
+            host,
+            port,
+            ssl=tls,
+            ssl_handshake_timeout=HELLO,
+            ssl_shutdown_timeout=CLOSE,
+            backlog=1024,  # a restarted operator is looked for by everybody at once
+        )
+
+    async def stop(self) -> None:
+        """Lets everybody go, so that they look for another replica, and returns when they have gone."""
+        if self._server is not None:
+            self._server.close()
+        for socket in list(self._sockets):
+            self._hang_up(socket, WSCloseCode.GOING_AWAY, "the operator stops")
+        while self._hanging_up:
+            await asyncio.wait(self._hanging_up)
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _caller(self, request: web.Request) -> Caller:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            token = ""
+        try:
+            return await self._authenticate(token.strip())
+        except Unknown:
+            raise web.HTTPUnauthorized(
+                text="no token of a ServiceAccount for this audience", headers={"WWW-Authenticate": "Bearer"}
+            ) from None
+        except Unavailable:
+            raise web.HTTPServiceUnavailable(
+                text="the API server cannot be asked whose token this is", headers={"Retry-After": "5"}
+            ) from None
+
+    def _gateway(self, caller: Caller, name: str) -> _Gateway:
+        """The gateway, if the caller may have it. Raises _Rejected."""
+        # Who may not have it learns nothing of whether it is there.
+        if not self._allowed(caller, name):
+            raise _Rejected(FORBIDDEN, "this ServiceAccount is not the gateway's")
+        known = self._gateways.get(name)
+        if known is None:
+            raise _Rejected(MISSING, "no such gateway")
+        return known
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        try:
+            caller = await self._caller(request)
+            if not self.synced:
+                raise web.HTTPServiceUnavailable(text="not synced yet", headers={"Retry-After": "1"})
+            if (asked := request.query.get("gateway")) is not None:
+                self._gateway(caller, asked)
+        except web.HTTPException:
+            self.refusals += 1
+            raise
+        except _Rejected as why:
+            self.refusals += 1
+            raise (web.HTTPForbidden if why.code == FORBIDDEN else web.HTTPNotFound)(text=why.reason) from None
+        async with self._upgraded(request, MAX_BYTES) as socket:
+            try:
+                hello, gateway = await self._hello(socket, caller)
+            except _Rejected as why:
+                self.refusals += 1
+                _log.info("turned away %s of %s: %s", caller.pod or "a caller", caller.namespace, why.reason)
+                await _close(socket, why.code, why.reason)
+            else:
+                await self._subscribed(socket, caller, hello, gateway)
+        return socket
+
+    async def _hello(self, socket: web.WebSocketResponse, caller: Caller) -> tuple[stream.Hello, _Gateway]:
+        try:
+            message = await socket.receive(timeout=HELLO)
+        except TimeoutError:
+            raise _Rejected(LATE, "no hello in time") from None
+        if message.type is not WSMsgType.TEXT:
+            raise _Rejected(BAD, "the first message must be a hello")
+        try:
+            hello = stream.from_balancer(message.data)
+        except msgspec.DecodeError:
+            hello = None
+        if not isinstance(hello, stream.Hello):
+            raise _Rejected(BAD, "the first message must be a hello")
+        return hello, self._gateway(caller, hello.gateway)
+
+    async def _subscribed(
+        self, socket: web.WebSocketResponse, caller: Caller, hello: stream.Hello, gateway: _Gateway
+    ) -> None:
+        """From the hello to the end of the connection."""
+        name = caller.pod or f"serviceaccount-{caller.service_account}"
+        connection = _Connection(socket, name, gateway, hello.digest)
+        if (older := gateway.connections.get(name)) is not None:
+            self._hang_up(older.socket, REPLACED, "the balancer has connected anew")
+            self._roster.drop(OWN, hello.gateway, name)  # so that this is the later arrival, also than a follower's
+        gateway.connections[name] = connection
+        self.connections_made += 1
+        self._put(Subscriber(name, hello.gateway, hello.digest))
+        _log.info("%s of gateway %s is here (version %.64s)", name, hello.gateway, hello.version)
+        sender = asyncio.create_task(self._send(connection))
+        try:
+            await self._listen(connection, hello.gateway)
+        except _Rejected as why:
+            await _close(socket, why.code, why.reason)
+        finally:
+            sender.cancel()
+            await asyncio.wait([sender])
+            if gateway.connections.get(name) is connection:
+                del gateway.connections[name]
+                self._gone(hello.gateway, name)
+                _log.info("%s of gateway %s has gone (%s)", name, hello.gateway, socket.close_code)
+
+    async def _send(self, connection: _Connection) -> None:
+        with contextlib.suppress(ConnectionError):  # whoever listens sees that too, and ends
+            await connection.send_all(self._count)
+
+    async def _listen(self, connection: _Connection, gateway: str) -> None:
+        async for message in connection.socket:
+            if message.type is not WSMsgType.TEXT:
+                raise _Rejected(BAD, "only text is spoken here")
+            try:
+                said = stream.from_balancer(message.data)
+            except msgspec.ValidationError:
+                continue  # JSON of a newer balancer
+            except msgspec.DecodeError:
+                raise _Rejected(BAD, "this is not JSON") from None
+            if connection.gateway.connections.get(connection.balancer) is not connection:
+                return  # replaced, and not to be listened to any more
+            known = self._roster.said(OWN, gateway, connection.balancer)
+            assert known is not None
+            match said:
+                case stream.Ack(digest):
+                    connection.heard(digest, refused=False)
+                    self._put(known._replace(digest=digest[:MAX_TEXT], refused=None))
+                case stream.Refused(digest, why):
+                    connection.heard(digest, refused=True)
+                    self._put(known._replace(refused=(digest[:MAX_TEXT], why[:MAX_TEXT])))
+                case stream.Report():
+                    self._put(known._replace(report=said))
+                case stream.Hello():
+                    raise _Rejected(BAD, "a second hello")
+
+    async def _relay(self, request: web.Request) -> web.StreamResponse:
+        try:
+            caller = await self._caller(request)
+            if not self._relays(caller) or not caller.pod:
+                raise web.HTTPForbidden(text="only the operator relays")
+        except web.HTTPException:
+            self.refusals += 1
+            raise
+        async with self._upgraded(request, MAX_RELAYED) as socket:
+            follower = caller.pod
+            if (older := self._followers.get(follower)) is not None:
+                self._forget(follower)
+                self._hang_up(older, REPLACED, "the follower has connected anew")
+            self._followers[follower] = socket
+            _log.info("%s tells us of its subscribers", follower)
+            try:
+                await self._merge(socket, follower)
+            except _Rejected as why:
+                await _close(socket, why.code, why.reason)
+            finally:
+                if self._followers.get(follower) is socket:
+                    del self._followers[follower]
+                    self._forget(follower)
+                    _log.info("%s has ended its relay (%s)", follower, socket.close_code)
+        return socket
+
+    async def _merge(self, socket: web.WebSocketResponse, follower: str) -> None:
+        async for message in socket:
+            try:
+                told = relay.decode(message.data)
+            except (msgspec.DecodeError, TypeError):
+                raise _Rejected(BAD, "this is no message of a relay") from None
+            if self._followers.get(follower) is not socket:
+                return
+            changed = {one.gateway for one in told.here if self._roster.put(follower, relay.subscriber(one))}
+            changed |= {one.gateway for one in told.gone if self._roster.drop(follower, one.gateway, one.balancer)}
+            for gateway in sorted(changed):
+                self._changed(gateway)
+
+    def _forget(self, follower: str) -> None:
+        for gateway in sorted(self._roster.forget(follower)):
+            self._changed(gateway)
+
+    @contextlib.asynccontextmanager
+    async def _upgraded(self, request: web.Request, largest: int) -> AsyncIterator[web.WebSocketResponse]:
+        socket = web.WebSocketResponse(
+            timeout=CLOSE,
+            heartbeat=stream.HEARTBEAT,
+            compress=False,  # it would cost every subscriber's copy anew
+            max_msg_size=largest,
+        )
+        await socket.prepare(request)
+        self._sockets.add(socket)
+        try:
+            yield socket
+        finally:
+            self._sockets.discard(socket)
+
+    def _put(self, subscriber: Subscriber) -> None:
+        if self._roster.put(OWN, subscriber):
+            self._tell(subscriber.gateway, subscriber.balancer)
+
+    def _gone(self, gateway: str, balancer: str) -> None:
+        self._roster.drop(OWN, gateway, balancer)
+        self._tell(gateway, balancer)
+
+    def _tell(self, gateway: str, balancer: str) -> None:
+        self._changed(gateway)
+        for follower in self._local:
+            follower(gateway, balancer)
+
+    def _count(self, size: int) -> None:
+        self.messages_sent += 1
+        self.bytes_sent += size
+
+    def _hang_up(self, socket: web.WebSocketResponse, code: int, reason: str) -> None:
+        """Closes a connection from outside of its handler, which then ends."""
+        task = asyncio.get_running_loop().create_task(_close(socket, code, reason))
+        self._hanging_up.add(task)
+        task.add_done_callback(self._hanging_up.discard)
+
+
+async def _close(socket: web.WebSocketResponse, code: int, reason: str) -> None:
+    """Closes with a code. A peer that takes nothing any more is cut off, when there is still something to take."""
+    with contextlib.suppress(TimeoutError, ConnectionError, RuntimeError):
+        async with asyncio.timeout(2 * CLOSE):
+            await socket.close(code=code, message=reason.encode()[:120])
