@@ -8,21 +8,32 @@ import logging
 import random
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from time import monotonic
+from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
 
-from .core.errors import SpillwayError
+from spillway_api.snapshot import Snapshot
+from spillway_api.stream import Report, Saved
+
+from .core.errors import NotFound, SpillwayError
 from .net.answer import Answer, Sent
 from .net.client import ClientConnection, Server, has_c_parser
 from .net.credentials import Credentials
 from .net.filesource import FileSource, judge, summary
+from .net.operator_source import OperatorSource, Where
 from .net.polling import Poller
 from .net.proxy import Limits, Proxy
+from .net.received import State, of_saved
 from .net.recording import CannotRecord, Recorder
+from .net.reporting import report
+from .net.saved import Saver, load
 from .net.serving import Serving
 from .net.telemetry import CONTENT_TYPE, Telemetry
 from .wire.headers import check_request
@@ -46,14 +57,23 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one balancer process runs. What it serves stands in the files."""
+    """How one balancer process runs. What it serves stands in the files, or comes from the operator."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Path, ...] = ()
+    operator: Where | None = None
+    """In place of files."""
+    state: Path | None = None
+    """Folder for the last good state that the operator sent."""
+    boot: Path | None = None
+    """File to start from when there is nothing later in `state`."""
     host: str = "127.0.0.1"
     port: int = 8787
+    admin_port: int | None = None
+    """For our own pages; None serves them on `port`."""
     gateway: str = "default"
     secrets: Path | None = None
     max_body: int = 32 << 20
+    linger_seconds: float = 0.0
     drain_seconds: float = 30.0
     record: Path | None = None
     record_limit: int = 256 << 20
@@ -61,7 +81,7 @@ class Settings:
 
 
 class Balancer:
-    """One balancer in this process. `start`, then `drain` and `stop`; `port` is the one it got."""
+    """One balancer in this process. `start`, then `drain` and `stop`; `port` and `admin_port` are those it got."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -69,19 +89,19 @@ class Balancer:
         self.telemetry = Telemetry()
         self.credentials = Credentials(settings.secrets)
         self.port = settings.port
+        self.admin_port = settings.admin_port
+        self._listeners: list[asyncio.Server] = []
+        self._servers: list[Server] = []
+        self._saver: Saver | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Read the files and begin to serve. Raises ConfigRefused, Unfit, or OSError when the port is taken."""
+        """Begin to serve. Raises ConfigRefused (files only), Unfit, or OSError when the port is taken."""
         if not has_c_parser():
             raise Unfit("aiohttp runs without its C parser; install it from a wheel, and unset AIOHTTP_NO_EXTENSIONS")
         settings = self.settings
         dice = random.Random(settings.seed)
-        judged = judge(settings.paths, settings.gateway, self.credentials)
-        for note in judged.notes:
-            log.warning("%s", note)
-        if judged.snapshot is None:
-            raise ConfigRefused(judged.errors)
+        begin = self._judged() if settings.operator is None else None
         try:
             self.recorder = Recorder(settings.record, settings.record_limit) if settings.record else None
         except CannotRecord as error:
@@ -92,22 +112,45 @@ class Balancer:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
         )
         self.poller = Poller(self._session, dice, self.telemetry)
-        self.serving.follow(self.poller.follow)
-        self.serving.follow(self.telemetry.follow)
         limits = Limits(body=settings.max_body)
         self.proxy = Proxy(self.serving, self.credentials, self.telemetry, limits, dice, self.recorder)
-        self._server = Server(self._handle)
-        loop = asyncio.get_running_loop()
+        for follower in (self.poller.follow, self.telemetry.follow, self.proxy.sender.follow):
+            self.serving.follow(follower)
         try:
-            self._listener = await loop.create_server(
-                self._server, settings.host, settings.port, backlog=4096, reuse_address=True
-            )
+            self.port = await self._listen(self._handle, settings.port)
+            if settings.admin_port is not None:
+                self.admin_port = await self._listen(self._admin, settings.admin_port)
         except OSError:
+            self._close_listeners()
             await self._session.close()
             await self._end_record()
             raise
-        self.port = self._listener.sockets[0].getsockname()[1]
-        self.serving.swap(judged.snapshot)
+        if begin is not None:
+            self._follow_files(begin)
+        elif settings.operator is not None:
+            await self._follow_operator(settings.operator, dice)
+
+    def _judged(self) -> Snapshot:
+        judged = judge(self.settings.paths, self.settings.gateway, self.credentials)
+        for note in judged.notes:
+            log.warning("%s", note)
+        if judged.snapshot is None:
+            raise ConfigRefused(judged.errors)
+        return judged.snapshot
+
+    async def _listen(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], port: int) -> int:
+        """Returns the port that it got."""
+        server = Server(handler)
+        listener = await asyncio.get_running_loop().create_server(
+            server, self.settings.host, port, backlog=4096, reuse_address=True
+        )
+        self._servers.append(server)
+        self._listeners.append(listener)
+        return int(listener.sockets[0].getsockname()[1])
+
+    def _follow_files(self, begin: Snapshot) -> None:
+        settings = self.settings
+        self.serving.swap(begin)
         source = FileSource(
             settings.paths,
             settings.gateway,
@@ -116,13 +159,55 @@ class Balancer:
             self.serving.swap,
             self.telemetry.reloaded,
         )
-        self._tasks.append(loop.create_task(source.watch()))
-        log.info("serving %s on http://%s:%d/v1", summary(judged.snapshot), settings.host, self.port)
+        self._spawn(source.watch())
+        log.info("serving %s on http://%s:%d/v1", summary(begin), settings.host, self.port)
+
+    async def _follow_operator(self, where: Where, dice: random.Random) -> None:
+        settings = self.settings
+        log.info("listening on http://%s:%d/v1, following %s", settings.host, self.port, where.url)
+        saved = await asyncio.to_thread(load, settings.state, settings.boot, settings.gateway)
+        state = None if saved is None else self._begin_with(saved)
+        if settings.state is not None:
+            self._saver = Saver(settings.state)
+        name = urlsplit(where.url).netloc
+        self.telemetry.connected(name, False)
+        source = OperatorSource(
+            where,
+            state,
+            self.serving.swap,
+            self._saver.put if self._saver is not None else lambda saved: None,
+            self.telemetry.reloaded,
+            partial(self.telemetry.connected, name),
+            self._report,
+            dice,
+        )
+        self._spawn(source.follow())
+        self._spawn(self.credentials.watch(self.proxy.sender.refused.clear))
+
+    def _begin_with(self, saved: Saved) -> State | None:
+        """Serve what was put away, whether or not the operator answers."""
+        try:
+            self.serving.swap(saved.snapshot)
+        except Exception as error:
+            log.warning("the saved state cannot be served from and is passed over: %s", type(error).__name__)
+            return None
+        log.info("serving the saved state: %s", summary(saved.snapshot))
+        return of_saved(saved)
+
+    def _report(self) -> Report:
+        poller = self.poller
+        return report(self.serving.current, poller.dialects, poller.scrapes, self.proxy.sender.refused, monotonic())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path in OWN_PAGES and request.method in ("GET", "HEAD"):
+        if self.admin_port is None and _is_own(request):
             return await self._own(request)
         return await self.proxy.handle(request)
+
+    async def _admin(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._own(request)
 
     async def _own(self, request: web.BaseRequest) -> web.StreamResponse:
         """Our own pages, for kubelet and Prometheus."""
@@ -131,13 +216,15 @@ class Balancer:
         client.begun()
         answer = Answer(
             request.transport,
-            keep_alive=request.keep_alive,
+            keep_alive=request.keep_alive and not self.proxy.draining,
             old=request.version < (1, 1),
             head_only=request.method == "HEAD",
         )
         plain = [(b"content-type", b"text/plain")]
         try:
             check_request(request.method, request.version, request.raw_headers)
+            if not _is_own(request):
+                raise NotFound("unknown path; here are /metrics, /healthz and /readyz")
             if request.path == "/metrics":
                 page = await self.telemetry.page(self.serving.current, self.proxy.in_flight)
                 answer.whole(200, [(b"content-type", CONTENT_TYPE.encode())], [page])
@@ -155,44 +242,69 @@ class Balancer:
         return Sent(answer.keep_alive)
 
     async def drain(self) -> bool:
-        """Accept nothing new and let what is under way end. False when some had to be cut at the limit."""
-        self._listener.close()
+        """Take leave: not ready, and every answer tells its client to go; still accepting for `linger_seconds`, since
+        whoever sends traffic here hears of it late; then accept nothing new and let what is under way end.
+
+        False when some had to be cut at the limit."""
+        self.proxy.leave()
+        await asyncio.sleep(self.settings.linger_seconds)
+        self._listeners[0].close()  # our own pages stay until the end
         return await self.proxy.drain(self.settings.drain_seconds)
 
     async def stop(self) -> None:
         """Close everything now."""
-        self._listener.close()
+        self._close_listeners()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.shutdown(timeout=0.5)
+        await asyncio.gather(*(server.shutdown(timeout=0.5) for server in self._servers))
         self.proxy.close()
         await self.poller.close()
         await self._session.close()
+        if self._saver is not None:
+            await self._saver.close()
         await self._end_record()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
     async def _end_record(self) -> None:
         if self.recorder is not None:
             await self.recorder.close()
 
 
+def _is_own(request: web.BaseRequest) -> bool:
+    return request.path in OWN_PAGES and request.method in ("GET", "HEAD")
+
+
 async def serve(settings: Settings) -> bool:
-    """Serve until SIGTERM or SIGINT, then drain. False when streams had to be cut."""
+    """Serve until SIGTERM or SIGINT, then drain; a second one ends at once. False when streams had to be cut."""
     loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
+    leave, now = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, lambda: (now if leave.is_set() else leave).set())
     balancer = Balancer(settings)
     await balancer.start()
     # What lives from the start lives to the end: keep it out of every later collection.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
-    await stopping.wait()
-    log.info("draining: %d requests under way, at most %g s", balancer.proxy.in_flight, settings.drain_seconds)
-    whole = await balancer.drain()
-    if not whole:
-        log.warning("cut %d requests at the drain limit", balancer.proxy.in_flight)
+    await leave.wait()
+    log.info(
+        "draining: %d requests under way; accepting for %g s more, then at most %g s",
+        balancer.proxy.in_flight,
+        settings.linger_seconds,
+        settings.drain_seconds,
+    )
+    draining, hurry = loop.create_task(balancer.drain()), loop.create_task(now.wait())
+    await asyncio.wait((draining, hurry), return_when=asyncio.FIRST_COMPLETED)
+    whole = draining.done() and draining.result()
+    for task in (draining, hurry):
+        task.cancel()
+    await asyncio.gather(draining, hurry, return_exceptions=True)
+    if balancer.proxy.in_flight:
+        log.warning("cut %d requests at the %s", balancer.proxy.in_flight, "second signal" if now.is_set() else "limit")
     await balancer.stop()
     return whole
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 import typer
 
@@ -39,6 +40,17 @@ def fail(message: str, code: int = 1) -> typer.Exit:
     return typer.Exit(code)
 
 
+def is_https(url: str) -> bool:
+    """Whether this names a server, and nothing else: no path, no user, no query."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    plain = parts.path in ("", "/") and not parts.query and not parts.fragment and "@" not in parts.netloc
+    return parts.scheme == "https" and bool(parts.hostname) and plain
+
+
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run on uvloop where there is one; a fifth of a request's cost is the event loop's."""
     try:
@@ -58,13 +70,42 @@ def set_up_logging(level: str) -> None:
 
 @app.command()
 def run(
-    file: Files,
+    file: Annotated[
+        list[Path] | None,
+        typer.Option("--file", "-f", help="YAML file or folder with ModelPools and RoutePolicies; repeatable."),
+    ] = None,
+    operator: Annotated[
+        str | None, typer.Option(help="Serve what the operator at this https URL says, in place of files.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Token to show to the operator; read anew at every connect.", dir_okay=False)
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(help="Certificates to trust the operator by; the system's unless told.", dir_okay=False),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Folder where the last good state of the operator's is kept.", file_okay=False),
+    ] = None,
+    boot: Annotated[
+        Path | None,
+        typer.Option(help="State to start from when the folder has none that is later; may be absent.", dir_okay=False),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8787,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(help="Port for /metrics, /healthz and /readyz, away from clients.", min=0, max=65535),
+    ] = None,
     gateway: Gateway = "default",
     secrets: Secrets = None,
     max_body: Annotated[int, typer.Option(help="Largest request body in MiB.", min=1, max=1024)] = 32,
-    drain: Annotated[float, typer.Option(help="Seconds that streams may take to end on SIGTERM.", min=0)] = 30.0,
+    linger: Annotated[
+        float,
+        typer.Option(help="Seconds on SIGTERM in which clients that come are still served, and told to go.", min=0),
+    ] = 0.0,
+    drain: Annotated[float, typer.Option(help="Seconds that streams may take to end after that.", min=0)] = 30.0,
     record: Annotated[
         Path | None,
         typer.Option(help="Append a line for every request, for `spillway simulate --trace`.", dir_okay=False),
@@ -72,17 +113,36 @@ def run(
     record_limit: Annotated[int, typer.Option(help="Largest size of that file in MiB.", min=1)] = 256,
     log_level: LogLevel = "info",
 ) -> None:
-    """Serve ModelPools and RoutePolicies from YAML, and follow the files as they change."""
+    """Serve ModelPools and RoutePolicies from YAML files (-f) or from the operator, and follow them as they change."""
     from .app import ConfigRefused, Settings, Unfit, serve
+    from .net.operator_source import Where
 
     set_up_logging(log_level)
+    where: Where | None = None
+    if operator is not None:
+        if file:
+            raise fail("-f and --operator exclude each other: one balancer has one source", 2)
+        if not is_https(operator):
+            raise fail(f"--operator {operator!r}: use https://HOST:PORT", 2)
+        where = Where(operator.rstrip("/"), gateway, token_file, ca_file)
+    else:
+        if not file:
+            raise fail("nothing to serve: use -f FILE, or --operator URL in a cluster", 2)
+        told = {"--token-file": token_file, "--ca-file": ca_file, "--state": state, "--boot": boot}
+        if idle := [name for name, value in told.items() if value is not None]:
+            raise fail(f"{', '.join(idle)} without --operator: files are read anew at every start", 2)
     settings = Settings(
-        paths=tuple(file),
+        paths=tuple(file or ()),
+        operator=where,
+        state=state,
+        boot=boot,
         host=host,
         port=port,
+        admin_port=admin_port,
         gateway=gateway,
         secrets=secrets,
         max_body=max_body << 20,
+        linger_seconds=linger,
         drain_seconds=drain,
         record=record,
         record_limit=record_limit << 20,
@@ -94,7 +154,9 @@ def run(
     except Unfit as error:
         raise fail(str(error)) from None
     except OSError as error:
-        raise fail(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
+        ports = f"{host}:{port}" if admin_port is None else f"{host}:{port} and {host}:{admin_port}"
+        other = "--port" if admin_port is None else "--port or --admin-port"
+        raise fail(f"cannot listen on {ports}: {error.strerror or error}; choose another {other}") from None
 
 
 @app.command()

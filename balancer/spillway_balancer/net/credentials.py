@@ -1,18 +1,26 @@
 """Credentials of endpoints, read from files that somebody mounted or wrote; values stay in this module's memory.
 
-A Secret `namespace/name` with key `k` is the file `FOLDER/namespace/name/k`, or `FOLDER/name/k` for the namespace
-`default`: the shape in which Kubernetes mounts a Secret, and easy to write by hand. Without a file, the environment
-variable `SPILLWAY_SECRET_<NAME>_<KEY>` (upper case, `_` for other characters) is taken.
+A Secret `namespace/name` with key `k` is the file `FOLDER/namespace_name_k` (`spillway_api.credentials`): the operator
+gathers what pools refer to into one Secret of such keys. Or it is `FOLDER/namespace/name/k`, or `FOLDER/name/k` for the
+namespace `default`: the shape in which Kubernetes mounts a Secret, and easy to write by hand. Without a file, the
+environment variable `SPILLWAY_SECRET_<NAME>_<KEY>` (upper case, `_` for other characters) is taken.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from spillway_api.credentials import file_of
 from spillway_api.snapshot import Credential
+
+from .watching import POLL_SECONDS, files_under, look
+
+log = logging.getLogger("spillway.config")
 
 MAX_BYTES = 16 * 1024
 """Larger than any API key or token; a larger file is a mistake, and is not read."""
@@ -41,6 +49,22 @@ class Credentials:
         """Forget what was read; the next use reads the files again."""
         self._values.clear()
 
+    async def watch(self, changed: Callable[[], None]) -> None:
+        """Follow the folder until cancelled: what has changed there is in force within a second."""
+        folder = self._folder
+        if folder is None:
+            return
+        seen = await asyncio.to_thread(lambda: look(files_under(folder)))
+        self.refresh()  # what was read before the first look may have been older
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            now = await asyncio.to_thread(lambda: look(files_under(folder)))
+            if now != seen:
+                seen = now
+                self.refresh()
+                log.info("credentials have changed, and are read again")
+                changed()
+
     def _value(self, secret: str, key: str) -> str | None:
         known = (secret, key)
         if known not in self._values:
@@ -50,7 +74,7 @@ class Credentials:
     def _read(self, secret: str, key: str) -> str | None:
         namespace, name = secret.split("/", 1)
         if self._folder is not None:
-            places = [self._folder / namespace / name / key]
+            places = [self._folder / file_of(secret, key), self._folder / namespace / name / key]
             if namespace == "default":
                 places.append(self._folder / name / key)
             for place in places:

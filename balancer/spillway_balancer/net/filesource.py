@@ -13,11 +13,12 @@ from spillway_api.files import SUFFIXES, load
 from spillway_api.snapshot import Snapshot
 
 from .credentials import Credentials
+from .watching import POLL_SECONDS, Look, files_under, look
 
 log = logging.getLogger("spillway.config")
 
-POLL_SECONDS = 0.5
-"""How often files are looked at. Polling works on every system and mount, also where a ConfigMap swaps links."""
+MOST_NAMES = 20
+"""Of models in a line for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,7 @@ class FileSource:
         else:
             self._reloaded("unchanged")
 
-    def _look(self) -> frozenset[tuple[str, int, int, int]]:
-        """Identity, size and time of every file that counts."""
+    def _look(self) -> Look:
         files = [
             file
             for path in self._paths
@@ -104,19 +104,15 @@ class FileSource:
             if not path.is_dir() or file.suffix in SUFFIXES
         ]
         if self._secrets is not None:
-            files += [path for path in self._secrets.rglob("*") if path.is_file()]
-        seen = set()
-        for path in files:
-            try:
-                stat = path.stat()
-            except OSError:
-                continue
-            seen.add((str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns))
-        return frozenset(seen)
+            files += files_under(self._secrets)
+        return look(files)
 
 
 def summary(snapshot: Snapshot) -> str:
     """One line for a person."""
     endpoints = sum(len(pool.endpoints) for pool in snapshot.pools)
     names = [name for route in snapshot.routes for name in route.models]
-    return f"{len(snapshot.pools)} pools, {endpoints} endpoints, models {', '.join(names) or '(none)'}"
+    named = ", ".join(names[:MOST_NAMES]) or "(none)"
+    if len(names) > MOST_NAMES:
+        named += f" and {len(names) - MOST_NAMES} more"
+    return f"{len(snapshot.pools)} pools, {endpoints} endpoints, models {named}"

@@ -16,6 +16,7 @@ from ..core.errors import (
     BodyTooLarge,
     MethodNotAllowed,
     ModelNotFound,
+    NoReadyEndpoint,
     NotFound,
     ProtocolError,
     RequestTimeout,
@@ -107,9 +108,12 @@ class Proxy:
         self._limits = limits
         self._dice = dice
         self._recorder = recorder
-        self._sender = Sender(credentials, telemetry)
+        self.sender = Sender(credentials, telemetry)
         self.in_flight = 0
         self.draining = False
+        """Clients are told to leave: readiness is off, and answers say that their connection closes."""
+        self._closing = False  # nothing new is accepted either
+        self._answers: set[Answer] = set()
         self._idle = asyncio.Event()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -124,6 +128,7 @@ class Proxy:
             head_only=request.method == "HEAD",
         )
         self.in_flight += 1
+        self._answers.add(answer)
         try:
             check_request(request.method, request.version, request.raw_headers)
             await self._answer(request, client, answer)
@@ -145,12 +150,13 @@ class Proxy:
             else:
                 answer.error(SpillwayError("the balancer failed on this request"))
         finally:
+            self._answers.discard(answer)
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()
             client.attach(None)
             client.done()
-        if self.draining:
+        if self._closing:
             answer.keep_alive = False
         return Sent(answer.keep_alive)
 
@@ -182,6 +188,7 @@ class Proxy:
     def _other(self, request: web.BaseRequest, answer: Answer) -> None:
         if request.method not in ("GET", "HEAD"):
             raise NotFound(f"unknown path; POST is served on {', '.join(PATHS)}")
+        self._check_ready()
         names = self._serving.current.routes.names()
         if request.path == "/v1/models":
             answer.json(200, openai.models_list(names, self._serving.created))
@@ -237,6 +244,7 @@ class Proxy:
         peeked: Peeked,
         decision: Decision,
     ) -> None:
+        self._check_ready()
         runtime = self._serving.current  # read once, held to the end of the request
         found = runtime.routes.resolve(peeked.model)
         if found is None:
@@ -267,7 +275,7 @@ class Proxy:
                 decision.tier, decision.spilled = step.tier, step.spilled
                 if explains:
                     answer.explanation = explained(step, attempts.log)
-                last = await self._sender.attempt(step, job)
+                last = await self.sender.attempt(step, job)
                 failure = last if isinstance(last, Failure) else last.failure
                 if failure is None:
                     return
@@ -276,9 +284,22 @@ class Proxy:
             if self._recorder is not None:
                 self._recorder.record(_record(decision, facts, sent, monotonic()))
 
-    async def drain(self, limit: float) -> bool:
-        """Tell clients to leave with their next answer; True when all have within `limit` seconds."""
+    def _check_ready(self) -> None:
+        if not self._serving.ready:
+            raise NoReadyEndpoint("this balancer has no configuration yet", retry_after=1.0)
+
+    def leave(self) -> None:
+        """Tell clients to leave with the next answer. One that began before said that its connection stays, and it does
+        as long as new ones are accepted: to close it would reset a client that trusts that word."""
         self.draining = True
+        for answer in self._answers:
+            if not answer.begun:
+                answer.keep_alive = False
+
+    async def drain(self, limit: float) -> bool:
+        """Close every connection with its answer; True when all have ended within `limit` seconds."""
+        self.leave()
+        self._closing = True
         self._idle.clear()
         if self.in_flight:
             try:
@@ -289,7 +310,7 @@ class Proxy:
         return True
 
     def close(self) -> None:
-        self._sender.close()
+        self.sender.close()
 
 
 def _record(decision: Decision, facts: Facts, sent: Try | None, now: float) -> Record:

@@ -10,9 +10,11 @@ from time import monotonic
 from typing import NamedTuple
 
 from ..core.attempts import Try
+from ..core.endpoint import EndpointState
 from ..core.learning import Usage
 from ..core.reasons import Failure
 from ..core.routing import Deadlines
+from ..core.runtime import Runtime
 from ..core.visits import Visit
 from ..wire.paths import Path
 from ..wire.peeked import Peeked
@@ -83,7 +85,14 @@ class Sender:
     def __init__(self, credentials: Credentials, telemetry: Telemetry) -> None:
         self._credentials = credentials
         self._telemetry = telemetry
+        self.refused: set[EndpointState] = set()
+        """Endpoints that did not take their credential when they were last asked."""
         self._connections = ConnectionPool(asyncio.get_running_loop())
+
+    def follow(self, runtime: Runtime) -> None:
+        """Forget endpoints that are gone."""
+        if self.refused:
+            self.refused &= {each for pool in runtime.pools.values() for each in pool.endpoints.values()}
 
     async def attempt(self, step: Try, job: Job) -> Exchange | Failure:
         """Send to one endpoint and relay its answer. Every way out, cancellation included, gives the lease back.
@@ -104,9 +113,12 @@ class Sender:
             failure = result if isinstance(result, Failure) else result.failure or result.interrupted
             if failure is None:
                 reason = "ok"
+                self.refused.discard(endpoint)
                 pool.succeeded(endpoint, begun, now)
             else:
                 reason = failure.reason
+                if reason == "auth" and endpoint.spec.credential is not None:
+                    self.refused.add(endpoint)
                 if pool.failed(endpoint, failure, begun, now):
                     log.warning("endpoint %s/%s is ejected: %s", pool.name, endpoint.name, failure)
             return result

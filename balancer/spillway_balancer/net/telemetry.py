@@ -85,6 +85,17 @@ class Telemetry:
             "spillway_config_reloads", "Configurations read, by whether they were taken in force.",
             ["result"], registry=registry,
         )  # fmt: skip
+        self._connected = Gauge(
+            "spillway_config_connected", "1 while the config stream from this operator is up.",
+            ["operator"], registry=registry,
+        )  # fmt: skip
+        self._last_change = Gauge(
+            "spillway_config_last_change_timestamp_seconds", "When what is in force was taken in force.",
+            registry=registry,
+        )  # fmt: skip
+        self._info = Gauge(
+            "spillway_config_info", "1 for the digest of the snapshot that is in force.", ["digest"], registry=registry
+        )
         self._scrapes = Counter(
             "spillway_scrapes", "Readings of endpoints' metrics pages, by how they ended.",
             ["pool", "result"], registry=registry,
@@ -146,8 +157,15 @@ class Telemetry:
     def reloaded(self, result: str) -> None:
         self._reloads.labels(result).inc()
 
+    def connected(self, operator: str, is_so: bool) -> None:
+        """Whether the config stream is up."""
+        self._connected.labels(operator).set(is_so)
+
     def follow(self, runtime: Runtime) -> None:
         """Drop the series of endpoints that are gone: a rollout a day must not grow the page for ever."""
+        self._last_change.set_to_current_time()
+        self._info.clear()
+        self._info.labels(runtime.digest).set(1)
         before, self._followed = self._followed, runtime.pools
         gone: set[tuple[object, ...]] = set()
         for name, pool in before.items():
@@ -161,8 +179,10 @@ class Telemetry:
             return
         of_endpoint, of_pool = self._of_endpoint, self._of_pool
         for key in list(self._children):  # one pass, however many are gone
-            metric = of_endpoint.get(key[0]) if key[1:3] in gone else of_pool.get(key[0]) if key[1:2] in gone else None
-            if metric is not None:
+            metric, named = of_endpoint.get(key[0]), key[1:3]
+            if metric is None:
+                metric, named = of_pool.get(key[0]), key[1:2]
+            if metric is not None and named in gone:
                 metric.remove(*key[1:])
                 del self._children[key]
 
