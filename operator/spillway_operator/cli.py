@@ -42,6 +42,9 @@ def run(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - for other Pods
     port: Annotated[int, typer.Option(help="Port of the config stream.", min=0, max=65535)] = 9443,
     admin_port: Annotated[int, typer.Option(help="Port of /healthz, /readyz and /metrics.", min=0, max=65535)] = 8081,
+    tls_name: Annotated[
+        list[str] | None, typer.Option(help="A further name for the serving certificate; repeatable.")
+    ] = None,
     given_tls: Annotated[
         bool, typer.Option("--given-tls", help="The serving certificate comes from elsewhere, as of cert-manager.")
     ] = False,
@@ -71,6 +74,7 @@ def run(
         port=port,
         admin_port=admin_port,
         given_tls=given_tls,
+        tls_names=tuple(tls_name or ()),
         token_file=token_file or TOKEN_FILE,
     )
     try:

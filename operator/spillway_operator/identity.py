@@ -22,6 +22,9 @@ REFUSED: Final = 5.0
 """Seconds for which a bad one is not."""
 OUTAGE: Final = 600.0
 """Seconds for which a good answer counts as long as the API server gives none."""
+PATIENCE: Final = 2.0
+"""Seconds for which one that was known well waits to be known again, so that an API server that does not answer at
+all holds up only strangers."""
 MOST: Final = 20_000
 """Tokens that are known at a time; beyond, the oldest answers go first."""
 LONGEST: Final = 16 << 10
@@ -89,11 +92,13 @@ class Identity:
         key = hashlib.sha256(token.encode()).digest()
         known = self._known.get(key)
         if known is None or not self._fresh(known):
+            trusted = known is not None and known.caller is not None and self._clock() - known.at < OUTAGE
             try:
-                known = await self._ask(key, token)
-            except ApiError as error:
-                if known is None or known.caller is None or self._clock() - known.at >= OUTAGE:
-                    raise Unavailable from error
+                async with asyncio.timeout(PATIENCE if trusted else None):
+                    known = await self._ask(key, token)
+            except (ApiError, TimeoutError):
+                if known is None or not trusted:
+                    raise Unavailable from None
         if known.caller is None or self._wall() >= known.ends:
             raise Unknown
         return known.caller

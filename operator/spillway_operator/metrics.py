@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sized
+from typing import Protocol
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from spillway_api.snapshot import Snapshot
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DURATIONS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Streams(Protocol):
+    """The config stream, as far as it is counted."""
+
+    bytes_sent: int
+
+    @property
+    def connected(self) -> int: ...
+    def subscribers(self, gateway: str) -> Sized: ...
 
 
 class Metrics:
@@ -31,10 +44,19 @@ class Metrics:
         self._writes = Counter(
             "spillway_operator_writes", "Objects and statuses written to Kubernetes.", ["kind"], registry=registry
         )
-        self.subscribers = Gauge(
-            "spillway_operator_subscribers", "Balancers connected to this replica.", ["gateway"], registry=registry
+        self._subscribers = Gauge(
+            "spillway_operator_subscribers", "Balancers known here: connected to this replica, or told of by others.",
+            ["gateway"], registry=registry,
+        )  # fmt: skip
+        self._connected = Gauge(
+            "spillway_operator_connections", "Balancers connected to this replica.", registry=registry
         )
-        self.leads = Gauge("spillway_operator_leads", "1 while this replica is the one that writes.", registry=registry)
+        self._sent = Gauge(
+            "spillway_operator_stream_sent_bytes", "Bytes of messages sent to balancers.", registry=registry
+        )
+        self._leads = Gauge(
+            "spillway_operator_leads", "1 while this replica is the one that writes.", registry=registry
+        )
 
     def reconciled(self, what: str, elapsed: float) -> None:
         self._reconciles.labels(what).observe(elapsed)
@@ -46,6 +68,15 @@ class Metrics:
 
     def written(self, kind: str) -> None:
         self._writes.labels(kind).inc()
+
+    def refresh(self, leads: bool, streams: Streams, gateways: Iterable[str]) -> None:
+        """Set what is known only when it is asked."""
+        self._leads.set(leads)
+        self._connected.set(streams.connected)
+        self._sent.set(streams.bytes_sent)
+        self._subscribers.clear()
+        for gateway in gateways:
+            self._subscribers.labels(gateway).set(len(streams.subscribers(gateway)))
 
     def page(self) -> bytes:
         return generate_latest(self.registry)

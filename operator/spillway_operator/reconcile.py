@@ -69,6 +69,8 @@ class Key(NamedTuple):
 class Streams(Protocol):
     """The config stream, as the reconcile uses it."""
 
+    synced: bool
+
     def publish(self, gateway: str, snapshot: Snapshot, digest: str, at: float) -> None: ...
     def withdraw(self, gateway: str) -> None: ...
     def subscribers(self, gateway: str) -> tuple[Subscriber, ...]: ...
@@ -174,6 +176,7 @@ class Reconciler:
             self._streams.publish(name, compiled.snapshot, mark, at)
             self._metrics.published(name, compiled.snapshot)
             log.info("gateway %s: %d pools, %d routes, digest %s", name, *_sizes(compiled.snapshot), mark[:12])
+        self._streams.synced = self.serving
         self.queue.wake(Key("children", name))
         self.queue.wake(Key("status"))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+TOKEN_FILE = Path("/var/run/spillway/token/token")
+"""A token of the own ServiceAccount for the config stream, by which replicas know each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,23 @@ class Settings:
     admin_port: int = 8081
     given_tls: bool = False
     """The serving certificate comes from elsewhere, such as cert-manager."""
+    tls_names: tuple[str, ...] = ()
+    """By which it is called besides, such as that of a load balancer; they go into its certificate."""
     token_file: Path = TOKEN_FILE
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Namespaces to watch, the own one among them: of its Pod there is always news. None means all."""
+        return tuple(sorted({*self.watched, self.namespace})) if self.watched else ()
+
+    @property
+    def stream_address(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
+
+    @property
+    def deployment(self) -> str:
+        return f"{self.fullname}-operator"
 
     @property
     def service_account(self) -> str:
@@ -52,4 +69,4 @@ class Settings:
         """By which the Service is called."""
         service = f"{self.fullname}-operator"
         ways = ("", f".{self.namespace}", f".{self.namespace}.svc", f".{self.namespace}.svc.cluster.local")
-        return tuple(service + way for way in ways)
+        return (*(service + way for way in ways), *self.tls_names)

@@ -6,7 +6,8 @@ Only indices and event handlers are registered, so kopf writes nothing to anybod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import kopf
@@ -19,7 +20,7 @@ from .world import Fact, Indices, World
 
 CHUNK = 500
 """Objects of one page of a listing: bounds what the first listing of a big cluster costs both sides at a time."""
-WATCH_SECONDS = 290.0
+WATCH_SECONDS = 290
 """After so long the server ends a watch and kopf goes on from where it was; proxies cut what stays open longer."""
 SILENCE_SECONDS = 70.0
 """A quiet watch gets a bookmark every minute; one that gets not even that is dead and is opened anew."""
@@ -59,15 +60,16 @@ class Watching:
     """Turns watch events into wakes. `world` is there from kopf's start on; `synced` once all indices are filled."""
 
     def __init__(
-        self, changed: Callable[[], None], status_changed: Callable[[], None], cluster_wide: bool = True
+        self, changed: Callable[[], None], status_changed: Callable[[], None], namespaces: Collection[str] = ()
     ) -> None:
         """`changed` is called when something that is served may have changed, `status_changed` when only a status has.
 
-        Without `cluster_wide` namespaces are not watched, for what may be read of them stands in no Role.
+        Without `namespaces` all are watched; with them Namespaces themselves are not, for no Role lets them be read.
         """
+        self._namespaces = tuple(namespaces)
         self._changed = changed
         self._status_changed = status_changed
-        self._kinds = tuple(kind for kind in KINDS if cluster_wide or kind.name != "namespaces")
+        self._kinds = tuple(kind for kind in KINDS if kind.name != "namespaces" or not namespaces)
         self._last: dict[tuple[str, str, str], Any] = {}
         self._before: dict[tuple[str, str, str], Any] = {}
         self.world: World | None = None
@@ -76,6 +78,7 @@ class Watching:
     def registry(self) -> kopf.OperatorRegistry:
         """The handlers, for `kopf.operator(registry=…)`."""
         registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry, id="login")(_login)
         kopf.on.startup(registry=registry, id="indices")(self._startup)
         for kind in self._kinds:
             self._watch(registry, kind)
@@ -83,6 +86,20 @@ class Watching:
 
     async def _startup(self, **kwargs: Any) -> None:
         self.world = World(Indices(*(kwargs.get(name, {}) for name in Indices._fields)))
+
+    def lost(self) -> list[str]:
+        """Resources whose watch has ended. kopf opens one anew after whatever the network does, but a task of it that
+        fails otherwise ends in silence. A kind that is not installed has no watch: InferencePools may come and go.
+        """
+        if not self.synced:
+            return []
+        running = {task.get_name() for task in asyncio.all_tasks()}
+        return [
+            kind.resource[2]
+            for kind in self._kinds
+            if kind.name != "inference_pools"
+            and any(_watcher(kind, namespace) not in running for namespace in self._namespaces or (None,))
+        ]
 
     def _watch(self, registry: kopf.OperatorRegistry, kind: Kind) -> None:
         async def index(body: Mapping[str, Any], **_: Any) -> dict[Any, Any]:
@@ -138,6 +155,17 @@ class Watching:
                 return bool(self.world.concerned(before, fact))
 
 
+def _watcher(kind: Kind, namespace: str | None) -> str:
+    """How kopf names the task that watches."""
+    group, version, plural = kind.resource
+    return f"watcher for {plural}.{version}{'.' if group else ''}{group}@{namespace}"
+
+
+async def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """As the Pod's ServiceAccount, else by KUBECONFIG. Asked again when the API server refuses the token."""
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+
 def _key(kind: Kind, body: Mapping[str, Any]) -> tuple[str, str, str]:
     meta = body["metadata"]
     return kind.name, meta.get("namespace", ""), meta["name"]
@@ -157,7 +185,7 @@ def settings_for(pod_selector: str | None) -> kopf.OperatorSettings:
     watching = settings.watching
     watching.chunk_size = CHUNK
     watching.server_timeout = WATCH_SECONDS
-    watching.client_timeout = WATCH_SECONDS + 30.0
+    watching.client_timeout = WATCH_SECONDS + 30
     watching.connect_timeout = 5.0
     watching.inactivity_timeout = SILENCE_SECONDS
     watching.field_selectors["", "v1", "pods"] = "status.phase=Running"
