@@ -64,7 +64,7 @@ def selector_of(pool: ModelPool, around: Surroundings) -> LabelSelector | None:
 def _pods(source: Pods, pods: Iterable[PodFacts]) -> Found:
     path = "spec.source.pods"
     endpoints: list[Endpoint] = []
-    problems: list[tuple[str, str, str]] = []
+    problems: set[tuple[str, str, str]] = set()
     not_ready = draining = 0
     for pod in pods:
         if not matches(source.selector, pod.labels):
@@ -76,10 +76,11 @@ def _pods(source: Pods, pods: Iterable[PodFacts]) -> Found:
         else:
             weight, wrong = _weight(pod, source.weight_annotation)
             if wrong:
-                problems.append((f"{path}.weightAnnotation", "Invalid", wrong))
+                problems.add((f"{path}.weightAnnotation", "Invalid", wrong))
             endpoints += [_endpoint(pod.name, pod.address, port, source.scheme, weight) for port in source.ports]
-    endpoints.sort(key=lambda endpoint: endpoint.name)
-    return Found(Discovered(tuple(endpoints), tuple(sorted(problems))), not_ready, draining)
+    # While a Pod's successor of the same name is known and its own end is not, there are two; a name is one endpoint.
+    by_name = {each.name: each for each in sorted(endpoints, key=lambda each: (each.name, each.url, each.weight))}
+    return Found(Discovered(tuple(by_name.values()), tuple(sorted(problems))), not_ready, draining)
 
 
 def _service(source: Service, namespace: str, around: Surroundings) -> Found:
