@@ -116,6 +116,15 @@ def test_the_present_version_of_a_policy_without_a_last_good_one_holds_its_names
     assert after.kept == {"default/a"}
 
 
+def test_who_keeps_nothing_falls_back_on_its_present_version_and_may_take_a_name_with_it(policy, pools):
+    before = compiled([*pools, policy("a", "llama", "x"), policy("b", "llama", "w")])
+    half = {f"{POOL}": {"name": "openai"}, "spec.rules[0].tiers[0].pools[1]": {"name": "gone"}}
+    objects = [policy("a", "llama", "w", **half), policy("b", "gone", "q"), policy("c", "llama", "x")]
+    after = compiled([*pools, *objects], before.snapshot)
+    assert {name: route.models for name, route in routes(after).items()} == {"default/a": ("w",), "default/c": ("x",)}
+    assert after.kept == frozenset()
+
+
 def test_a_conflict_keeps_the_old_route(policy, pools):
     one, two = policy("a", "llama", "x"), policy("b", "openai", "y")
     before = compiled([*pools, one, two])
