@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import typer
 import yaml
 from tests.chart.value_sets import CHART, ROOT, VALUES
 
+from spillway_balancer import cli as balancer_cli
 from spillway_balancer.net import telemetry
+from spillway_operator import cli as operator_cli
 
 
 def named(objects, kind, name):
@@ -176,6 +179,19 @@ def test_files_that_the_balancer_is_told_of_are_mounted(objects):
             mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
             for flag in ("token-file", "ca-file", "state", "boot", "secrets"):
                 assert any(argument(container, flag).startswith(mount) for mount in mounts), flag
+
+
+PROGRAMS = {"balancer": balancer_cli.app, "operator": operator_cli.cli}
+
+
+def test_programs_take_the_arguments_that_they_are_given(objects):
+    for one in objects:
+        if one["kind"] == "Deployment":
+            (container,) = one["spec"]["template"]["spec"]["containers"]
+            command = typer.main.get_command(PROGRAMS[container["name"]]).get_command(None, container["args"][0])
+            with command.make_context(container["args"][0], list(container["args"][1:])) as parsed:
+                given = {text.partition("=")[0].removeprefix("--").replace("-", "_") for text in container["args"][1:]}
+                assert given <= parsed.params.keys()
 
 
 def matches(selector, labels):
