@@ -64,10 +64,12 @@ class Cluster(NamedTuple):
 
     discovered: Callable[[ModelPool], Discovered] = _nowhere
     """Endpoints of a pool whose source is pods, service or inferencePool."""
+    exists: Callable[[str], bool] = lambda _secret: False
+    """Whether there is a Secret "namespace/name", whatever its keys."""
     labels: Callable[[str], Mapping[str, str]] = lambda _namespace: {}
     """Labels of a namespace."""
     last_good: Snapshot | None = None
-    """What was served so far. A policy that has become bad goes on with its route of it."""
+    """The memory of the compilation before. A policy that has become bad goes on with its route of it."""
     unreadable: Collection[str] = ()
     """Kind/namespace/name of objects that exist and cannot be read: they too go on as they were."""
 
@@ -79,6 +81,11 @@ class Compiled(NamedTuple):
     problems: tuple[Problem, ...]
     kept: frozenset[str]
     """namespace/name of the policies that go on with their last good version."""
+    memory: Snapshot
+    """`last_good` for the next compilation: the routes of good policies, and of bad ones what they were when they were
+    good. What a policy that was never good serves is not remembered, or it would depend on which of its faults was
+    mended first.
+    """
 
 
 Pools = dict[tuple[str, str], Pool]
@@ -155,7 +162,11 @@ def compile_snapshot(
         tuple(by_pool[name] for name in sorted(by_pool)),
         tuple(routes[name] for name in sorted(routes)),
     )
-    return Compiled(snapshot, tuple(sorted(problems)), frozenset(kept))
+    last_routes = {route.name: route for route in cluster.last_good.routes} if cluster.last_good else {}
+    good = {name: route for name, route in routes.items() if name not in bad}
+    good |= {name: last_routes[name] for name in bad if name in last_routes}
+    memory = Snapshot(gateway, snapshot.pools, tuple(good[name] for name in sorted(good)))
+    return Compiled(snapshot, tuple(sorted(problems)), frozenset(kept), memory)
 
 
 def _last_good(bad: Collection[str], routes: Mapping[str, Route], known: Known) -> dict[str, Route]:
@@ -219,7 +230,7 @@ def _pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[
         models=tuple(Model(model.name, model.upstream_name or model.name) for model in spec.models),
         engine=spec.engine,
         provider=None if provider is None else provider.type,
-        endpoints=tuple(_accounts(item, secrets, problems) + _addresses(item, secrets, cluster, problems)),
+        endpoints=tuple(_accounts(item, secrets, cluster, problems) + _addresses(item, secrets, cluster, problems)),
         dispatch=spec.dispatch,
         capacity=spec.capacity,
         metrics=spec.metrics,
@@ -227,7 +238,7 @@ def _pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[
     )
 
 
-def _accounts(item: ModelPool, secrets: HasSecret, problems: list[Problem]) -> list[Endpoint]:
+def _accounts(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> list[Endpoint]:
     provider = item.spec.source.provider
     if provider is None:
         return []
@@ -241,7 +252,7 @@ def _accounts(item: ModelPool, secrets: HasSecret, problems: list[Problem]) -> l
         if ref is not None:
             credential = _credential(item, ref, "Authorization", "Bearer ")
             left_out = f'account "{account.name}" is left out'
-            if not _found(item, ref, f"{path}.accounts[{index}].secretRef", left_out, secrets, problems):
+            if not _found(item, ref, f"{path}.accounts[{index}].secretRef", left_out, secrets, cluster, problems):
                 continue
         endpoints.append(Endpoint(account.name, url, account.weight, credential))
     return endpoints
@@ -266,7 +277,7 @@ def _addresses(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: 
         return endpoints
     credential = _credential(item, auth.secret_ref, auth.header, auth.prefix)
     left_out = "all endpoints of the pool are left out"
-    if not _found(item, auth.secret_ref, "spec.auth.secretRef", left_out, secrets, problems):
+    if not _found(item, auth.secret_ref, "spec.auth.secretRef", left_out, secrets, cluster, problems):
         return []
     return [msgspec.structs.replace(endpoint, credential=credential) for endpoint in endpoints]
 
@@ -285,13 +296,23 @@ def _dialled(item: ModelPool, url: str, path: str, problems: list[Problem]) -> b
 
 
 def _found(
-    item: ModelPool, ref: SecretRef, path: str, left_out: str, secrets: HasSecret, problems: list[Problem]
+    item: ModelPool,
+    ref: SecretRef,
+    path: str,
+    left_out: str,
+    secrets: HasSecret,
+    cluster: Cluster,
+    problems: list[Problem],
 ) -> bool:
     namespace = item.metadata.namespace
-    if secrets(f"{namespace}/{ref.name}", ref.key):
+    name = f"{namespace}/{ref.name}"
+    if secrets(name, ref.key):
         return True
-    message = f'no Secret "{ref.name}" with a key "{ref.key}" in namespace {namespace}; {left_out}'
-    problems.append(Problem(_named(item), path, "SecretNotFound", message, fatal=False))
+    if cluster.exists(name):
+        reason, missing = "SecretKeyNotFound", f'Secret "{ref.name}" has no key "{ref.key}", or nothing in it'
+    else:
+        reason, missing = "SecretNotFound", f'no Secret "{ref.name}" with a key "{ref.key}" in namespace {namespace}'
+    problems.append(Problem(_named(item), path, reason, f"{missing}; {left_out}", fatal=False))
     return False
 
 

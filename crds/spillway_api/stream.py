@@ -115,6 +115,8 @@ class Saved(Struct, frozen=True, rename="camel"):
     digest: str
     at: float
     snapshot: Snapshot
+    partial: tuple[str, ...] = ()
+    """Routes of policies that were never good as a whole: a new operator does not take them for a last good version."""
 
 
 FromBalancer: TypeAlias = Hello | Ack | Refused | Report

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+import msgspec
+
 from spillway_api.compile import Compiled
 from spillway_api.snapshot import Pool, Route, Snapshot
 from spillway_api.stream import Report, Saved
@@ -43,13 +45,22 @@ class Progress:
 
     @property
     def last_good(self) -> Snapshot | None:
-        """What was served so far: by this process, else by the one before it."""
-        return self._seed if self.compiled is None else self.compiled.snapshot
+        """What bad policies go on with: remembered by this process, else put away by the one before it."""
+        return self._seed if self.compiled is None else self.compiled.memory
+
+    @property
+    def saved(self) -> Saved:
+        """What to put away. Raises AssertionError before anything was taken."""
+        assert self.compiled is not None
+        good = {route.name for route in self.compiled.memory.routes}
+        partial = tuple(route.name for route in self.compiled.snapshot.routes if route.name not in good)
+        return Saved(self.digest, self.at, self.compiled.snapshot, partial)
 
     def seed(self, saved: Saved | None) -> None:
         """What an operator before this one put away; policies that are bad by now go on with it."""
         if saved is not None and saved.snapshot.gateway == self.gateway:
-            self._seed = saved.snapshot
+            routes = tuple(route for route in saved.snapshot.routes if route.name not in saved.partial)
+            self._seed = msgspec.structs.replace(saved.snapshot, routes=routes)
 
     def take(self, compiled: Compiled, digest: str, at: float) -> bool:
         """A new compilation, `at` in seconds of Unix time. True when balancers are to serve differently by it."""

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
-from spillway_api import stream
 from spillway_api.snapshot import Snapshot, digest
 from spillway_api.types import API_VERSION
 
@@ -49,8 +48,6 @@ BOOT_SECONDS = 15.0
 """Between two writes of a gateway's ConfigMap, however often its endpoints change."""
 SETTLE_SECONDS = 20.0
 """After a new leader has begun, balancers that are not with it yet do not count as behind."""
-REFRESH_SECONDS = 300.0
-"""Children and statuses are looked at anew without a reason, so that what somebody else has changed heals."""
 WRITES_AT_ONCE = 4
 
 PLURALS = {"ModelPool": "modelpools", "RoutePolicy": "routepolicies"}
@@ -188,17 +185,17 @@ class Reconciler:
         await self._apply(credentials_secret(facts, space, snapshot, self.secrets.value))
         now = time.monotonic()
         wait = self._boot_written.get(name, -BOOT_SECONDS) + BOOT_SECONDS - now
-        boot = boot_config_map(facts, space, stream.Saved(progress.digest, progress.at, snapshot))
+        boot = boot_config_map(facts, space, progress.saved)
         if boot is None:
             log.error("the snapshot of gateway %s is too large for a ConfigMap; new balancers need the operator", name)
-            return REFRESH_SECONDS
+            return self._settings.refresh
         if self._is_applied(boot):
-            return REFRESH_SECONDS
+            return self._settings.refresh
         if wait > 0:
             return wait
         self._boot_written[name] = now
         await self._apply(boot)
-        return REFRESH_SECONDS
+        return self._settings.refresh
 
     def _is_applied(self, obj: Object) -> bool:
         return self._applied.get((obj["kind"], obj["metadata"]["name"])) == obj
@@ -215,7 +212,7 @@ class Reconciler:
         if not self._leads() or self._leading_since is None:
             return None
         now = time.monotonic()
-        if now - self._refreshed >= REFRESH_SECONDS:
+        if now - self._refreshed >= self._settings.refresh:
             self._refreshed = now
             self._applied.clear()
             for name in self.progress:

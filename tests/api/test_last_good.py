@@ -51,7 +51,7 @@ def pools(built):
 def test_a_policy_edited_to_a_bad_state_goes_on_with_its_route(built, pools):
     before = compiled([*pools, built("policy")])
     edits = {f"{POOL}.name": "gone", "spec.timeouts": {"total": "7m"}, "spec.models": ["chat", "more"]}
-    after = compiled([*pools, built("policy", edits)], before.snapshot)
+    after = compiled([*pools, built("policy", edits)], before.memory)
     assert after.snapshot == before.snapshot
     assert after.kept == {"default/chat"}
     assert [(problem.object, problem.reason) for problem in after.problems] == [
@@ -61,8 +61,8 @@ def test_a_policy_edited_to_a_bad_state_goes_on_with_its_route(built, pools):
 
 def test_and_back_again(built, pools):
     before = compiled([*pools, built("policy")])
-    bad = compiled([*pools, built("policy", {f"{POOL}.name": "gone"})], before.snapshot)
-    good = compiled([*pools, built("policy", {"spec.models": ["new"]})], bad.snapshot)
+    bad = compiled([*pools, built("policy", {f"{POOL}.name": "gone"})], before.memory)
+    good = compiled([*pools, built("policy", {"spec.models": ["new"]})], bad.memory)
     assert good.kept == frozenset()
     assert routes(good)["default/chat"].models == ("new",)
 
@@ -75,32 +75,32 @@ def test_a_policy_that_never_was_good_serves_what_it_can(built, pools):
 
 def test_a_policy_that_is_gone_is_gone(built, pools):
     before = compiled([*pools, built("policy")])
-    assert compiled(pools, before.snapshot).snapshot.routes == ()
+    assert compiled(pools, before.memory).snapshot.routes == ()
 
 
 def test_a_policy_that_moved_to_another_gateway_is_gone_from_this_one(built, pools):
     before = compiled([*pools, built("policy")])
     moved = built("policy", {"spec.gateways": ["edge"], f"{POOL}.name": "gone"})
-    assert compiled([*pools, moved], before.snapshot).snapshot.routes == ()
+    assert compiled([*pools, moved], before.memory).snapshot.routes == ()
 
 
 def test_what_is_good_is_never_taken_from_the_last_version(built, pools):
     before = compiled([*pools, built("policy")])
     edited = [*pools, built("policy", {"spec.models": ["other"]})]
-    assert compiled(edited, before.snapshot) == compiled(edited)
+    assert compiled(edited, before.memory) == compiled(edited)
 
 
 def test_names_that_others_have_taken_are_dropped(policy, pools):
     before = compiled([*pools, policy("a", "llama", "x", "y")])
     bad = policy("a", "gone", "z")
-    after = compiled([*pools, bad, policy("b", "openai", "y")], before.snapshot)
+    after = compiled([*pools, bad, policy("b", "openai", "y")], before.memory)
     assert routes(after)["default/a"].models == ("x",)
     assert routes(after)["default/b"].models == ("y",)
 
 
 def test_with_all_its_names_taken_nothing_is_kept(policy, pools):
     before = compiled([*pools, policy("a", "llama", "x")])
-    after = compiled([*pools, policy("a", "gone", "z"), policy("b", "openai", "x")], before.snapshot)
+    after = compiled([*pools, policy("a", "gone", "z"), policy("b", "openai", "x")], before.memory)
     assert set(routes(after)) == {"default/b"}
     assert after.kept == frozenset()
     assert [pool.name for pool in after.snapshot.pools] == ["default/openai"]
@@ -110,7 +110,7 @@ def test_the_present_version_of_a_policy_without_a_last_good_one_holds_its_names
     """Bad as both are, a public name has one route only, else it would depend on their order which one answers."""
     before = compiled([*pools, policy("a", "llama", "x", "y")])
     half = {f"{POOL}": {"name": "openai"}, "spec.rules[0].tiers[0].pools[1]": {"name": "gone"}}
-    after = compiled([*pools, policy("a", "gone", "z"), policy("b", "openai", "y", **half)], before.snapshot)
+    after = compiled([*pools, policy("a", "gone", "z"), policy("b", "openai", "y", **half)], before.memory)
     assert routes(after)["default/a"].models == ("x",)
     assert routes(after)["default/b"].models == ("y",)
     assert after.kept == {"default/a"}
@@ -120,7 +120,7 @@ def test_who_keeps_nothing_falls_back_on_its_present_version_and_may_take_a_name
     before = compiled([*pools, policy("a", "llama", "x"), policy("b", "llama", "w")])
     half = {f"{POOL}": {"name": "openai"}, "spec.rules[0].tiers[0].pools[1]": {"name": "gone"}}
     objects = [policy("a", "llama", "w", **half), policy("b", "gone", "q"), policy("c", "llama", "x")]
-    after = compiled([*pools, *objects], before.snapshot)
+    after = compiled([*pools, *objects], before.memory)
     assert {name: route.models for name, route in routes(after).items()} == {"default/a": ("w",), "default/c": ("x",)}
     assert after.kept == frozenset()
 
@@ -128,7 +128,7 @@ def test_who_keeps_nothing_falls_back_on_its_present_version_and_may_take_a_name
 def test_a_conflict_keeps_the_old_route(policy, pools):
     one, two = policy("a", "llama", "x"), policy("b", "openai", "y")
     before = compiled([*pools, one, two])
-    after = compiled([*pools, one, policy("b", "llama", "x", "z")], before.snapshot)
+    after = compiled([*pools, one, policy("b", "llama", "x", "z")], before.memory)
     assert [problem.reason for problem in after.problems] == ["ModelNameConflict"]
     assert after.snapshot == before.snapshot
     assert after.kept == {"default/b"}
@@ -136,7 +136,7 @@ def test_a_conflict_keeps_the_old_route(policy, pools):
 
 def test_pools_that_are_gone_are_trimmed_and_the_tier_before_keeps_its_requests(built, pools):
     before = compiled([*pools, built("policy")])
-    after = compiled([pools[0], built("policy")], before.snapshot)
+    after = compiled([pools[0], built("policy")], before.memory)
     route = routes(after)["default/chat"]
     assert targets(route) == ["default/llama"]
     assert route.rules[0].tiers[0].spill is None
@@ -145,14 +145,14 @@ def test_pools_that_are_gone_are_trimmed_and_the_tier_before_keeps_its_requests(
 
 def test_with_every_pool_gone_the_route_is_gone(built, pools):
     before = compiled([*pools, built("policy")])
-    assert compiled([built("policy")], before.snapshot).snapshot == Snapshot("default", (), ())
+    assert compiled([built("policy")], before.memory).snapshot == Snapshot("default", (), ())
 
 
 def test_a_tier_that_is_left_with_pools_of_no_weight_is_gone(built, pools):
     weights = {f"{POOL}.weight": 0, "spec.rules[0].tiers[0].pools[1]": {"name": "other"}}
     other = built("pool", {"metadata.name": "other"})
     before = compiled([*pools, other, built("policy", weights)])
-    after = compiled([*pools, built("policy", weights)], before.snapshot)
+    after = compiled([*pools, built("policy", weights)], before.memory)
     assert targets(routes(after)["default/chat"]) == ["default/openai"]
 
 
@@ -162,7 +162,7 @@ def test_a_model_that_its_pool_no_longer_has_is_trimmed(model, edits, built, poo
     policy = built("policy", {**named, **edits})
     before = compiled([*pools, policy])
     changed = built("pool", {"spec.models": [{"name": "one"}, {"name": "two"}]})
-    after = compiled([changed, pools[1], policy], before.snapshot)
+    after = compiled([changed, pools[1], policy], before.memory)
     assert targets(routes(after)["default/chat"]) == ["default/openai"]
 
 
@@ -171,7 +171,7 @@ def test_a_pool_changes_under_a_route_that_is_kept(built, pools):
     before = compiled([*pools, built("policy")])
     bad = built("policy", {"spec.models": ["chat", "chat2"], f"{POOL}.name": "gone"})
     moved = built("pool", {"spec.source.static.endpoints[0].url": "http://10.9.9.9:1"})
-    after = compiled([moved, pools[1], bad], before.snapshot)
+    after = compiled([moved, pools[1], bad], before.memory)
     assert after.snapshot.routes == before.snapshot.routes
     assert after.snapshot.pools[0].endpoints[0].url == "http://10.9.9.9:1"
 
@@ -181,7 +181,7 @@ def test_a_pool_that_no_longer_allows_a_namespace_is_left_by_its_routes_at_once(
     policy = built("policy", {"metadata.namespace": "team", f"{POOL}.namespace": "default", **ONE_TIER})
     before = compiled([built("pool", ALL), policy])
     assert list(routes(before)) == ["team/chat"]
-    after = compiled([built("pool"), policy], before.snapshot)
+    after = compiled([built("pool"), policy], before.memory)
     assert [problem.reason for problem in after.problems] == ["NotAllowedByPool"]
     assert after.snapshot == Snapshot("default", (), ())
 
@@ -250,7 +250,7 @@ def test_a_broken_policy_never_changes_a_route_its_own_or_another(broken, how, u
             good[: 4 + broken] + good[5 + broken :], before.snapshot, unreadable=[f"RoutePolicy/default/p{broken}"]
         )
     else:
-        after = compiled(edited, before.snapshot)
+        after = compiled(edited, before.memory)
     assert after.snapshot == before.snapshot
     assert after.kept == {f"default/p{broken}"}
 
@@ -319,3 +319,21 @@ def test_the_order_of_objects_never_matters_with_a_last_good_state_either(histor
     for (_, _, expected), (_, _, state) in zip(replayed(history, built), shuffled, strict=True):
         assert state == expected
         assert digest(state.snapshot) == digest(expected.snapshot)
+
+
+def test_what_was_never_good_depends_on_no_history(built, pools):
+    """Else a policy would stay without a pool that came after it, until the last of its faults was mended."""
+    bad = built("policy", {f"{POOL}.name": "gone"})
+    first = compiled([pools[1], bad])
+    cluster = [built("pool", {"metadata.name": "gone"}), pools[1], built("policy", {f"{POOL}.name": "gone"})]
+    broken = [*cluster[:2], built("policy", {f"{POOL}.name": "gone", "spec.rules[0].tiers[1].pools[0].name": "no"})]
+    assert compiled(cluster, first.memory) == compiled(cluster)
+    assert compiled(broken, first.memory) == compiled(broken)
+
+
+def test_a_good_version_is_remembered_whole_while_it_serves_in_part(built, pools):
+    before = compiled([*pools, built("policy")])
+    without = compiled([pools[1], built("policy", {"spec.rules[0].tiers[1].pools[0].name": "no"})], before.memory)
+    assert targets(routes(without)["default/chat"]) == ["default/openai"]
+    again = compiled([*pools, built("policy", {"spec.rules[0].tiers[1].pools[0].name": "no"})], without.memory)
+    assert again.snapshot == before.snapshot
