@@ -67,7 +67,7 @@ class Operator:
             raise Unfit(f"cannot listen on port {self.settings.admin_port}: {error.strerror}") from None
         watches = kopf.operator(
             registry=self.watching.registry(),
-            settings=settings_for(self.settings.pod_selector),
+            settings=settings_for(self.settings.pod_selector, self.settings.silence),
             standalone=True,
             clusterwide=not self.settings.namespaces,
             namespaces=self.settings.namespaces,

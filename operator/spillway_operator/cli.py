@@ -51,6 +51,12 @@ def run(
     token_file: Annotated[
         Path | None, typer.Option(help="The ServiceAccount token shown to the other replicas.")
     ] = None,
+    refresh: Annotated[
+        float, typer.Option(hidden=True, envvar="SPILLWAY_REFRESH_SECONDS", help="Between two looks without a reason.")
+    ] = 300.0,
+    silence: Annotated[
+        float, typer.Option(hidden=True, envvar="SPILLWAY_SILENCE_SECONDS", help="For which a watch may bring nothing.")
+    ] = 70.0,
     log_format: Annotated[Format, typer.Option(help="json or text.")] = Format.TEXT,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -76,6 +82,8 @@ def run(
         given_tls=given_tls,
         tls_names=tuple(tls_name or ()),
         token_file=token_file or TOKEN_FILE,
+        refresh=refresh,
+        silence=silence,
     )
     try:
         asyncio.run(serve(settings))

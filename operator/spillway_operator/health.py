@@ -17,7 +17,7 @@ class Health:
     """Answers /healthz, /readyz and /metrics.
 
     A watch that the API server has forgotten is not looked for here: a quiet one gets a bookmark every minute, and
-    kopf opens one anew that gets nothing at all for `watching.SILENCE_SECONDS`. What no reconnect mends is a task of
+    kopf opens one anew that gets nothing at all for `settings.silence`. What no reconnect mends is a task of
     the operator that has ended or hangs; that is what `alive` tells.
     """
 

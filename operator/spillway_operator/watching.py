@@ -22,8 +22,6 @@ CHUNK = 500
 """Objects of one page of a listing: bounds what the first listing of a big cluster costs both sides at a time."""
 WATCH_SECONDS = 290
 """After so long the server ends a watch and kopf goes on from where it was; proxies cut what stays open longer."""
-SILENCE_SECONDS = 70.0
-"""A quiet watch gets a bookmark every minute; one that gets not even that is dead and is opened anew."""
 
 
 class Kind(NamedTuple):
@@ -178,8 +176,11 @@ def _with_same_item(before: Any, there: Any) -> Any:
     return there
 
 
-def settings_for(pod_selector: str | None) -> kopf.OperatorSettings:
-    """kopf's settings: nothing is written, nothing that is not needed is sent by the API server."""
+def settings_for(pod_selector: str | None, silence: float) -> kopf.OperatorSettings:
+    """kopf's settings: nothing is written, nothing that is not needed is sent by the API server.
+
+    `silence`: seconds after which a watch that brings nothing is opened anew.
+    """
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     watching = settings.watching
@@ -187,7 +188,7 @@ def settings_for(pod_selector: str | None) -> kopf.OperatorSettings:
     watching.server_timeout = WATCH_SECONDS
     watching.client_timeout = WATCH_SECONDS + 30
     watching.connect_timeout = 5.0
-    watching.inactivity_timeout = SILENCE_SECONDS
+    watching.inactivity_timeout = silence
     watching.field_selectors["", "v1", "pods"] = "status.phase=Running"
     watching.label_selectors["discovery.k8s.io", "v1", "endpointslices"] = SERVICE_LABEL
     if pod_selector:
