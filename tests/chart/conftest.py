@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,17 +52,19 @@ Objects = list[dict[str, Any]]
 def render(helm: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., Objects]:
     """`render(values, release=..., namespace=...)`: the objects that Helm would send."""
 
+    # The parser in C, where there is one: the CRDs are long.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
     @cache
-    def rendered(values: str, release: str, namespace: str) -> str:
+    def rendered(values: str, release: str, namespace: str) -> Objects:
         done = helm("template", release, CHART, "--namespace", namespace, values=json.loads(values))
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        return [document for document in yaml.load_all(done.stdout, loader) if document]
 
     def run(
         values: Mapping[str, Any] | None = None, *, release: str = "spillway", namespace: str = "spillway-system"
     ) -> Objects:
-        text = rendered(json.dumps(values or {}), release, namespace)
-        return [document for document in yaml.safe_load_all(text) if document]
+        return deepcopy(rendered(json.dumps(values or {}), release, namespace))
 
     return run
 

@@ -314,6 +314,19 @@ def test_a_given_certificate_is_read_and_never_written(render):
         assert ("--given-tls" in operator["args"]) is given
 
 
+def test_each_rule_is_explained_in_the_documentation(render):
+    page = (ROOT / "docs" / "chart.md").read_text().split("## Rights, rule by rule")[1].split("\n## ")[0]
+    rows = [re.findall(r"`([a-z/]+)`", cell) for cell in re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)]
+    verbs = [re.findall(r"`([a-z]+)`", cell) for cell in re.findall(r"^\| `.*?` \| (`.*?`) \|", page, re.MULTILINE)]
+    explained = {(tuple(resources), tuple(how)) for resources, how in zip(rows, verbs, strict=True)}
+    granted = {
+        (tuple(rule["resources"]), tuple(rule["verbs"]))
+        for values in ({}, {"operator": {"tls": {"given": True}}}, VALUES["watch-namespaces"])
+        for _, rule in rules_of(render(values), "Role", "ClusterRole")
+    }
+    assert explained == granted
+
+
 # ---- CRDs
 
 
