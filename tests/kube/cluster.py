@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.kube.access import Api, Kubernetes, checked
+from tests.kube.access import Api, Kubernetes, checked, until
 from tests.kube.assets import HERE, Unavailable, folder_of
 
 IMAGE = "localhost/spillway:test"
@@ -94,6 +94,21 @@ class Cluster(Kubernetes):
         Raises CalledProcessError when it fails.
         """
         return checked(self.inside(*command), timeout=timeout)
+
+    def until_served(self, namespace: str, service: str) -> str:
+        """Waits until a Service leads to a Pod, and returns its address, "10.96.0.7:80".
+
+        As on every cluster, kube-proxy learns of ready Pods a moment after `kubectl rollout status` does.
+        """
+        path = "jsonpath={.spec.clusterIP}/{.spec.ports[0].port}"
+        at = self.kubectl("get", "service", service, "-n", namespace, "-o", path)
+
+        def connects() -> bool:
+            command = self.inside("timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/{at}")
+            return subprocess.run(command, capture_output=True, timeout=30).returncode == 0
+
+        until(connects, f"a connection to the Service {service} at {at}")
+        return at.replace("/", ":")
 
     def import_image(self, archive: Path) -> None:
         """Brings an archive of mkimage.py to the node."""

@@ -180,6 +180,9 @@ mode: ${KUBE_PROXY_MODE:-iptables}
 clientConnection: {kubeconfig: $STATE/kubeconfig-system-kube-proxy}
 clusterCIDR: $pod_cidr
 hostnameOverride: node
+# Rules follow their Service within a moment; the default gathers changes for a second.
+iptables: {minSyncPeriod: 100ms}
+nftables: {minSyncPeriod: 100ms}
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 YAML
 start kube-proxy kube-proxy --config="$STATE/kube-proxy.yaml"

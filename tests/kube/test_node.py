@@ -56,6 +56,7 @@ def engines(cluster, namespace):
         namespace=namespace,
     )
     cluster.kubectl("rollout", "status", "deployment/engine", "-n", namespace, "--timeout=90s")
+    cluster.until_served(namespace, "engine")
     listed = json.loads(cluster.kubectl("get", "pods", "-n", namespace, "-o", "json"))
     return [pod["metadata"]["name"] for pod in listed["items"]]
 
@@ -73,7 +74,7 @@ def test_pods_run_and_a_service_answers_by_name(cluster, namespace, engines):
         inside("python3", "-c", "open('/app/x', 'w')")
     assert any("Read-only file system" in note for note in refused.value.__notes__)
     # From the node Services are reached by address, and what a Pod prints is read by kubectl.
-    address = cluster.kubectl("get", "service", "engine", "-n", namespace, "-o", "jsonpath={.spec.clusterIP}")
+    address = cluster.until_served(namespace, "engine")
     assert "demo" in cluster.exec("curl", "-sf", "-m", "10", f"http://{address}/v1/models")
     assert "demo" in cluster.kubectl("logs", "-n", namespace, "deployment/engine")
 
