@@ -132,7 +132,7 @@ class Watching:
             before, there = self._last.pop(key, None), None
         if first or self._concerns(before, there):
             self._changed()
-        elif before is not there:
+        elif before is not there and isinstance(there, Watched):
             self._status_changed()
 
     def _concerns(self, before: Any, there: Any) -> bool:
