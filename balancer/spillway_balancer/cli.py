@@ -186,7 +186,9 @@ def engine(
     block_size: Annotated[
         int | None, typer.Option(help="Tokens of a block of its prefix cache; 16 unless told.", min=1)
     ] = None,
-    api_key: Annotated[str | None, typer.Option(help="Ask for this key, as vLLM does.")] = None,
+    api_key: Annotated[
+        list[str] | None, typer.Option(help="Ask for this key, as vLLM does; repeatable, any of them will do.")
+    ] = None,
     faults: Annotated[str | None, typer.Option(help="Faults as JSON; also set at run time under /sim/faults.")] = None,
     drain: Annotated[float, typer.Option(help="Seconds that streams may take to end on SIGTERM.", min=0)] = 30.0,
     log_requests: Annotated[bool, typer.Option(help="A line for every request, without its text.")] = False,

@@ -214,6 +214,14 @@ async def test_the_key_guards_the_api_only(serve: Any, sdk: Any, session: Any) -
             assert response.status == 200
 
 
+async def test_of_several_keys_any_will_do(serve: Any, sdk: Any) -> None:
+    server = await serve(api_key=["old", "new"])
+    for key in ("old", "new"):
+        assert (await sdk(server, key).models.list()).data
+    with pytest.raises(openai.AuthenticationError):
+        await sdk(server, "oldnew").models.list()
+
+
 async def test_every_answer_says_who_gave_it(serve: Any, session: Any) -> None:
     server = await serve(name="north")
     for path in ("/v1/models", "/health", "/v1/none", "/none"):

@@ -24,7 +24,7 @@ def run_engine(
     profile: str = "laptop-demo",
     speed: float = 1.0,
     block_size: int | None = None,
-    api_key: str | None = None,
+    api_key: str | Sequence[str] | None = None,
     faults: str | None = None,
     control_port: int | None = None,
     drain: float = 30.0,

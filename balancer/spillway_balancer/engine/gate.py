@@ -23,7 +23,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Policy(NamedTuple):
-    api_key: str | None
+    api_keys: frozenset[str]
     log_requests: bool
 
 
@@ -92,11 +92,11 @@ async def _refusals_told(request: web.Request, handler: Handler) -> web.StreamRe
 
 def _knows_the_key(request: web.Request) -> bool:
     """As vLLM, which guards the API and neither health nor metrics."""
-    key = request.app[POLICY].api_key
-    if key is None or not request.path.startswith("/v1/"):
+    keys = request.app[POLICY].api_keys
+    if not keys or not request.path.startswith("/v1/"):
         return True
-    given = request.headers.get("Authorization", "")
-    return hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {key}".encode())
+    given = request.headers.get("Authorization", "").encode("utf-8", "replace")
+    return any(hmac.compare_digest(given, f"Bearer {key}".encode()) for key in keys)
 
 
 async def _read(request: web.Request) -> None:

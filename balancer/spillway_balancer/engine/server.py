@@ -62,7 +62,7 @@ class EngineServer:
         port: int = 0,
         control_port: int | None = None,
         speed: float = 1.0,
-        api_key: str | None = None,
+        api_key: str | Sequence[str] | None = None,
         faults: Sequence[Fault] = (),
         log_requests: bool = False,
     ) -> None:
@@ -77,7 +77,9 @@ class EngineServer:
         self._port = port
         self._control_port = control_port
         self._speed = speed
-        self._policy = Policy(api_key, log_requests)
+        # Several keys, as vLLM takes them, are what a rotation needs: nothing fails while callers change to the new one.
+        keys = (api_key,) if isinstance(api_key, str) else api_key or ()
+        self._policy = Policy(frozenset(keys), log_requests)
         self._faults = tuple(faults)
         self._listener: asyncio.Server | None = None
         self._control: asyncio.Server | None = None
