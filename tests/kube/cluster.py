@@ -21,8 +21,6 @@ from tests.kube.assets import HERE, Unavailable, folder_of
 
 IMAGE = "localhost/spillway:test"
 SOURCES = ("crds/spillway_api", "balancer/spillway_balancer", "operator/spillway_operator")
-# As the images of the Containerfiles, which start a command; the other one starts what a Pod says.
-STARTING = {"localhost/spillway-balancer:test": "spillway", "localhost/spillway-operator:test": "spillway-operator"}
 COMMANDS = {"spillway": "spillway_balancer.cli:main", "spillway-operator": "spillway_operator.cli:main"}
 # What develops and tests Spillway; half of the environment's bytes.
 TOOLS = "_pytest ast_serialize grimp hatchling hypothesis importlinter mypy mypyc pathspec pytest ruff uv xdist"
@@ -127,13 +125,12 @@ class Cluster(Kubernetes):
 
 
 def make_image(root: Path, archive: Path) -> None:
-    """The images that Pods of tests run: this environment without its tools, Spillway's sources and commands."""
+    """The image that Pods of tests run: this environment without its tools, Spillway's sources and commands."""
     folders = [root / source for source in SOURCES if (root / source).is_dir()]
     present = {folder.name for folder in folders}
     scripts = [f"{name}={at}" for name, at in COMMANDS.items() if at.partition(".")[0] in present]
     command = [sys.executable, str(HERE / "image" / "mkimage.py"), str(archive), IMAGE, "--python"]
     command += ["--without", *TOOLS.split(), "--script", *scripts]
-    command += ["--also", *(f"{name}={starts}" for name, starts in STARTING.items())]
     checked([*command, "--add", *(f"{folder}:/app/{folder.name}" for folder in folders)])
 
 

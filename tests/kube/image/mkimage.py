@@ -151,33 +151,29 @@ def descriptor(media_type: str, data: bytes, blobs: dict[str, bytes]) -> dict[st
     return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
 
 
-def write_archive(out: Path, layer: bytes, configs: dict[str, dict[str, Any]]) -> None:
-    """Images of one and the same layer, by name, as a tar of the OCI layout."""
+def write_archive(out: Path, name: str, layer: bytes, config: dict[str, Any]) -> None:
+    """An image of one layer, as a tar of the OCI layout."""
     blobs: dict[str, bytes] = {}
     kind = "application/vnd.oci.image"
     machine = platform.machine()
-    packed = descriptor(f"{kind}.layer.v1.tar+gzip", gzip.compress(layer, compresslevel=1, mtime=0), blobs)
-    diff = "sha256:" + hashlib.sha256(layer).hexdigest()
-    entries = []
-    for name, config in configs.items():
-        image = {
-            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine),
-            "os": "linux",
-            "config": config,
-            "rootfs": {"type": "layers", "diff_ids": [diff]},
-        }
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": f"{kind}.manifest.v1+json",
-            "config": descriptor(f"{kind}.config.v1+json", json.dumps(image).encode(), blobs),
-            "layers": [packed],
-        }
-        entry = descriptor(f"{kind}.manifest.v1+json", json.dumps(manifest).encode(), blobs)
-        # containerd takes the full name from its own key, other readers take the tag.
-        tag = name.rpartition(":")[2]
-        entry["annotations"] = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag}
-        entries.append(entry)
-    index = {"schemaVersion": 2, "manifests": entries}
+    image = {
+        "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine),
+        "os": "linux",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
+    }
+    packed = gzip.compress(layer, compresslevel=1, mtime=0)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": f"{kind}.manifest.v1+json",
+        "config": descriptor(f"{kind}.config.v1+json", json.dumps(image).encode(), blobs),
+        "layers": [descriptor(f"{kind}.layer.v1.tar+gzip", packed, blobs)],
+    }
+    entry = descriptor(f"{kind}.manifest.v1+json", json.dumps(manifest).encode(), blobs)
+    # containerd takes the full name from its own key, other readers take the tag.
+    tag = name.rpartition(":")[2]
+    entry["annotations"] = {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag}
+    index = {"schemaVersion": 2, "manifests": [entry]}
     members = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": json.dumps(index).encode()}
     members |= {f"blobs/sha256/{digest}": data for digest, data in blobs.items()}
     with tarfile.open(out, "w") as tar:
@@ -197,9 +193,6 @@ def main() -> None:
     parser.add_argument("--without", nargs="*", default=[], metavar="PACKAGE", help="top folders of site-packages")
     parser.add_argument("--add", nargs="*", default=[], metavar="SRC:DEST", help="files or folders to put in besides")
     parser.add_argument("--script", nargs="*", default=[], metavar="NAME=MODULE:FUNCTION", help="commands")
-    parser.add_argument(
-        "--also", nargs="*", default=[], metavar="NAME:TAG=COMMAND", help="the same image with a command that it starts"
-    )
     options = parser.parse_args()
 
     layer = Layer()
@@ -218,11 +211,7 @@ def main() -> None:
         layer.tree(Path(src), dest)
     for entry in options.script:
         add_script(layer, entry)
-    configs = {options.name: config}
-    for item in options.also:
-        name, _, command = item.partition("=")
-        configs[name] = {field: value for field, value in config.items() if field != "Cmd"} | {"Entrypoint": [command]}
-    write_archive(options.out, layer.close(), configs)
+    write_archive(options.out, options.name, layer.close(), config)
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
 
 
