@@ -77,7 +77,7 @@ class EngineServer:
         self._port = port
         self._control_port = control_port
         self._speed = speed
-        # Several keys, as vLLM takes them, are what a rotation needs: nothing fails while callers change to the new one.
+        # Several keys, as vLLM takes them, are what a rotation needs: nothing fails while callers change over.
         keys = (api_key,) if isinstance(api_key, str) else api_key or ()
         self._policy = Policy(frozenset(keys), log_requests)
         self._faults = tuple(faults)
