@@ -117,8 +117,9 @@ def programmed(sight: PoolSight | RouteSight) -> Verdict:
     if not there:
         names = ", ".join(reach.gateway for reach in sight.reach)
         return Verdict("False", "NoGateway", f"there is no gateway {names}")
-    if isinstance(sight, RouteSight) and (sight.kept or not sight.served):
-        what = "its last good version goes on serving" if sight.kept else "nothing of it can be served"
+    old = sight.kept if isinstance(sight, RouteSight) else bool(sight.unreadable)
+    if old or (isinstance(sight, RouteSight) and not sight.served):
+        what = "its last good version goes on serving" if old else "nothing of it can be served"
         return Verdict("False", "Pending", f"this version is not in force: {what}")
     behind = [reach for reach in there if reach.programmed < max(1, reach.replicas)]
     if not behind:
