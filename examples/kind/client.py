@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +49,22 @@ def converse(base: str, number: int, lines: list[str]) -> None:
     lines.append(f"conversation {number}: turns answered by {' '.join(engines)}")
 
 
+def await_engines(base: str, seconds: float = 120.0) -> None:
+    """Until a question is answered: this Job is created together with the engines, and may be here before them."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            ask(base, [{"role": "user", "content": "Is anybody there?"}])
+        except OSError as error:  # no connection, or an HTTP status that says why
+            if time.monotonic() > end:
+                sys.exit(f"{base}: {error}")
+            time.sleep(1.0)
+        else:
+            return
+
+
 def main(base: str) -> int:
+    await_engines(base)
     lines: list[str] = []
     threads = [threading.Thread(target=converse, args=(base, number, lines)) for number in range(1, 5)]
     for thread in threads:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -62,3 +64,31 @@ def test_without_docker_or_kind_the_script_says_what_is_missing(command, tmp_pat
     )
     assert done.returncode == 1
     assert done.stderr.startswith(("docker is missing: it builds", "kind is missing: it ma"))
+
+
+def test_the_client_talks_to_an_engine(tmp_path):
+    """Here without a balancer between, so it cannot tell which endpoint answered."""
+    command = [
+        sys.executable,
+        "-m",
+        "spillway_balancer.cli",
+        "engine",
+        "--port",
+        "0",
+        "--model",
+        "chat",
+        "--speed",
+        "500",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as engine:
+        try:
+            base = re.search(r"http://\S+", engine.stdout.readline())[0]
+            client = subprocess.run(
+                [sys.executable, FOLDER / "client.py", base], capture_output=True, text=True, timeout=60
+            )
+        finally:
+            engine.terminate()
+    assert client.returncode == 0, client.stderr
+    assert client.stdout.splitlines() == [
+        f"conversation {number}: turns answered by ? ? ? ? ?" for number in (1, 2, 3, 4)
+    ]
