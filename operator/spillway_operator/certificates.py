@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -133,10 +134,7 @@ def _serves(certificate: bytes | None, key: bytes | None, names: Sequence[str], 
         mine = _load_key(key)
         one.verify_directly_issued_by(by.certificate)
         given = one.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, TypeError, x509.ExtensionNotFound):
-        return False
-    except Exception as error:  # InvalidSignature derives from Exception only
-        _log.debug("the serving certificate is not ours: %s", type(error).__name__)
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
         return False
     begin, end = one.not_valid_before_utc, one.not_valid_after_utc
     public = one.public_key()
@@ -287,9 +285,8 @@ class ServingTls:
             _load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), data["tls.crt"], data["tls.key"])
             _load_chain(self.context, data["tls.crt"], data["tls.key"])
         except ssl.SSLError as error:
-            raise ValueError(
-                f"the Secret's certificate, key and authority do not go together: {error.reason}"
-            ) from None
+            why = getattr(error, "reason", None) or error  # only OpenSSL's own have one
+            raise ValueError(f"the Secret's certificate, key and authority do not go together: {why}") from None
         self._digest, self.authority = digest, data["ca.crt"]
         self._loaded.set()
         _log.info("serving with a new certificate")
