@@ -29,6 +29,8 @@ from tests.kube.assets import HERE
 PATIENCE = 90.0
 """Seconds that a server is waited for; only a machine under heavy load needs more than five."""
 
+PREFIX = "spillway-plane-"
+
 
 class ControlPlane(Kubernetes):
     """etcd, kube-apiserver and kube-controller-manager.
@@ -38,8 +40,10 @@ class ControlPlane(Kubernetes):
     """
 
     def __init__(self, programs: Path) -> None:
-        root = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
-        self.state = Path(tempfile.mkdtemp(prefix="spillway-plane-", dir=root))
+        # In memory where there is room: it is thrown away with the plane.
+        root = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())  # noqa: S108
+        _sweep(root)
+        self.state = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=root))
         self.programs = programs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._commands: dict[str, list[str]] = {}
@@ -172,6 +176,17 @@ class ControlPlane(Kubernetes):
             if time.monotonic() > end:
                 raise TimeoutError(f"{what} was not ready after {PATIENCE} s:\n{self.log(what)[-3000:]}")
             time.sleep(0.05)
+
+
+def _sweep(root: Path) -> None:
+    """Removes what planes have left whose process was killed; the servers have ended with it."""
+    for left in root.glob(f"{PREFIX}*-*"):
+        try:
+            os.kill(int(left.name.removeprefix(PREFIX).partition("-")[0]), 0)  # only asks whether there is one
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except (PermissionError, ValueError):
+            continue
 
 
 def free_port() -> int:
