@@ -11,6 +11,9 @@ from .conditions import POOL, ROUTE, PoolSight, Reach, RouteSight, TierSight, Ve
 NUMBERS_SECONDS = 10.0
 """Numbers and wording are written this rarely; a condition that turns is written at once."""
 
+OPTIONAL = frozenset({"engine"})
+"""Fields of ours that a status may lack; what others have put beside ours is none of our business."""
+
 Status = dict[str, Any]
 S = TypeVar("S", PoolSight, RouteSight)
 
@@ -102,24 +105,31 @@ def turns(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Turn]:
 
 def worth_writing(before: Mapping[str, Any], after: Mapping[str, Any], since_last: float) -> bool:
     """Whether a status is to be written, so many seconds after the last time."""
-    if _essence(before) != _essence(after):
+    ours = {name: value for name, value in before.items() if name in after or name in OPTIONAL}
+    if _essence(ours) != _essence(after):
         return True
-    return since_last >= NUMBERS_SECONDS and _normal(before) != _normal(after)
+    return since_last >= NUMBERS_SECONDS and _normal(ours) != _normal(after)
 
 
 def _normal(status: Mapping[str, Any]) -> dict[str, Any]:
     """Lists that the server merges by key come back in its own order."""
     keys = {"conditions": ("type",), "gateways": ("name",), "tiers": ("rule", "name")}
+    lists = {**status, "conditions": _own_conditions(status)}
     return {
         name: sorted(value, key=lambda each: [each[key] for key in keys[name]]) if name in keys else value
-        for name, value in status.items()
+        for name, value in lists.items()
     }
+
+
+def _own_conditions(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those of others stay where they are whatever is written, and are no reason to write."""
+    return [each for each in status.get("conditions") or () if each["type"] in POOL or each["type"] in ROUTE]
 
 
 def _essence(status: Mapping[str, Any]) -> Any:
     conditions = [
         (each["type"], each["status"], each["reason"], each.get("observedGeneration"))
-        for each in status.get("conditions") or ()
+        for each in _own_conditions(status)
     ]
     return status.get("observedGeneration"), sorted(conditions)
 
