@@ -2,7 +2,7 @@
 # `make images`, `make kind-up`, `make kind-demo` and `make kind-down`: Spillway on a cluster in Docker.
 #
 # The cluster is called spillway, and only the context kind-spillway is ever used, so that no other cluster of yours is
-# touched. ENGINE builds the images (docker, or podman); PYTHON is their base image, python@sha256:... to pin it.
+# touched. PYTHON is the images' base, python@sha256:... to pin it. `images` alone also works with ENGINE=podman.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -18,7 +18,7 @@ need() { # need PROGRAM WHAT-FOR
 }
 
 need_engine() {
-  need "$engine" "builds the images (ENGINE=podman takes podman)"
+  need "$engine" "builds the images"
   "$engine" info > /dev/null 2>&1 || { echo "$engine is there, but \`$engine info\` fails: is it running, and may you use it?" >&2; exit 1; }
 }
 
@@ -37,21 +37,14 @@ images() {
 }
 
 up() {
+  engine=docker # kind loads images from Docker's store
   need_engine
   need_cluster
   need helm "installs the chart; version 3.17 or newer"
   there || kind create cluster --name "$cluster" --config kind-config.yaml
   images
   for part in balancer operator; do
-    if [ "$engine" = docker ]; then
-      kind load docker-image "spillway-$part:$version" --name "$cluster"
-    else # what another engine built is not in Docker's store; and it names images localhost/...
-      archive=$(mktemp)
-      "$engine" tag "spillway-$part:$version" "docker.io/library/spillway-$part:$version"
-      "$engine" save -o "$archive" "docker.io/library/spillway-$part:$version"
-      kind load image-archive "$archive" --name "$cluster"
-      rm -f "$archive"
-    fi
+    kind load docker-image "spillway-$part:$version" --name "$cluster"
   done
   helm upgrade --install spillway charts/spillway --kube-context "kind-$cluster" \
     --namespace "$namespace" --create-namespace --set gateway.drainSeconds=60 --wait --timeout 5m
