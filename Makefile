@@ -41,7 +41,7 @@ lock: $(STAMP)   ## pin every dependency by hash, for all supported Pythons and 
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
 	  | $(COMPILE) -c requirements.lock -o balancer/build.lock -
 
-images:          ## build both images; ENGINE=podman, PYTHON=python@sha256:... if you like
+images:          ## build both images; ENGINE=podman, BASE=python@sha256:... if you like
 	@examples/kind/cluster.sh images
 
 kind-up:         ## a cluster in Docker with both images and the chart in it (docker, kind, kubectl, helm)

@@ -1,4 +1,4 @@
-"""Four conversations of five turns each, at once: shows that the turns of one mostly go to the engine that has it cached.
+"""Four conversations of five turns each, at once: the turns of one mostly go to the engine that has it cached.
 
 Needs nothing but Python: the image that it runs in has no SDK. A service would use the OpenAI SDK with this base URL.
 """

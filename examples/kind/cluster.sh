@@ -2,12 +2,12 @@
 # `make images`, `make kind-up`, `make kind-demo` and `make kind-down`: Spillway on a cluster in Docker.
 #
 # The cluster is called spillway, and only the context kind-spillway is ever used, so that no other cluster of yours is
-# touched. PYTHON is the images' base, python@sha256:... to pin it. `images` alone also works with ENGINE=podman.
+# touched. BASE is what the images are made on, python@sha256:... to pin it. `images` alone also works with ENGINE=podman.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 engine=${ENGINE:-docker}
-base=${PYTHON:-python:3.14-slim}
+base=${BASE:-python:3.14-slim}
 cluster=spillway
 namespace=spillway-system
 version=$(sed -n 's/^appVersion: //p' charts/spillway/Chart.yaml)
