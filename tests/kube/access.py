@@ -237,6 +237,28 @@ class Kubernetes:
                     events.append(event)
         return events
 
+    def picture(self, namespace: str) -> str:
+        """What somebody would look at first after a failure: objects, events and the Pods' last lines. Never raises."""
+        asked = (
+            ("get", "pods,deployments,endpointslices,modelpools,routepolicies", "-o", "wide"),
+            ("get", "events", "--sort-by=.lastTimestamp"),
+            ("logs", "--selector=!none", "--all-containers", "--prefix", "--tail=30", "--ignore-errors"),
+        )
+        parts = []
+        for arguments in asked:
+            command = [
+                str(self.programs / "kubectl"),
+                "--kubeconfig",
+                str(self.kubeconfig),
+                "-n",
+                namespace,
+                *arguments,
+            ]
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+                parts.append(f"$ kubectl {' '.join(arguments)}\n{done.stdout[-6000:]}{done.stderr[-1000:]}")
+        return "\n".join(parts)
+
     def _write_kubeconfig(self, path: Path, token: str, namespace: str) -> None:
         # kubectl, helm, kopf and the kubernetes client all read JSON as the YAML that it is.
         authority = base64.b64encode(self.api.authority.read_bytes()).decode()

@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +43,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 _group(config, item, tier)
         if "cluster" in fixtures and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(CLUSTER_TIMEOUT))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds to a failure what Kubernetes shows of the test's namespace at that moment, before it is taken away."""
+    report = yield
+    given = getattr(item, "funcargs", {})
+    kube = given.get("cluster", given.get("plane"))
+    if report.failed and call.when != "teardown" and kube is not None:
+        report.sections.append(("Kubernetes", kube.picture(given.get("namespace", "default"))))
+    return report
 
 
 def _group(config: pytest.Config, item: pytest.Item, name: str) -> None:
