@@ -1,0 +1,96 @@
+"""The chart on a cluster in which Pods run: what an installation is worth, before and while it is used."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from tests.kube.access import until
+from tests.kube.installed import objects
+from tests.kube.installed.release import GATEWAY, MODELS, OPERATOR, SYSTEM
+
+IN_FORCE_SECONDS = 1.0
+"""From the EndpointSlice's event to the last balancer."""
+
+
+def test_objects_become_ready(release):
+    release.kubectl("wait", "--for=condition=Ready", "modelpool/by-pods", "modelpool/by-service", "--timeout=60s")
+    release.kubectl("wait", "--for=condition=Ready", "modelpool/keyed", "routepolicy/chat", "--timeout=60s")
+    count = f"{objects.ENGINES}/{objects.ENGINES}"
+    well = {"ready": "True", "reason": "EndpointsReady"}
+    release.shows("modelpool", "by-pods", source="Pods", endpoints=count, metrics="True", **well)
+    release.shows("modelpool", "by-service", source="Service", endpoints=count, metrics="True", **well)
+    release.shows("modelpool", "keyed", source="Provider", endpoints="1/1", **well)
+    for name in objects.MODELS:
+        row = release.shows("routepolicy", name, ready="True", reason="Programmed", spilling="False")
+        assert row["models"] == f'["{name}"]'
+        assert row["tiers"] == "default: local=Open"
+
+
+def test_all_pods_run_as_restricted_pods_do(release):
+    """That they run says that Pod Security let them in; what they cannot do is asked of them."""
+    labels = release.kubectl("get", "namespace", SYSTEM, "-o", "jsonpath={.metadata.labels}")
+    assert '"pod-security.kubernetes.io/enforce":"restricted"' in labels
+    for app in (GATEWAY, OPERATOR):
+        release.settled(app, 2)
+        for pod in release.pods(app):
+            assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+            name = pod["metadata"]["name"]
+            tokens = [volume["name"] for volume in pod["spec"]["volumes"] if volume["name"].startswith("kube-api")]
+            assert bool(tokens) == (app == OPERATOR), f"{name} holds {tokens}"
+
+
+def test_helm_test_passes(release):
+    said = release.helm("test", "spillway", "--timeout", "2m")
+    assert re.search(r"Phase:\s+Succeeded", said), said
+
+
+def test_memory_of_idle_pods(release):
+    """Bounds are loose: they are there to catch a leak, the figures to be read."""
+    for app, most in ((GATEWAY, 120), (OPERATOR, 200)):
+        for pod in release.pods(app):
+            rss = _rss(release, pod["metadata"]["uid"])
+            print(f"{pod['metadata']['name']}: RSS {rss:.0f} MiB")
+            assert 10 < rss < most
+
+
+def _rss(release, uid):
+    """Of all processes of a Pod, in MiB, as its cgroup has it (version 1, or 2)."""
+    script = (
+        f"for f in $(find /sys/fs/cgroup -path '*pod{uid}*' -name memory.stat -not -path '*/pod{uid}/*/*/*'); do"
+        " grep -H -E '^(rss|anon) ' $f; done"
+    )
+    lines = release.cluster.exec("sh", "-c", script).splitlines()
+    return max(int(line.split()[-1]) for line in lines) / 2**20
+
+
+def test_endpoint_changes_are_in_force_within_a_second(release):
+    """A Pod that keeps running loses a label that pool and Service select by, and gets it back, again and again."""
+    gateways = release.names(GATEWAY)
+    pod = release.names("engines")[0]
+    path = f"/api/v1/namespaces/{MODELS}/pods/{pod}"
+    taken: dict[str, list[float]] = {"by-pods": [], "by-service": []}
+    for turn in range(6):
+        there = bool(turn % 2)
+        began = time.monotonic()
+        release.cluster.api.call("PATCH", path, {"metadata": {"labels": {"serve": "yes" if there else None}}})
+        waiting = {(gateway, pool) for gateway in gateways for pool in taken}
+
+        def seen(waiting=waiting, there=there, began=began):
+            for gateway, pool in sorted(waiting):
+                if any(pod in name for name in release.endpoints(gateway, pool)) == there:
+                    waiting.discard((gateway, pool))
+                    if not any(other == pool for _, other in waiting):
+                        taken[pool].append(time.monotonic() - began)
+            return not waiting
+
+        until(seen, f"turn {turn}: {waiting}", 15.0)
+    release.shows("modelpool", "by-pods", ready="True", endpoints=f"{objects.ENGINES}/{objects.ENGINES}")
+    for pool, times in taken.items():
+        # From our own request on, so with the API server, the EndpointSlice controller and our polling in it.
+        print(f"{pool}: an endpoint change is in force on both balancers after {_list(times)}")
+        assert sorted(times)[len(times) // 2] < IN_FORCE_SECONDS + 0.5
+
+
+def _list(seconds):
+    return ", ".join(f"{each * 1000:.0f}" for each in seconds) + " ms"
