@@ -12,6 +12,7 @@ https://github.com/opencontainers/image-spec.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import hashlib
 import io
@@ -23,12 +24,13 @@ import sys
 import sysconfig
 import tarfile
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 SKIPPED = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3"}
 # pip and its like have no place in an image that only runs.
-INSTALLERS = {"pip", "setuptools", "pkg_resources", "_distutils_hack", "wheel"}
+INSTALLERS = {"pip", "setuptools", "wheel"}
 COMPILED = f".{sys.implementation.cache_tag}.pyc"
 USER = 65532
 
@@ -102,6 +104,15 @@ def shared_libraries(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in map(Path, found) if path.is_absolute() and path.is_file())
 
 
+def entries_of(distributions: Iterable[str]) -> set[str]:
+    """What these distributions have put into site-packages, top names only; those not installed have put nothing."""
+    found = set()
+    for name in distributions:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found |= {file.parts[0] for file in metadata.files(name) or ()}
+    return found - {"__pycache__"}
+
+
 def add_python(layer: Layer, without: set[str]) -> None:
     """The interpreter under /usr/local, and the few files of a system that it needs."""
     base = Path(sys.base_prefix)
@@ -115,8 +126,9 @@ def add_python(layer: Layer, without: set[str]) -> None:
     for entry in sorted(stdlib.iterdir()):
         if entry.name not in SKIPPED | {"site-packages"} and not entry.name.startswith("config-"):
             layer.tree(entry, f"/usr/local/lib/{version}/{entry.name}")
+    left_out = entries_of(without | INSTALLERS) | SKIPPED
     for entry in sorted(packages.iterdir()):
-        if entry.name.split("-")[0] not in without | INSTALLERS | SKIPPED and entry.suffix != ".pth":
+        if entry.name not in left_out and entry.suffix != ".pth":
             layer.tree(entry, f"/usr/local/lib/{version}/site-packages/{entry.name}")
     libraries = shared_libraries([program, *stdlib.glob("lib-dynload/*.so"), *packages.rglob("*.so")])
     for library in libraries:
@@ -190,7 +202,7 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--static", metavar="PROGRAM", type=Path)
     what.add_argument("--python", action="store_true")
-    parser.add_argument("--without", nargs="*", default=[], metavar="PACKAGE", help="top folders of site-packages")
+    parser.add_argument("--without", nargs="*", default=[], metavar="DISTRIBUTION", help="as pip names them")
     parser.add_argument("--add", nargs="*", default=[], metavar="SRC:DEST", help="files or folders to put in besides")
     parser.add_argument("--script", nargs="*", default=[], metavar="NAME=MODULE:FUNCTION", help="commands")
     options = parser.parse_args()
