@@ -57,17 +57,22 @@ def snapshot_of(view: ConfigView) -> Compiled:
     return compile_snapshot(readable, view.gateway, view.has_secret, cluster)
 
 
-def referenced(pools: Iterable[Watched[ModelPool]]) -> frozenset[str]:
-    """The Secrets that pools refer to, as namespace/name."""
+def referenced(pools: Iterable[Watched[ModelPool]], last_good: Iterable[Snapshot | None] = ()) -> frozenset[str]:
+    """The Secrets that pools refer to, as namespace/name. A pool that cannot be read goes on with those it had."""
     names = set()
+    unreadable = set()
     for watched in pools:
         if watched.item is None:
+            unreadable.add(_name(watched))
             continue
         spec = watched.item.spec
         refs = [spec.auth.secret_ref] if spec.auth is not None else []
         if spec.source.provider is not None:
             refs += [each.secret_ref for each in spec.source.provider.accounts if each.secret_ref is not None]
         names |= {f"{watched.namespace}/{ref.name}" for ref in refs}
+    if unreadable:
+        kept = (pool for last in last_good if last is not None for pool in last.pools if pool.name in unreadable)
+        names |= {each.credential.secret for pool in kept for each in pool.endpoints if each.credential is not None}
     return frozenset(names)
 
 
@@ -175,9 +180,7 @@ def _pool_sight(
     endpoints = next((tuple(endpoint.name for endpoint in pool.endpoints) for pool in served.values()), ())
     found = view.found(watched.item) if watched.item is not None else None
     if not using and watched.item is not None:
-        endpoints = _given(watched.item, problems) or tuple(
-            each.name for each in (found.discovered.endpoints if found else ())
-        )
+        endpoints = _unused(watched.item, problems, found)
     there = set(endpoints)
     views = [opinions[gateway].pool(name) for gateway in using]
     unhealthy, ejected, refused = (
@@ -210,17 +213,23 @@ def _pool_sight(
     )
 
 
-def _given(pool: ModelPool, problems: Sequence[Problem]) -> tuple[str, ...]:
-    """Names of static endpoints or accounts; none where a credential of all is missing."""
+def _unused(pool: ModelPool, problems: Sequence[Problem], found: Found | None) -> tuple[str, ...]:
+    """The endpoints that a pool would have if a route led to it: none that lacks its Secret or has a useless URL."""
     source = pool.spec.source
-    left_out = {problem.path.removesuffix(".secretRef") for problem in problems}
+    amiss = {problem.path for problem in problems}
     if source.provider is not None:
-        path = "spec.source.provider.accounts"
+        path = "spec.source.provider"
+        if f"{path}.baseURL" in amiss:
+            return ()
         accounts = enumerate(source.provider.accounts)
-        return tuple(each.name for index, each in accounts if f"{path}[{index}]" not in left_out)
+        return tuple(each.name for index, each in accounts if f"{path}.accounts[{index}].secretRef" not in amiss)
+    if "spec.auth.secretRef" in amiss:
+        return ()
     if source.static is not None:
-        return () if "spec.auth" in left_out else tuple(each.name for each in source.static.endpoints)
-    return ()
+        path = "spec.source.static.endpoints"
+        endpoints = enumerate(source.static.endpoints)
+        return tuple(each.name for index, each in endpoints if f"{path}[{index}].url" not in amiss)
+    return tuple(each.name for each in found.discovered.endpoints) if found is not None else ()
 
 
 def _route_sight(

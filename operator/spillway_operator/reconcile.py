@@ -154,7 +154,10 @@ class Reconciler:
             found = await self._cluster.get("v1", "configmaps", self._settings.namespace, f"{facts.deployment}-boot")
             progress.seed(saved_in(found))
             self.progress[name] = progress
-        await self.secrets.want(referenced(world.pools()))
+        wanted: frozenset[str] | None = None
+        while wanted != (now := self._referenced(world)):  # pools may change while Secrets are read
+            wanted = now
+            await self.secrets.want(wanted)
         # From here to the publishing nothing is awaited, so that the view is of one moment.
         view = ConfigView(
             name,
@@ -176,6 +179,9 @@ class Reconciler:
         self._streams.synced = self.serving
         self.queue.wake(Key("children", name))
         self.queue.wake(Key("status"))
+
+    def _referenced(self, world: World) -> frozenset[str]:
+        return referenced(world.pools(), [progress.last_good for progress in self.progress.values()])
 
     async def _children(self, name: str) -> float | None:
         facts, progress = self.gateways.known.get(name), self.progress.get(name)
