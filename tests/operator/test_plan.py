@@ -1,0 +1,461 @@
+"""The plan: snapshots, children and statuses from a view, case by case."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+
+import pytest
+import tests.operator.objects as make
+from tests.operator.balancers import Balancer, says
+from tests.operator.fleets import NOON, SECRETS, Fleet
+
+from spillway_api.credentials import file_of
+from spillway_api.snapshot import Snapshot
+from spillway_api.stream import PoolReport, Saved, TierReport
+from spillway_operator import plan
+from spillway_operator.facts import GatewayFacts, model_pool
+from spillway_operator.plan import boot_config_map, credentials_secret, referenced, saved_in
+from spillway_operator.statuses import worth_writing
+
+LLAMA, OPENAI, CHAT = "ModelPool/default/llama", "ModelPool/default/openai", "RoutePolicy/default/chat"
+USUAL = (
+    make.model_pool("llama"),
+    make.model_pool("openai", make.provider("openai", "groq"), models=("gpt-mini",)),
+    make.route_policy("chat", "llama", "openai"),
+)
+FACTS = GatewayFacts("default", "spillway-gateway", "uid-7", "spillway-gateway", 2)
+WELL = {
+    "Accepted": ("True", "Accepted"),
+    "ResolvedRefs": ("True", "ResolvedRefs"),
+    "Programmed": ("True", "Programmed"),
+}
+
+
+def names(pool):
+    return [endpoint.name for endpoint in pool.endpoints]
+
+
+# ---- well
+
+
+def test_all_is_well():
+    fleet = Fleet().see(*USUAL).acknowledge()
+    assert fleet.conditions(LLAMA) == {**WELL, "Ready": ("True", "EndpointsReady")}
+    assert fleet.conditions(OPENAI) == {**WELL, "Ready": ("True", "EndpointsReady")}
+    assert fleet.conditions(CHAT) == {**WELL, "Ready": ("True", "Programmed"), "Spilling": ("False", "NotSpilling")}
+    assert fleet.status(CHAT)["tierSummary"] == "default: tier-llama=Open tier-openai=Open"
+    openai = fleet.status(OPENAI)
+    assert (openai["endpointSummary"], openai["sourceType"], openai["engine"]) == ("2/2", "Provider", "OpenAI")
+    assert openai["attachedRoutes"] == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (None, "Static"),
+        (make.provider("openai"), "Provider"),
+        (make.pods(), "Pods"),
+        (make.behind(), "Service"),
+        ({"inferencePool": {"name": "vllm"}}, "InferencePool"),
+    ],
+)
+def test_the_kind_of_a_source_is_shown(source, name):
+    assert Fleet().see(make.model_pool(source=source)).status(LLAMA)["sourceType"] == name
+
+
+def test_nobody_has_acknowledged_yet():
+    fleet = Fleet().see(*USUAL)
+    assert fleet.condition(CHAT, "Programmed") == fleet.condition(CHAT, "Ready") == ("False", "PartiallyProgrammed")
+    assert "0 of 2 balancers" in fleet.message(CHAT, "Programmed")
+    assert fleet.condition(LLAMA, "Ready") == ("True", "EndpointsReady")
+
+
+def test_an_edit_is_programmed_when_all_have_it_and_what_it_leaves_alone_stays_so():
+    fleet = Fleet().see(*USUAL).acknowledge()
+    fleet.see(*USUAL[:2], make.route_policy("chat", "openai", generation=2), make.route_policy("more", models=("m",)))
+    assert fleet.condition(CHAT, "Programmed") == ("False", "PartiallyProgrammed")
+    assert fleet.condition(OPENAI, "Programmed") == ("True", "Programmed")
+    fleet.acknowledge()
+    assert fleet.condition(CHAT, "Programmed") == ("True", "Programmed")
+
+
+def test_a_balancer_that_refuses_says_why():
+    fleet = Fleet().see(*USUAL).acknowledge(1)
+    mark = fleet.progress["default"].digest
+    fleet.balancers["default"] += (Balancer("old", "before", refused=(mark, "no strategy Adaptive")),)
+    assert "1 of 2 balancers of gateway default; refused: no strategy Adaptive" in fleet.message(CHAT, "Programmed")
+
+
+# ---- gateways
+
+
+def test_each_gateway_has_its_routes_and_the_pools_that_they_lead_to():
+    edge = make.route_policy("edge", "openai", models=("edge",), gateways=["edge"])
+    both = make.route_policy("both", "openai", models=("both",), gateways=["default", "edge"])
+    fleet = Fleet("default", "edge").see(*USUAL, edge, both).acknowledge()
+    assert fleet.routes("default").keys() == {"default/chat", "default/both"}
+    assert fleet.routes("edge").keys() == {"default/edge", "default/both"}
+    assert fleet.pools("edge").keys() == {"default/openai"}
+    reached = [(each["name"], each["programmedReplicas"]) for each in fleet.status(OPENAI)["gateways"]]
+    assert reached == [("default", 2), ("edge", 2)]
+    assert [each["name"] for each in fleet.status(LLAMA)["gateways"]] == ["default"]
+    assert fleet.status(OPENAI)["attachedRoutes"] == 3
+    assert fleet.condition("RoutePolicy/default/both", "Ready") == ("True", "Programmed")
+
+
+def test_a_gateway_that_is_not_there():
+    lost = make.route_policy("chat", "llama", gateways=["default", "edge"])
+    fleet = Fleet().see(make.model_pool("llama"), lost).acknowledge()
+    assert fleet.condition(CHAT, "Accepted") == fleet.condition(CHAT, "Ready") == ("False", "UnknownGateway")
+    assert "edge" in fleet.message(CHAT, "Accepted")
+    assert fleet.condition(CHAT, "Programmed") == ("True", "Programmed")
+    assert fleet.routes().keys() == {"default/chat"}
+
+
+def test_a_policy_for_unknown_gateways_alone():
+    fleet = Fleet().see(make.model_pool("llama"), make.route_policy("chat", "llama", gateways=["edge"]))
+    assert fleet.conditions(CHAT)["Programmed"] == ("False", "NoGateway")
+    assert fleet.condition(LLAMA, "Programmed") == ("False", "Pending")
+
+
+def test_without_any_gateway():
+    fleet = Fleet().see(*USUAL)
+    fleet.progress.clear()
+    assert fleet.condition(CHAT, "Ready") == ("False", "UnknownGateway")
+    assert fleet.condition(LLAMA, "Programmed") == ("False", "Pending")
+
+
+def test_a_gateway_whose_deployment_has_just_gone():
+    fleet = Fleet().see(*USUAL).acknowledge()
+    fleet.facts.clear()
+    assert fleet.condition(CHAT, "Programmed") == fleet.condition(LLAMA, "Programmed") == ("False", "NoGateway")
+
+
+# ---- pools that no route leads to
+
+
+def test_a_pool_without_a_route_waits_for_one_and_shows_what_it_has():
+    fleet = Fleet().see(make.model_pool("llama", make.pods()), make.pod("a"), make.pod("b", ready=False))
+    assert fleet.condition(LLAMA, "Programmed") == ("False", "Pending")
+    assert fleet.condition(LLAMA, "Ready") == ("True", "EndpointsReady")
+    assert fleet.status(LLAMA)["endpointSummary"] == "1/2"
+
+
+UNUSABLE = {"static": {"endpoints": [{"name": "a", "url": "http://x:99999"}, {"name": "b", "url": "http://y:1"}]}}
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize(
+    ("pool", "summary"),
+    [
+        (make.model_pool(source=make.provider("openai", "nobody")), "1/1"),
+        (make.model_pool(source=UNUSABLE), "1/1"),
+        (make.model_pool(auth={"secretRef": {"name": "nobody"}}), "0/0"),
+        (make.model_pool(auth={"secretRef": {"name": "engine"}}), "1/1"),
+        (make.model_pool(source=make.pods(), auth={"secretRef": {"name": "nobody"}}), "0/0"),
+        (make.model_pool(source=make.pods()), "1/1"),
+    ],
+)
+def test_a_pool_counts_the_same_endpoints_with_and_without_a_route(pool, summary, used):
+    fleet = Fleet().see(pool, make.pod("a"), *([make.route_policy("chat", "llama")] if used else []))
+    assert fleet.status(LLAMA)["endpointSummary"] == summary
+
+
+# ---- references
+
+
+def test_a_missing_secret_leaves_its_account_out_and_the_pool_lives_on():
+    pool = make.model_pool("openai", make.provider("openai", "nobody"))
+    fleet = Fleet().see(pool, make.route_policy("chat", "openai")).acknowledge()
+    assert names(fleet.pools()["default/openai"]) == ["openai"]
+    assert fleet.condition(OPENAI, "ResolvedRefs") == ("False", "SecretNotFound")
+    assert 'no Secret "nobody"' in fleet.message(OPENAI, "ResolvedRefs")
+    assert fleet.condition(OPENAI, "Ready") == ("True", "EndpointsReady")
+
+
+def test_a_secret_without_the_key():
+    source = make.provider("openai")
+    source["provider"]["accounts"][0]["secretRef"]["key"] = "token"
+    fleet = Fleet().see(make.model_pool("openai", source), make.route_policy("chat", "openai"))
+    assert fleet.condition(OPENAI, "ResolvedRefs") == ("False", "SecretKeyNotFound")
+    assert 'Secret "openai" has no key "token"' in fleet.message(OPENAI, "ResolvedRefs")
+    assert fleet.condition(OPENAI, "Ready") == ("False", "NoEndpoints")
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (make.behind(), "ServiceNotFound"),
+        (make.behind(81, "there"), "PortNotFound"),
+        ({"inferencePool": {"name": "vllm"}}, "InferencePoolNotFound"),
+    ],
+)
+def test_what_a_source_names_is_not_there(source, reason):
+    fleet = Fleet().see(make.model_pool(source=source), make.service("there"), make.route_policy()).acknowledge()
+    assert fleet.condition(LLAMA, "ResolvedRefs") == ("False", reason)
+    assert fleet.condition(LLAMA, "Ready") == ("False", "NoEndpoints")
+    assert fleet.condition(CHAT, "Accepted") == ("True", "Accepted")
+    assert fleet.condition(CHAT, "Ready") == ("False", "AllPoolsUnready")
+
+
+def test_a_pool_of_another_namespace_is_used_only_where_it_is_allowed():
+    far = {"name": "t", "pools": [{"name": "shared", "namespace": "team"}]}
+    for allowed, expected in (
+        ({"from": "Same"}, ("False", "NotAllowedByPool")),
+        ({"from": "All"}, ("True", "Accepted")),
+        ({"from": "Selector", "selector": {"matchLabels": {"tier": "a"}}}, ("True", "Accepted")),
+        ({"from": "Selector", "selector": {"matchLabels": {"tier": "b"}}}, ("False", "NotAllowedByPool")),
+    ):
+        pool = make.model_pool("shared", namespace="team", allowedRoutes=allowed)
+        fleet = Fleet().see(pool, make.route_policy("chat", far), make.namespace("default", tier="a")).acknowledge()
+        assert fleet.condition(CHAT, "Accepted") == expected
+
+
+# ---- last good versions
+
+
+def test_a_policy_edited_to_a_bad_state_and_back():
+    fleet = Fleet().see(*USUAL).acknowledge()
+    before = fleet.routes()["default/chat"]
+    fleet.see(*USUAL[:2], make.route_policy("chat", "gone", generation=2))
+    assert fleet.routes()["default/chat"] == before
+    assert fleet.condition(CHAT, "ResolvedRefs") == fleet.condition(CHAT, "Ready") == ("False", "PoolNotFound")
+    assert fleet.condition(CHAT, "Programmed") == ("False", "Pending")
+    assert "its last good version goes on serving" in fleet.message(CHAT, "Ready")
+    assert fleet.status(CHAT)["tierSummary"] == "default: tier-llama=Open tier-openai=Open"
+    fleet.see(*USUAL[:2], make.route_policy("chat", "llama", "openai", generation=3)).acknowledge()
+    assert fleet.condition(CHAT, "Ready") == ("True", "Programmed")
+
+
+def test_objects_that_cannot_be_read_go_on_as_they_were():
+    fleet = Fleet().see(*USUAL).acknowledge()
+    before = fleet.progress["default"].digest
+    fleet.see(*({**body, "spec": {"models": 5}} for body in USUAL))
+    assert fleet.progress["default"].digest == before
+    for key in (LLAMA, CHAT):
+        assert fleet.condition(key, "Accepted") == ("False", "Invalid")
+        assert fleet.condition(key, "Programmed") == ("False", "Pending")
+    assert "Expected" in fleet.message(LLAMA, "Accepted")
+
+
+def test_a_new_operator_goes_on_with_what_the_one_before_put_away():
+    old = Fleet().see(*USUAL)
+    new = Fleet()
+    new.progress["default"].seed(saved_in(boot_config_map(FACTS, "spillway", old.progress["default"].saved)))
+    new.see(*USUAL[:2], make.route_policy("chat", "gone", generation=2))
+    assert new.routes() == old.routes()
+
+
+# ---- what balancers say
+
+
+def reporting(fleet, *parts, of=1, gateway="default"):
+    mark = fleet.progress[gateway].digest
+    report = says(*parts)
+    fleet.balancers[gateway] = tuple(
+        Balancer(f"b{number}", mark, report=report if number < of else says()) for number in range(2)
+    )
+    return fleet
+
+
+def test_ejected_unhealthy_and_refused_endpoints_are_counted():
+    report = PoolReport("default/openai", ejected=("openai",), refused=("groq", "left-over"))
+    fleet = reporting(Fleet().see(*USUAL), report)
+    assert fleet.status(OPENAI)["endpoints"] == {"total": 2, "ready": 0, "unhealthy": 0, "ejected": 1, "draining": 0}
+    assert fleet.condition(OPENAI, "Ready") == ("False", "AllEjected")
+    assert fleet.status(CHAT)["tierSummary"] == "default: tier-llama=Open tier-openai=Unavailable"
+
+
+def test_refused_credentials():
+    fleet = reporting(Fleet().see(*USUAL), PoolReport("default/openai", refused=("groq", "openai")))
+    assert fleet.condition(OPENAI, "Ready") == ("False", "CredentialsRefused")
+
+
+def test_the_engine_and_the_metrics_that_balancers_found():
+    report = PoolReport("default/llama", engine="vLLM", metrics="UnknownNames", metrics_message="no waiting")
+    fleet = reporting(Fleet().see(*USUAL), report)
+    assert fleet.status(LLAMA)["engine"] == "vLLM"
+    assert fleet.condition(LLAMA, "MetricsHealthy") == ("False", "UnknownNames")
+    assert fleet.message(LLAMA, "MetricsHealthy") == "no waiting"
+
+
+def test_a_tier_that_spills():
+    tiers = [TierReport("default/chat", "default", "tier-llama", "Spilling", 1, 36)]
+    fleet = reporting(Fleet().see(*USUAL), *tiers)
+    assert fleet.status(CHAT)["tierSummary"] == "default: tier-llama=Spilling(18%) tier-openai=Open"
+    assert fleet.condition(CHAT, "Spilling") == ("True", "Load")
+
+
+def test_what_is_unhealthy_for_one_gateway_is_told():
+    both = make.route_policy("both", "openai", models=("both",), gateways=["default", "edge"])
+    fleet = Fleet("default", "edge").see(USUAL[1], both).acknowledge()
+    reporting(fleet, PoolReport("default/openai", unhealthy=("groq",)), gateway="edge")
+    assert fleet.status(OPENAI)["endpointSummary"] == "1/2"
+
+
+def test_ready_not_ready_and_draining_pods():
+    pods = make.pod("a"), make.pod("b", ready=False), make.pod("c", terminating=True)
+    fleet = Fleet().see(make.model_pool("llama", make.pods()), make.route_policy(), *pods).acknowledge()
+    status = fleet.status(LLAMA)
+    assert status["endpointSummary"] == "1/2"
+    assert status["endpoints"] == {"total": 2, "ready": 1, "unhealthy": 0, "ejected": 0, "draining": 1}
+
+
+# ---- a leader that has only just begun
+
+
+def test_a_settling_leader_does_not_lower_programmed():
+    fleet = Fleet().see(*USUAL).acknowledge()
+    written = fleet.statuses()
+    objects = [{**body, "status": written[_key(body)].status} for body in USUAL]
+    new = Fleet().see(*objects)
+    new.settling = True
+    for key, each in new.statuses().items():
+        assert each.status == written[key].status
+    new.settling = False
+    assert new.condition(CHAT, "Programmed") == ("False", "PartiallyProgrammed")
+
+
+def test_a_settling_leader_believes_nothing_of_another_generation():
+    fleet = Fleet().see(*USUAL).acknowledge()
+    status = fleet.status(CHAT)
+    new = Fleet().see(*USUAL[:2], make.route_policy("chat", "llama", generation=2, status=status))
+    new.settling = True
+    assert new.condition(CHAT, "Programmed") == ("False", "PartiallyProgrammed")
+
+
+def _key(body):
+    return f"{body['kind']}/{body['metadata']['namespace']}/{body['metadata']['name']}"
+
+
+# ---- children
+
+
+def owner(child):
+    (only,) = child["metadata"]["ownerReferences"]
+    return only
+
+
+def test_the_config_map_that_a_new_balancer_boots_from():
+    fleet = Fleet().see(*USUAL)
+    saved = fleet.progress["default"].saved
+    child = boot_config_map(FACTS, "spillway", saved)
+    assert child is not None
+    assert (child["kind"], child["metadata"]["name"]) == ("ConfigMap", "spillway-gateway-boot")
+    assert child["metadata"]["namespace"] == "spillway"
+    assert child["metadata"]["labels"]["spillway.dev/gateway"] == "default"
+    expected = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "spillway-gateway", "uid": "uid-7"}
+    assert owner(child) == expected
+    assert saved_in(json.loads(json.dumps(child))) == saved
+    assert boot_config_map(FACTS, "spillway", saved) == child
+
+
+@pytest.mark.parametrize(
+    "config_map",
+    [
+        None,
+        {},
+        {"data": {"snapshot.json.gz": "x"}},
+        {"binaryData": None},
+        {"binaryData": {}},
+        {"binaryData": {"snapshot.json.gz": "no base64!"}},
+        {"binaryData": {"snapshot.json.gz": base64.b64encode(b"no gzip").decode()}},
+        {"binaryData": {"snapshot.json.gz": base64.b64encode(plan.stream.gzip.compress(b'{"digest": 5}')).decode()}},
+    ],
+)
+def test_whatever_a_config_map_holds_it_is_a_saved_state_or_none(config_map):
+    assert saved_in(config_map) is None
+
+
+def test_a_snapshot_that_is_too_large_for_a_config_map(monkeypatch):
+    saved = Saved("d", 0.0, Snapshot("default", (), ()))
+    assert boot_config_map(FACTS, "spillway", saved) is not None
+    monkeypatch.setattr(plan, "BOOT_BYTES", 10)
+    assert boot_config_map(FACTS, "spillway", saved) is None
+
+
+def secret_of(fleet):
+    compiled = fleet.progress["default"].compiled
+    return credentials_secret(FACTS, "spillway", compiled.snapshot, fleet.value)
+
+
+def test_the_secret_holds_the_referenced_values_of_the_snapshots_pools_and_no_others():
+    unused = make.model_pool("unused", auth={"secretRef": {"name": "engine"}})
+    secrets = SECRETS | {"default/openai": {"api-key": "sk-quagga-openai", "billing": "sk-quagga-billing"}}
+    fleet = Fleet(secrets=secrets).see(*USUAL, unused)
+    child = secret_of(fleet)
+    values = {key: base64.b64decode(value).decode() for key, value in child["data"].items()}
+    assert values == {
+        file_of("default/openai", "api-key"): "sk-quagga-openai",
+        file_of("default/groq", "api-key"): "sk-quagga-groq",
+    }
+    assert (child["metadata"]["name"], child["type"]) == ("spillway-gateway-credentials", "Opaque")
+    assert owner(child)["uid"] == "uid-7"
+
+
+def test_without_credentials_the_secret_is_there_and_empty():
+    assert secret_of(Fleet().see(make.model_pool("llama"), make.route_policy()))["data"] == {}
+
+
+def test_a_rotated_value_changes_the_secret_and_nothing_else():
+    fleet = Fleet().see(*USUAL)
+    before, mark = secret_of(fleet), fleet.progress["default"].digest
+    fleet.secrets = {**SECRETS, "default/openai": {"api-key": "rotated"}}
+    fleet.see(*USUAL)
+    assert secret_of(fleet) != before
+    assert fleet.progress["default"].digest == mark
+
+
+def test_nothing_of_a_value_is_anywhere_else():
+    engine = make.model_pool("engine", auth={"secretRef": {"name": "engine"}}, models=("m",))
+    route = make.route_policy("e", "engine", models=("e",))
+    fleet = Fleet().see(*USUAL, engine, route).acknowledge()
+    progress = fleet.progress["default"]
+    seen = [
+        repr(fleet.statuses()),
+        json.dumps([each.status for each in fleet.statuses().values()]),
+        repr(progress.compiled),
+        repr(progress.saved),
+        plan.stream.gzip.decompress(plan.stream.pack(progress.saved)).decode(),
+    ]
+    assert len(secret_of(fleet)["data"]) == 3
+    for text in seen:
+        assert "openai" in text
+        for marker in ("sk-quagga", base64.b64encode(b"sk-quagga-openai").decode()[:12]):
+            assert marker not in text
+
+
+def test_which_secrets_are_referred_to():
+    pools = [
+        model_pool(body)
+        for body in (
+            *USUAL[:2],
+            make.model_pool("engine", auth={"secretRef": {"name": "engine"}}, namespace="team"),
+            make.model_pool("open", {"provider": {"type": "OpenAI", "accounts": [{"name": "free"}]}}),
+            {**make.model_pool("unreadable"), "spec": None},
+        )
+    ]
+    assert referenced(pools) == {"default/openai", "default/groq", "team/engine"}
+
+
+def test_the_secrets_of_a_pool_that_cannot_be_read_any_more_are_kept():
+    fleet = Fleet().see(*USUAL)
+    last = fleet.progress["default"].last_good
+    broken = [model_pool({**copy.deepcopy(body), "spec": {"models": 5}}) for body in USUAL[:2]]
+    assert referenced(broken, [None, last]) == {"default/openai", "default/groq"}
+    assert referenced(broken) == frozenset()
+
+
+# ---- statuses are stable
+
+
+def test_written_and_read_back_nothing_is_left_to_write():
+    fleet = Fleet().see(*USUAL).acknowledge()
+    for body in USUAL:
+        status = fleet.status(_key(body))
+        again = Fleet().see(*(each if each is not body else {**body, "status": status} for each in USUAL)).acknowledge()
+        written = again.statuses(NOON + 3600)[_key(body)]
+        assert written.status == status
+        assert not worth_writing(written.watched.status, written.status, float("inf"))
