@@ -18,9 +18,10 @@ from spillway_balancer.core.strategies import STRATEGIES
 from . import live
 from .dispatch import dispatch
 from .scenarios import SCENARIOS as OVER_SOCKETS
+from .snapshots import snapshots
 from .validation import validation
 
-SCENARIOS = {"dispatch": dispatch, "validation": validation, **OVER_SOCKETS}
+SCENARIOS = {"dispatch": dispatch, "snapshots": snapshots, "validation": validation, **OVER_SOCKETS}
 
 
 def main() -> None:

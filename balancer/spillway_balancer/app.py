@@ -8,7 +8,7 @@ import logging
 import random
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from .net.polling import Poller
 from .net.proxy import Limits, Proxy
 from .net.received import State, of_saved
 from .net.recording import CannotRecord, Recorder
-from .net.reporting import report
+from .net.reporting import steps
 from .net.saved import Saver, load
 from .net.serving import Serving
 from .net.telemetry import CONTENT_TYPE, Telemetry
@@ -194,9 +194,9 @@ class Balancer:
         log.info("serving the saved state: %s", summary(saved.snapshot))
         return of_saved(saved)
 
-    def _report(self) -> Report:
+    def _report(self) -> Generator[None, None, Report]:
         poller = self.poller
-        return report(self.serving.current, poller.dialects, poller.scrapes, self.proxy.sender.refused, monotonic())
+        return steps(self.serving.current, poller.dialects, poller.scrapes, self.proxy.sender.refused, monotonic())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))

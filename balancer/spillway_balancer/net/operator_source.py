@@ -10,11 +10,12 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
+from typing import cast
 
 import aiohttp
 from aiohttp import WSMsgType
@@ -33,6 +34,8 @@ REPORT_SECONDS = 10.0
 """Between two reports when nothing changes state."""
 LOOK_SECONDS = 1.0
 """How often it is looked whether something has; reports come no faster."""
+SLICE_SECONDS = 0.001
+"""For which looking may hold the loop."""
 
 
 class Backoff:
@@ -82,11 +85,12 @@ class OperatorSource:
         keep: Callable[[stream.Saved], None],
         heard: Callable[[str], None],
         connected: Callable[[bool], None],
-        report: Callable[[], stream.Report],
+        report: Callable[[], Generator[None, None, stream.Report]],
         dice: random.Random,
     ) -> None:
         """`state` is what is in force already. `take` takes a snapshot in force, False if it is already; it may raise
-        what it likes. `keep` puts a good state away; `heard` and `connected` count for metrics."""
+        what it likes. `keep` puts a good state away; `heard` and `connected` count for metrics.
+        `report` begins to make a report, in small steps."""
         self._where = where
         self._in_force = state
         self._take = take
@@ -246,7 +250,7 @@ class OperatorSource:
         at = 0.0
         while True:
             now = monotonic()
-            report = self._report()
+            report = await _made(self._report())
             if told is None or now - at >= REPORT_SECONDS or _states(report) != _states(told):
                 await _send(wire, report)
                 told, at = report, now
@@ -259,6 +263,19 @@ def _states(report: stream.Report) -> object:
         [(each.pool, each.engine, each.unhealthy, each.ejected, each.refused, each.metrics) for each in report.pools],
         [(each.route, each.rule, each.tier, each.state, each.ready) for each in report.tiers],
     )
+
+
+async def _made(work: Generator[None, None, stream.Report]) -> stream.Report:
+    """The report, without holding up the loop while it is made."""
+    begun = monotonic()
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            return cast(stream.Report, done.value)
+        if monotonic() - begun > SLICE_SECONDS:
+            await asyncio.sleep(0)
+            begun = monotonic()
 
 
 async def _send(wire: aiohttp.ClientWebSocketResponse[bool], message: stream.FromBalancer) -> None:

@@ -6,10 +6,9 @@ traffic, and its metrics are not read (or nobody has read them yet). A tier that
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Collection, Mapping
-from typing import Final
+from collections.abc import Collection, Generator, Mapping
+from typing import Final, cast
 
 from spillway_api.stream import MetricsState, PoolReport, Report, TierReport
 
@@ -30,12 +29,29 @@ def report(
 ) -> Report:
     """`dialects` and `scrapes` are what the poller knows: engines by their metrics, and how the last scrapes ended.
     `refused` are endpoints that do not take their credential. `now`: seconds, monotonic."""
+    work = steps(runtime, dialects, scrapes, refused, now)
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            return cast(Report, done.value)
+
+
+def steps(
+    runtime: Runtime,
+    dialects: Mapping[EndpointState, str],
+    scrapes: Mapping[EndpointState, Scrape],
+    refused: Collection[EndpointState],
+    now: float,
+) -> Generator[None, None, Report]:
+    """`report` in small steps: with thousands of endpoints, others want to use the thread in between."""
     pools = []
     ready: dict[str, int] = {}
     for name, pool in runtime.pools.items():
         told, ready[name] = _pool(pool, dialects, scrapes, refused, now)
         if told is not None:
             pools.append(told)
+        yield
     tiers = []
     for route in runtime.routes.all:
         for rule, made in zip(route.spec.rules, route.rules, strict=True):
@@ -43,6 +59,7 @@ def report(
                 told_tier = _tier(route.name, rule.name, tier, ready, now)
                 if told_tier is not None:
                     tiers.append(told_tier)
+        yield
     return Report(tuple(pools), tuple(tiers))
 
 
@@ -61,16 +78,18 @@ def _pool(
     for name, endpoint in pool.endpoints.items():
         if not endpoint.probe.usable:
             unhealthy.append(name)
-        else:
-            up.append(endpoint)
-            if endpoint.circuit.admits(now):
-                ready += 1
-            elif endpoint.circuit.ejected_until is not None:
-                ejected.append(name)
-        if endpoint in refused:
-            refusing.append(name)
-    engines = Counter(dialects[each] for each in pool.endpoints.values() if each in dialects) if dialects else None
-    engine = min(engines, key=lambda each: (-engines[each], each)) if engines else None
+            continue
+        up.append(endpoint)
+        circuit = endpoint.circuit
+        if circuit.admits(now):
+            ready += 1
+        elif circuit.ejected_until is not None:
+            ejected.append(name)
+    if refused:
+        refusing = [name for name, endpoint in pool.endpoints.items() if endpoint in refused]
+    engine: str | None = None
+    if dialects and (engines := Counter(dialects[each] for each in pool.endpoints.values() if each in dialects)):
+        engine = min(engines, key=lambda each: (-engines[each], each))
     # Of an endpoint that is down its metrics are no news, unless all are.
     metrics, message = _metrics(pool, up or list(pool.endpoints.values()), scrapes, now)
     if engine is None and metrics == "Off" and not (unhealthy or ejected or refusing):
@@ -129,21 +148,18 @@ _STALE: Final = {
 
 
 def _tier(route: str, rule: str, tier: Tier, ready: Mapping[str, int], now: float) -> TierReport | None:
-    in_order = tier.spec.select == "InOrder"
-    pools = {each.pool.name: each.pool for each in tier.targets if each.weight > 0 or in_order}
+    spec, targets = tier
+    in_order = spec.select == "InOrder"  # a weight of 0 takes a pool out, unless the order alone decides
+    if not any(ready[each.pool.name] for each in targets if each.weight > 0 or in_order):
+        return TierReport(route, rule, spec.name, "Unavailable")
+    if spec.spill is None or spec.spill.in_flight_per_endpoint is None:
+        return None
+    ramp = spec.spill.in_flight_per_endpoint
+    pools = {each.pool.name: each.pool for each in targets if each.weight > 0}  # as core.attempts asks
     count = sum(ready[name] for name in pools)
     if not count:
-        return TierReport(route, rule, tier.spec.name, "Unavailable")
-    settings = tier.spec.spill
-    if settings is None or settings.in_flight_per_endpoint is None:
         return None
-    ramp = settings.in_flight_per_endpoint
-    # As core.attempts asks: pools of weight 0 add nothing to a ramp, not even in order.
-    weighted = {each.pool.name: each.pool for each in tier.targets if each.weight > 0}
-    on = sum(ready[name] for name in weighted)
-    if not on:
-        return None
-    share = spill.share(sum(pool.requests(now) for pool in weighted.values()), on, ramp.start, ramp.full)
+    share = spill.share(sum(pool.requests(now) for pool in pools.values()), count, ramp.start, ramp.full)
     if share <= 0.0:
         return None
-    return TierReport(route, rule, tier.spec.name, "Spilling", count, max(1, math.floor(share * 100)))
+    return TierReport(route, rule, spec.name, "Spilling", count, max(1, int(share * 100)))
