@@ -129,6 +129,8 @@ class Audited(NamedTuple):
     namespace: str
     name: str
     status: int
+    allowed: bool
+    """By its rights; a 403 can have other reasons, such as a namespace that is being emptied."""
 
     @classmethod
     def of(cls, event: Object) -> Audited:
@@ -142,6 +144,7 @@ class Audited(NamedTuple):
             at.get("namespace", ""),
             at.get("name", ""),
             event.get("responseStatus", {}).get("code", 0),
+            event.get("annotations", {}).get("authorization.k8s.io/decision") != "forbid",
         )
 
 

@@ -40,7 +40,7 @@ def test_the_audit_log_tells_what_an_account_asked_for(plane, namespace):
     user = f"system:serviceaccount:{namespace}:default"
     with plane.api_as(namespace, "default") as api, pytest.raises(Refused, match="403"):
         api.get(f"/apis/spillway.dev/v1alpha1/namespaces/{namespace}/modelpools/llama")
-    expected = Audited(user, "get", "spillway.dev", "modelpools", "", namespace, "llama", 403)
+    expected = Audited(user, "get", "spillway.dev", "modelpools", "", namespace, "llama", 403, allowed=False)
     # The line is written when the answer has been sent.
     until(lambda: plane.audit(user) == [expected], "the request in the audit log", 10)
 

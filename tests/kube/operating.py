@@ -1,0 +1,373 @@
+"""Spillway on the plane as the plain manifests install it: operators and balancers are real processes of this machine.
+
+Rights, ServiceAccounts, the gateway's and the operator's Deployments are those of deploy/, which is the chart rendered.
+An operator is its ServiceAccount to the API server and nobody else, so what it may not do it cannot do here either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import yaml
+from tests.kube.access import Audited, Object, Refused, until
+from tests.kube.assets import HERE
+from tests.kube.listener import Listener
+from tests.kube.plane import ControlPlane, free_port
+
+from spillway_api.stream import AUDIENCE
+
+DEPLOY = HERE.parents[1] / "deploy"
+PROGRAMS = Path(sys.executable).parent
+GATEWAY = "spillway-gateway"
+ACCOUNT = "spillway-operator"
+
+
+class Answer(NamedTuple):
+    """Of an HTTP server."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+def fetch(port: int, path: str, body: Any = None, timeout: float = 10.0) -> Answer:
+    """GET, or POST of JSON where there is a body, on loopback. Raises OSError and HTTPException."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        data = None if body is None else json.dumps(body)
+        headers = {} if body is None else {"content-type": "application/json"}
+        connection.request("GET" if body is None else "POST", path, data, headers)
+        answer = connection.getresponse()
+        return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode())
+    finally:
+        connection.close()
+
+
+class Process:
+    """A program that ends with the test, and what it has written."""
+
+    def __init__(self, folder: Path, name: str, *command: str, env: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self._log = folder / f"{name}.log"
+        guard = [sys.executable, "-IS", str(HERE / "guard.py"), str(os.getpid())]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*guard, str(PROGRAMS / command[0]), *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(env or {})},
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self, seconds: float = 20.0) -> int:
+        """SIGTERM; its exit status."""
+        self._process.terminate()
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise TimeoutError(f"{self.name} did not end in {seconds:g} s:\n{self.log[-3000:]}") from None
+
+
+class Paged(Process):
+    """A program with pages at an admin port."""
+
+    admin: int
+
+    def page(self, path: str) -> Answer | None:
+        """None where nobody answers."""
+        try:
+            return fetch(self.admin, path, timeout=3.0)
+        except (OSError, http.client.HTTPException):
+            return None
+
+    def says(self, path: str) -> bool:
+        answer = self.page(path)
+        if answer is None and not self.running:
+            raise AssertionError(f"{self.name} has ended:\n{self.log[-3000:]}")
+        return answer is not None and answer.status == 200
+
+    @property
+    def metrics(self) -> str:
+        answer = self.page("/metrics")
+        return answer.text if answer else ""
+
+    def metric(self, series: str) -> float | None:
+        """The value of a series by its exact name and labels."""
+        lines = (line.rpartition(" ") for line in self.metrics.splitlines())
+        return next((float(value) for name, _, value in lines if name == series), None)
+
+
+class OperatorProcess(Paged):
+    """`spillway-operator run`, one replica."""
+
+    port: int
+
+    @property
+    def ready(self) -> bool:
+        return self.says("/readyz")
+
+    @property
+    def leads(self) -> bool:
+        return self.metric("spillway_operator_leads") == 1.0
+
+
+class BalancerProcess(Paged):
+    """`spillway run --operator`."""
+
+    port: int
+    secrets: Path
+
+    def serves(self, pool: str, endpoint: str) -> bool:
+        """Whether the endpoint is in force here."""
+        return f'endpoint="{endpoint}",pool="{pool}"' in self.metrics or self._other_order(pool, endpoint)
+
+    def _other_order(self, pool: str, endpoint: str) -> bool:
+        return f'pool="{pool}",endpoint="{endpoint}"' in self.metrics
+
+    def ask(self, model: str) -> Answer:
+        """A chat completion."""
+        body = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
+        return fetch(self.port, "/v1/chat/completions", body)
+
+
+class Installation:
+    """One release in a namespace of its own, from the start of the `with` block: its objects, not yet its processes.
+
+    When the block ends well, nothing that the operators asked for may have been forbidden.
+    """
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        folder: Path,
+        *,
+        replicas: int = 1,
+        manifests: Sequence[Object] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """`replicas` of the gateway; `manifests` in place of deploy/, for this namespace; `options` of operators."""
+        self.plane = plane
+        self.folder = folder
+        self.namespace = f"spillway-{os.urandom(3).hex()}"
+        self._replicas = replicas
+        self._manifests = manifests
+        self._options = options
+        self._stack = contextlib.ExitStack()
+        self._processes: list[Process] = []
+        self.operators: list[OperatorProcess] = []
+        self._taken = 0
+
+    @property
+    def user(self) -> str:
+        """As the audit log calls the operator."""
+        return f"system:serviceaccount:{self.namespace}:{ACCOUNT}"
+
+    @property
+    def manifests(self) -> list[Object]:
+        given = plain_manifests(self.namespace) if self._manifests is None else list(self._manifests)
+        for each in given:
+            if each["kind"] == "Deployment":
+                # The operators are this machine's processes; their Deployment only owns what they make.
+                each["spec"]["replicas"] = self._replicas if "gateway" in each["metadata"]["name"] else 0
+        return given
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.plane.new_namespace(self.namespace))
+        self.plane.apply(*self.manifests, namespace=self.namespace)
+        self._stack.callback(self._drop_cluster_objects)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for process in reversed(self._processes):
+            if process.running:
+                process.kill()
+        forbidden = [] if error is not None else self.forbidden
+        self._stack.close()
+        assert not forbidden, forbidden
+
+    @property
+    def forbidden(self) -> list[Audited]:
+        """What an operator asked for without having the right to it."""
+        return [each for each in self.plane.audit(self.user) if not each.allowed]
+
+    def operator(
+        self, *, options: Sequence[str] = (), api_port: int | None = None, wait: bool = True
+    ) -> OperatorProcess:
+        """Starts a replica and waits until it is ready. `api_port`: a line to the API server other than its own."""
+        name = f"operator-{len(self.operators)}"
+        kubeconfig = self.plane.kubeconfig_of(self.namespace, ACCOUNT)
+        if api_port is not None:
+            own = self.plane.url.rpartition(":")[2]
+            kubeconfig.write_text(kubeconfig.read_text().replace(f"127.0.0.1:{own}", f"127.0.0.1:{api_port}"))
+        token = self.folder / f"{name}.token"
+        token.write_text(self.plane.token_of(self.namespace, ACCOUNT, audience=AUDIENCE))
+        port, admin = free_port(), free_port()
+        process = OperatorProcess(
+            self.folder,
+            name,
+            "spillway-operator",
+            "run",
+            *("--namespace", self.namespace, "--name", name, "--pod-ip", "127.0.0.1", "--host", "127.0.0.1"),
+            *("--port", str(port), "--admin-port", str(admin), "--tls-name", "localhost", "--token-file", str(token)),
+            *self._options,
+            *options,
+            env={"KUBECONFIG": str(kubeconfig)},
+        )
+        process.port, process.admin = port, admin
+        self._processes.append(process)
+        self.operators.append(process)
+        if wait:
+            until(lambda: process.ready, f"{name} is ready; {process.log[-2000:]}")
+        return process
+
+    def listener(self, *operators: OperatorProcess, gateway: str = "default") -> Listener:
+        """A subscriber; of `operators` it takes the first that answers, of all of them without any."""
+        token = self.pod_token(gateway)
+        return Listener(
+            lambda: [each.port for each in operators or self.operators if each.running], self.authority, token, gateway
+        )
+
+    def balancer(
+        self, name: str, url: str, *, boot: bytes | None = None, gateway: str = "default", wait: bool = True
+    ) -> BalancerProcess:
+        """Starts a balancer of the gateway as its own Pod and waits until it is ready.
+
+        `boot` is the file that it boots from, as the ConfigMap would be mounted.
+        """
+        folder = self.folder / name
+        for part in ("state", "secrets"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / "token").write_text(self.pod_token(gateway))
+        (folder / "ca.crt").write_text(self.authority())
+        if boot is not None:
+            (folder / "boot").write_bytes(boot)
+        port, admin = free_port(), free_port()
+        process = BalancerProcess(
+            self.folder,
+            name,
+            *("spillway", "run", "--operator", url, "--gateway", gateway, "--token-file", str(folder / "token")),
+            *("--ca-file", str(folder / "ca.crt"), "--state", str(folder / "state"), "--boot", str(folder / "boot")),
+            *("--secrets", str(folder / "secrets"), "--port", str(port), "--admin-port", str(admin)),
+        )
+        process.port, process.admin, process.secrets = port, admin, folder / "secrets"
+        self._processes.append(process)
+        if wait:
+            until(lambda: process.says("/readyz"), f"{name} is ready; {process.log[-2000:]}")
+        return process
+
+    def engine(self, name: str, *, model: str = "m") -> int:
+        """Starts a simulated engine; its port."""
+        port = free_port()
+        command = ("spillway", "engine", "--port", str(port), "--name", name, "--model", model, "--speed", "50")
+        process = Process(self.folder, name, *command)
+        self._processes.append(process)
+        until(lambda: _answers(port, process), f"{name} answers")
+        return port
+
+    def authority(self) -> str:
+        """What balancers trust, from where they have it. For any thread."""
+        path = f"/api/v1/namespaces/{self.namespace}/configmaps/spillway-operator-ca"
+        with self.plane.api.again() as api:
+            return str(api.get(path)["data"]["ca.crt"])
+
+    def pod_token(self, gateway: str = "default") -> str:
+        """A token of the next of the gateway's Pods; each Pod is given to one balancer."""
+        account = GATEWAY if gateway == "default" else f"{GATEWAY}-{gateway}"
+        path = f"/api/v1/namespaces/{self.namespace}/pods?labelSelector=spillway.dev/gateway%3D{gateway}"
+
+        def pods() -> list[str]:
+            return sorted(each["metadata"]["name"] for each in self.plane.api.get(path)["items"])
+
+        until(lambda: bool(pods()), f"Pods of gateway {gateway}")
+        names = pods()
+        self._taken += 1
+        pod = names[(self._taken - 1) % len(names)]
+        return self.plane.token_of(self.namespace, account, audience=AUDIENCE, pod=pod)
+
+    def child(self, plural: str, name: str) -> Any:
+        """A ConfigMap or Secret of the installation's namespace. Raises Refused."""
+        return self.plane.api.get(f"/api/v1/namespaces/{self.namespace}/{plural}/{name}")
+
+    def has_child(self, plural: str, name: str) -> bool:
+        try:
+            self.child(plural, name)
+        except Refused as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
+    def leader(self) -> str:
+        """Who holds the Lease; empty when nobody does."""
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases/spillway-operator"
+        return str(self.plane.api.get(path)["spec"].get("holderIdentity") or "")
+
+    def _drop_cluster_objects(self) -> None:
+        for each in self.manifests:
+            if each["kind"] in ("ClusterRole", "ClusterRoleBinding"):
+                plural = f"{each['kind'].lower()}s"
+                path = f"/apis/rbac.authorization.k8s.io/v1/{plural}/{each['metadata']['name']}"
+                with contextlib.suppress(Refused):
+                    self.plane.api.call("DELETE", path)
+
+
+def plain_manifests(namespace: str) -> list[Object]:
+    """Of deploy/, what an installation in that namespace needs on a plane."""
+    return list(_plain_manifests(namespace))
+
+
+def _plain_manifests(namespace: str) -> Iterator[Object]:
+    for name in ("rbac", "operator", "gateways"):
+        text = (DEPLOY / f"{name}.yaml").read_text().replace("spillway-system", namespace)
+        yield from (each for each in yaml.safe_load_all(text) if each)
+
+
+def _answers(port: int, process: Process) -> bool:
+    if not process.running:
+        raise AssertionError(f"{process.name} has ended:\n{process.log[-3000:]}")
+    try:
+        return fetch(port, "/v1/models", timeout=2.0).status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+class Measured:
+    """How long something takes, in seconds."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began

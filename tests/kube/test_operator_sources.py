@@ -1,0 +1,244 @@
+"""From Pods and Services to endpoints that take traffic: found, lost, weighed, and in force within a second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.kube.access import Object, until
+from tests.kube.listener import Listener
+from tests.kube.objects import Reader, deployment, pods, policy, pool, service
+from tests.kube.operating import BalancerProcess, Installation
+from tests.kube.plane import ControlPlane
+from tests.kube.pretend import PretendNode
+
+IN_FORCE = 1.0
+"""Seconds from an event of the API server to balancers that act by it."""
+
+
+@pytest.fixture(scope="module")
+def installed(
+    plane: ControlPlane, node: PretendNode, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    with Installation(plane, tmp_path_factory.mktemp("sources"), replicas=2) as installed:
+        installed.operator()
+        yield installed
+
+
+@pytest.fixture(scope="module")
+def listener(installed: Installation) -> Iterator[Listener]:
+    with installed.listener() as listener:
+        yield listener
+
+
+@pytest.fixture(scope="module")
+def balancer(installed: Installation, listener: Listener) -> BalancerProcess:
+    return installed.balancer("balancer", f"https://localhost:{installed.operators[0].port}")
+
+
+@pytest.fixture
+def mine(plane: ControlPlane, namespace: str, listener: Listener) -> Reader:
+    return Reader(plane, namespace)
+
+
+def seconds_until_in_force(
+    plane: ControlPlane,
+    path: str,
+    act: Callable[[], object],
+    shows: Callable[[Object], bool],
+    in_force: Callable[[], bool],
+) -> float:
+    """From the first event of a watch that `shows` a change, made by `act`, until it is in force; below 0: as 0."""
+    actor = threading.Timer(0.2, act)
+    actor.start()
+    for event in plane.api.watch(path, 30):
+        if event["type"] != "BOOKMARK" and shows(event["object"]):
+            began = time.monotonic()
+            break
+    else:
+        raise AssertionError("the watch has not shown it")
+    until(in_force, "it is in force", 10.0)
+    took = time.monotonic() - began
+    actor.join()
+    return took
+
+
+def test_a_pod_is_an_endpoint_from_ready_to_terminating(plane: ControlPlane, mine: Reader, listener: Listener) -> None:
+    space = mine.namespace
+    mine.apply(
+        deployment("vllm", 2),
+        deployment("slow", 1, app="vllm", pretend="unready"),
+        deployment("never", 1, app="vllm", pretend="never"),
+        deployment("other", 1),
+        pool("llama", pods("vllm")),
+        policy("chat", f"{space}-chat", "llama"),
+    )
+
+    def settled(count: int) -> bool:
+        names = mine.pods_of("vllm")
+        there = {name for name in names if name.startswith("vllm-")}
+        return len(there) == count and set(listener.endpoints(space, "llama")) == {f"{name}:8000" for name in there}
+
+    until(lambda: settled(2), "two endpoints")
+    columns = {"NAME": "llama", "SOURCE": "Pods", "ENGINE": "Auto", "METRICS": "", "READY": "True"}
+    mine.shows("ModelPool", "llama", columns | {"ENDPOINTS": "2/3", "REASON": "EndpointsReady"})
+    plane.kubectl("scale", "deployment/vllm", "--replicas=5", "-n", space)
+    until(lambda: settled(5), "five endpoints")
+    plane.kubectl("scale", "deployment/vllm", "--replicas=1", "-n", space)
+    until(lambda: settled(1), "one endpoint")
+    before = set(listener.endpoints(space, "llama"))
+    plane.kubectl("rollout", "restart", "deployment/vllm", "-n", space)
+    plane.kubectl("rollout", "status", "deployment/vllm", "-n", space, "--timeout=30s")
+    until(lambda: settled(1) and set(listener.endpoints(space, "llama")) != before, "the endpoint of the new version")
+    plane.kubectl("delete", "deployment", "vllm", "-n", space)
+    until(lambda: settled(0), "no endpoint")
+    mine.comes("ModelPool", "llama", "Ready", "False", "NoEndpoints")
+
+
+def test_endpoints_have_the_address_weight_and_ports_that_pods_say(
+    plane: ControlPlane, mine: Reader, listener: Listener
+) -> None:
+    space = mine.namespace
+    mine.apply(
+        deployment("big", 1, app="vllm", annotations={"spillway.dev/weight": "300"}),
+        deployment("odd", 1, app="vllm", annotations={"spillway.dev/weight": "many"}),
+        pool("llama", pods("vllm", 8000, 8001, scheme="https")),
+        policy("chat", f"{space}-chat", "llama"),
+    )
+    until(lambda: len(listener.endpoints(space, "llama")) == 4, "two Pods of two ports")
+    for name, weight in (("big", 300), ("odd", 100)):
+        (pod,) = (each for each in mine.pods_of("vllm") if each.startswith(name))
+        address = plane.api.get(f"/api/v1/namespaces/{space}/pods/{pod}")["status"]["podIP"]
+        for port in (8000, 8001):
+            endpoint = listener.endpoints(space, "llama")[f"{pod}:{port}"]
+            assert (endpoint.url, endpoint.weight) == (f"https://{address}:{port}", weight)
+    # What is wrong with a weight is said, and harms nothing.
+    message = mine.comes("ModelPool", "llama", "Accepted", "True", "Accepted").message
+    assert '"many"' in message
+    (pod,) = (each for each in mine.pods_of("vllm") if each.startswith("odd"))
+    plane.kubectl("annotate", "pod", pod, "spillway.dev/weight=7", "--overwrite", "-n", space)
+    until(lambda: listener.endpoints(space, "llama")[f"{pod}:8000"].weight == 7, "the new weight")
+
+
+def test_an_edited_selector_takes_other_pods(mine: Reader, listener: Listener) -> None:
+    space = mine.namespace
+    mine.apply(deployment("blue", 1), deployment("green", 2), pool("llama", pods("blue")), policy("c", space, "llama"))
+
+    def names(app: str) -> set[str]:
+        return {f"{name}:8000" for name in mine.pods_of(app)}
+
+    until(lambda: len(listener.endpoints(space, "llama")) == 1, "the Pod of blue")
+    assert set(listener.endpoints(space, "llama")) == names("blue")
+    mine.apply(pool("llama", pods("green")))
+    until(lambda: len(listener.endpoints(space, "llama")) == 2, "the Pods of green")
+    assert set(listener.endpoints(space, "llama")) == names("green")
+    mine.apply(
+        pool(
+            "llama",
+            {"pods": {"ports": [8000], "selector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}},
+        )
+    )
+    until(lambda: len(listener.endpoints(space, "llama")) == 3, "the Pods of both")
+
+
+def test_a_service_gives_the_endpoints_behind_its_port(plane: ControlPlane, mine: Reader, listener: Listener) -> None:
+    space = mine.namespace
+    http = {"name": "http", "port": 80, "targetPort": "http"}
+    admin = {"name": "admin", "port": 81, "targetPort": 9000}
+    mine.apply(
+        deployment("vllm", 2),
+        service("engines", "vllm", http, admin),
+        pool("by-name", {"service": {"name": "engines", "port": "http"}}),
+        pool("by-number", {"service": {"name": "engines", "port": 81}}),
+        policy("chat", f"{space}-chat", "by-name", "by-number"),
+    )
+
+    def settled(count: int) -> bool:
+        names = mine.pods_of("vllm")
+        return len(names) == count and all(
+            set(listener.endpoints(space, pool)) == {f"{name}:{port}" for name in names}
+            for pool, port in (("by-name", 8000), ("by-number", 9000))
+        )
+
+    until(lambda: settled(2), "the endpoints of both ports")
+    plane.kubectl("scale", "deployment/vllm", "--replicas=4", "-n", space)
+    until(lambda: settled(4), "the endpoints of four Pods")
+    mine.apply(service("engines", "vllm", http | {"name": "web"}, admin))
+    until(lambda: not listener.endpoints(space, "by-name"), "a port of another name")
+    mine.comes("ModelPool", "by-name", "ResolvedRefs", "False", "PortNotFound")
+    mine.apply(service("engines", "vllm", http, admin))
+    until(lambda: settled(4), "the port is back")
+    mine.delete("service", "engines")
+    until(lambda: not listener.endpoints(space, "by-number"), "no Service, no endpoint")
+    mine.comes("ModelPool", "by-number", "ResolvedRefs", "False", "ServiceNotFound")
+
+
+def test_a_change_is_in_force_within_a_second(
+    plane: ControlPlane, mine: Reader, listener: Listener, balancer: BalancerProcess
+) -> None:
+    """From the event of a Pod or an EndpointSlice until a balancer has an endpoint in its rotation, or has lost it."""
+    space = mine.namespace
+    mine.apply(
+        deployment("vllm", 1),
+        service("engines", "vllm", {"name": "http", "port": 80, "targetPort": 8000}),
+        pool("by-pods", pods("vllm")),
+        pool("by-service", {"service": {"name": "engines", "port": "http"}}),
+        policy("chat", f"{space}-chat", "by-pods", "by-service"),
+    )
+    until(lambda: balancer.serves(f"{space}/by-pods", f"{mine.pods_of('vllm')[0]}:8000"), "the first endpoint")
+    until(lambda: len(listener.endpoints(space, "by-service")) == 1, "the first endpoint of the Service")
+    first = mine.pods_of("vllm")[0]
+
+    def added(name: str) -> Callable[[], bool]:
+        def check() -> bool:
+            fresh = [each for each in mine.pods_of("vllm") if each != first]
+            return bool(fresh) and balancer.serves(f"{space}/{name}", f"{fresh[0]}:8000")
+
+        return check
+
+    def scale(count: int) -> Callable[[], object]:
+        return lambda: plane.kubectl("scale", "deployment/vllm", f"--replicas={count}", "-n", space)
+
+    def delete(pod: str) -> Callable[[], object]:
+        return lambda: plane.kubectl("delete", "pod", pod, "--wait=false", "-n", space)
+
+    def ready(pod: Object) -> bool:
+        conditions = {each["type"]: each["status"] for each in pod.get("status", {}).get("conditions", ())}
+        return pod["metadata"]["name"] != first and conditions.get("Ready") == "True"
+
+    def ready_in_slice(count: int) -> Callable[[Object], bool]:
+        def check(slice: Object) -> bool:
+            endpoints = slice.get("endpoints") or ()
+            return sum(bool(each["conditions"].get("ready")) for each in endpoints) == count
+
+        return check
+
+    of_pods = f"/api/v1/namespaces/{space}/pods?labelSelector=app%3Dvllm"
+    of_slices = f"/apis/discovery.k8s.io/v1/namespaces/{space}/endpointslices"
+    took = {"Pod ready": seconds_until_in_force(plane, of_pods, scale(2), ready, added("by-pods"))}
+    (second,) = (each for each in mine.pods_of("vllm") if each != first)
+    until(lambda: balancer.serves(f"{space}/by-service", f"{second}:8000"), "the slice has it too")
+    took["Pod terminating"] = seconds_until_in_force(
+        plane,
+        of_pods,
+        delete(second),
+        lambda pod: pod["metadata"]["name"] == second and "deletionTimestamp" in pod["metadata"],
+        lambda: not balancer.serves(f"{space}/by-pods", f"{second}:8000"),
+    )
+    until(lambda: len(listener.endpoints(space, "by-service")) == 2, "its successor")
+    scale(1)()
+    until(lambda: len(listener.endpoints(space, "by-service")) == 1, "one is left")
+    (first,) = mine.pods_of("vllm")
+    took["slice grown"] = seconds_until_in_force(plane, of_slices, scale(2), ready_in_slice(2), added("by-service"))
+    (second,) = (each for each in mine.pods_of("vllm") if each != first)
+    took["slice shrunk"] = seconds_until_in_force(
+        plane,
+        of_slices,
+        scale(1),
+        ready_in_slice(1),
+        lambda: sum(balancer.serves(f"{space}/by-service", f"{name}:8000") for name in (first, second)) == 1,
+    )
+    print(took)
+    assert max(took.values()) < IN_FORCE, took
