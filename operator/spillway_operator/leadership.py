@@ -187,11 +187,15 @@ class Leadership:
 
     @property
     def leader_address(self) -> str | None:
-        """Where the holder's config stream is, as the Lease says; None while nobody is known to hold it."""
+        """Where the holder's config stream is, as the Lease says; None while nobody is known to hold it.
+
+        Also None while it is this replica that stands there but no longer leads: it is not to be told by itself.
+        """
         if self._lease is None:
             return None
         record = record_of(self._lease)
-        return record.address if record.holder else None
+        holds = bool(record.holder) and (record.holder != self._me or self.leads)
+        return record.address if holds else None
 
     @property
     def leader(self) -> str | None:

@@ -267,6 +267,7 @@ def test_a_leader_that_is_cut_off_says_so_before_another_takes_over():
         await world.pass_time(30)
         (second,) = world.leaders()
         assert second != first
+        assert world.replicas[first].leader_address is None  # nobody tells itself
         lost = next(at for at, name, leads in world.history if name == first and not leads and at > start)
         won = next(at for at, name, leads in world.history if name == second and leads)
         assert start <= lost <= start + LEADS + 0.1
