@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import signal
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -81,14 +82,15 @@ class Operator:
         self._begin("secrets", self.reconciler.secrets.follow(self.reconciler.config_changed))
         self._begin("relay", self.relay.run())
         self._begin("stream", self._serve_stream())
+        self._begin("signals", self._signalled())
 
     async def ended(self) -> None:
-        """Waits until the watches end, which they do at SIGTERM and SIGINT, or something else does, which is a bug."""
+        """Waits for SIGTERM or SIGINT. Raises Unfit when a part of the operator has ended, which is a bug."""
         lasting = [task for name, task in self._tasks.items() if name != "stream"]
         done, _ = await asyncio.wait(lasting, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            if task.exception() is not None:
-                log.error("%s ended: %r", task.get_name(), task.exception())
+            if task.get_name() != "signals":
+                log.error("%s has ended: %r", task.get_name(), task.exception())
                 raise Unfit(f"{task.get_name()} ended")
 
     async def stop(self) -> None:
@@ -112,6 +114,14 @@ class Operator:
 
     def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[name] = asyncio.get_running_loop().create_task(work, name=name)
+
+    async def _signalled(self) -> None:
+        """Ends with the first signal to stop. kopf would take its time, with the Lease still held."""
+        await self.watching.started.wait()
+        signalled = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, signalled.set)
+        await signalled.wait()
 
     async def _serve_stream(self) -> None:
         await self.tls.loaded()
@@ -144,7 +154,7 @@ class Operator:
 
     def _wrong(self) -> str:
         """Why this process should be started anew; empty while it should not."""
-        ended = [name for name, task in self._tasks.items() if task.done() and name != "stream"]
+        ended = [name for name, task in self._tasks.items() if task.done() and name not in ("stream", "signals")]
         if ended:
             return f"ended: {', '.join(ended)}"
         lost = self.watching.lost()

@@ -70,6 +70,8 @@ class Watching:
         self._kinds = tuple(kind for kind in KINDS if kind.name != "namespaces" or not namespaces)
         self._last: dict[tuple[str, str, str], Any] = {}
         self._before: dict[tuple[str, str, str], Any] = {}
+        self.started = asyncio.Event()
+        """kopf runs, and has set up its handlers of signals."""
         self.world: World | None = None
         self.synced = False
 
@@ -84,6 +86,7 @@ class Watching:
 
     async def _startup(self, **kwargs: Any) -> None:
         self.world = World(Indices(*(kwargs.get(name, {}) for name in Indices._fields)))
+        self.started.set()
 
     def lost(self) -> list[str]:
         """Resources whose watch has ended. kopf opens one anew after whatever the network does, but a task of it that
