@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 import pytest
-from tests.kube.conftest import namespace, plane  # noqa: F401 - the fixtures of tests on a real API server
 from tests.operator.rig import NAMES, Rig
 
 from spillway_operator.certificates import Made, needed
