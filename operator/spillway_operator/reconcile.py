@@ -140,6 +140,8 @@ class Reconciler:
                 case "status":
                     return await self._status(self.world)
         finally:
+            # Once and for all: a gateway that comes later keeps the balancers of the others waiting for nothing.
+            self._streams.synced = self._streams.synced or self.serving
             self._metrics.reconciled(key.what, time.perf_counter() - began)
 
     async def _snapshot(self, name: str, world: World) -> None:
@@ -176,7 +178,6 @@ class Reconciler:
             self._streams.publish(name, compiled.snapshot, mark, at)
             self._metrics.published(name, compiled.snapshot)
             log.info("gateway %s: %d pools, %d routes, digest %s", name, *_sizes(compiled.snapshot), mark[:12])
-        self._streams.synced = self.serving
         self.queue.wake(Key("children", name))
         self.queue.wake(Key("status"))
 
