@@ -153,6 +153,7 @@ class OperatorSource:
         try:
             return await session.ws_connect(
                 self._where.url.rstrip("/") + stream.PATH,
+                params={"gateway": self._where.gateway},
                 headers=headers,
                 ssl=trust,
                 heartbeat=stream.HEARTBEAT,
@@ -195,7 +196,10 @@ class OperatorSource:
         await _send(wire, stream.Hello(self._where.gateway, digest, _version()))
         reporting = asyncio.get_running_loop().create_task(self._keep_reporting(wire))
         try:
-            async for message in wire:
+            while True:
+                message = await wire.receive()
+                if message.type in _ENDS:
+                    return _why_over(message.type, message.data, message.extra)
                 if message.type is not WSMsgType.TEXT:
                     continue
                 try:
@@ -208,9 +212,6 @@ class OperatorSource:
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
-        if isinstance(broke := wire.exception(), aiohttp.ServerTimeoutError):
-            return "no heartbeat"
-        return f"the connection broke ({type(broke).__name__})" if broke is not None else "it closed the connection"
 
     def _hear(self, data: bytes) -> stream.Ack | stream.Refused | None:
         """Take one message in force, or refuse it. Raises OtherBase."""
@@ -249,11 +250,16 @@ class OperatorSource:
         told: stream.Report | None = None
         at = 0.0
         while True:
-            now = monotonic()
-            report = await _made(self._report())
-            if told is None or now - at >= REPORT_SECONDS or _states(report) != _states(told):
-                await _send(wire, report)
-                told, at = report, now
+            try:
+                report = await _made(self._report())
+                now = monotonic()
+                if told is None or now - at >= REPORT_SECONDS or _states(report) != _states(told):
+                    await _send(wire, report)
+                    told, at = report, now
+            except ConnectionError:
+                return  # whoever listens sees it too
+            except Exception as error:
+                log.error("bug: no report could be made: %s", type(error).__name__)
             await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -287,6 +293,17 @@ def _name(state: State) -> str:
     return state.digest
 
 
+_ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
+
+
+def _why_over(kind: WSMsgType, data: object, said: object) -> str:
+    if kind is WSMsgType.CLOSE:
+        return f"it closed the connection ({data}{f': {said}' if said else ''})"[:200]
+    if isinstance(data, aiohttp.ServerTimeoutError):
+        return "no heartbeat"
+    return "the connection broke"
+
+
 def _why_not(error: Exception) -> str:
     return str(getattr(error, "verify_message", "") or type(error).__name__)
 
@@ -294,6 +311,7 @@ def _why_not(error: Exception) -> str:
 _STATUSES = {
     401: "it refuses our token (401)",
     403: "it does not take us for a balancer of this gateway (403)",
+    404: "it knows no such gateway (404)",
     503: "it is not ready yet (503)",
 }
 
