@@ -109,9 +109,9 @@ class _Connection:
 
     def heard(self, digest: str, *, refused: bool) -> None:
         """It has acknowledged a snapshot or refused it."""
-        if digest == self._sent:
-            if refused:  # it may have thrown it away: what comes next must not lean on it
-                self._base = None
+        if refused:
+            self._base = None  # it may have thrown that away, or could not even read it: nothing may lean on it
+        if refused or digest == self._sent:
             self._heard.set()
 
     async def send_all(self, count: Callable[[int], None]) -> None:

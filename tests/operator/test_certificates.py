@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from datetime import UTC, datetime, timedelta
 
@@ -186,6 +187,22 @@ def test_the_context_takes_nothing_that_does_not_go_together(first):
     tls.use(secret(first))
     assert tls.ready
     assert tls.authority == first.authority
+
+
+def test_where_memory_is_no_file_a_key_is_a_file_for_nobody_else(first, monkeypatch):
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    seen = []
+    load = ssl.SSLContext.load_cert_chain
+
+    def look(context, path):
+        seen.append((path, os.stat(path).st_mode & 0o777))
+        load(context, path)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", look)
+    tls = ServingTls(lambda: None)
+    tls.use(secret(first))
+    assert {mode for _, mode in seen} == {0o600}
+    assert not any(os.path.exists(path) for path, _ in seen)
 
 
 def test_nobody_is_trusted_where_there_is_no_authority():

@@ -180,6 +180,20 @@ async def test_a_refusal_stays_known_until_something_is_in_force_again(rig):
     assert one.subscriber("pod-1").digest == good
 
 
+async def test_one_that_could_not_read_what_it_was_sent_gets_a_whole_one_next(rig):
+    one = await rig()
+    one.publish(snapshot_of("chat", a=1))
+    balancer = await one.subscribe("pod-1")
+    await balancer.take()
+    one.publish(snapshot_of("chat", a=2))
+    await balancer.hear()
+    await balancer.say(stream.Refused("", "it is torn"))
+    last = one.publish(snapshot_of("chat", a=3))
+    message = await balancer.take()
+    assert isinstance(message, stream.Full)
+    assert message.digest == last
+
+
 async def test_every_news_of_a_balancer_is_told_once(rig):
     one = await rig()
     current = one.publish(snapshot_of("chat", a=1))
