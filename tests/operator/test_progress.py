@@ -92,6 +92,15 @@ def test_very_old_digests_are_forgotten(progress):
     assert progress.programmed(A, serving("digest 0", "digest 999")) == 2
 
 
+def test_a_digest_that_came_back_is_remembered_from_then_on(progress):
+    take(progress, of(A1))
+    for number in range(REMEMBERED - 1):
+        progress.take(compiled(of(A1)), f"digest {number}", 0.0)
+    take(progress, of(A1))
+    progress.take(compiled(of(A1)), "one more", 0.0)
+    assert progress.programmed(A, serving(digest(of(A1)), "digest 0")) == 1
+
+
 def test_a_pool_and_a_route_of_one_name_are_two_things(progress):
     take(progress, of(A1))
     assert progress.pool(A) == A1
