@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from spillway_balancer import app as balancer_app
@@ -66,3 +67,11 @@ def test_what_a_gateways_deployment_says_is_what_the_balancer_gets(monkeypatch: 
             record_limit=256 << 20,
         )
     ]
+
+
+def test_the_docs_name_every_option() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "run.md").read_text()
+    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    options = [name for option in command.params for name in option.opts]
+    assert {"-f", "--operator", "--linger"} <= set(options)
+    assert [name for name in options if f"`{name}`" not in page] == []
