@@ -10,7 +10,7 @@ import secrets
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -81,7 +81,7 @@ class Api:
     def get(self, path: str) -> Any:
         return self.call("GET", path)
 
-    def watch(self, path: str, seconds: int = 600) -> Iterator[Object]:
+    def watch(self, path: str, seconds: int = 600) -> Generator[Object, None, None]:
         """The events of a watch; `path` is that of a list. On a connection of its own."""
         lines = self.again()
         try:

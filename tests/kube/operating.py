@@ -149,11 +149,12 @@ class BalancerProcess(Paged):
     secrets: Path
 
     def serves(self, pool: str, endpoint: str) -> bool:
-        """Whether the endpoint is in force here."""
-        return f'endpoint="{endpoint}",pool="{pool}"' in self.metrics or self._other_order(pool, endpoint)
-
-    def _other_order(self, pool: str, endpoint: str) -> bool:
-        return f'pool="{pool}",endpoint="{endpoint}"' in self.metrics
+        """Whether the endpoint is in force here, by a page that may be a second old."""
+        return any(
+            f'pool="{pool}"' in line and f'endpoint="{endpoint}"' in line
+            for line in self.metrics.splitlines()
+            if line.startswith("spillway_endpoint_state{")
+        )
 
     def ask(self, model: str) -> Answer:
         """A chat completion."""

@@ -14,6 +14,8 @@ from tests.kube.operating import BalancerProcess, Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
 
+from spillway_api.snapshot import Snapshot
+
 IN_FORCE = 1.0
 """Seconds from an event of the API server to balancers that act by it."""
 
@@ -41,28 +43,6 @@ def balancer(installed: Installation, listener: Listener) -> BalancerProcess:
 @pytest.fixture
 def mine(plane: ControlPlane, namespace: str, listener: Listener) -> Reader:
     return Reader(plane, namespace)
-
-
-def seconds_until_in_force(
-    plane: ControlPlane,
-    path: str,
-    act: Callable[[], object],
-    shows: Callable[[Object], bool],
-    in_force: Callable[[], bool],
-) -> float:
-    """From the first event of a watch that `shows` a change, made by `act`, until it is in force; below 0: as 0."""
-    actor = threading.Timer(0.2, act)
-    actor.start()
-    for event in plane.api.watch(path, 30):
-        if event["type"] != "BOOKMARK" and shows(event["object"]):
-            began = time.monotonic()
-            break
-    else:
-        raise AssertionError("the watch has not shown it")
-    until(in_force, "it is in force", 10.0)
-    took = time.monotonic() - began
-    actor.join()
-    return took
 
 
 def test_a_pod_is_an_endpoint_from_ready_to_terminating(plane: ControlPlane, mine: Reader, listener: Listener) -> None:
@@ -178,7 +158,7 @@ def test_a_service_gives_the_endpoints_behind_its_port(plane: ControlPlane, mine
 def test_a_change_is_in_force_within_a_second(
     plane: ControlPlane, mine: Reader, listener: Listener, balancer: BalancerProcess
 ) -> None:
-    """From the event of a Pod or an EndpointSlice until a balancer has an endpoint in its rotation, or has lost it."""
+    """From the event of a Pod or an EndpointSlice until it has reached a subscriber, and soon a balancer's rotation."""
     space = mine.namespace
     mine.apply(
         deployment("vllm", 1),
@@ -187,58 +167,49 @@ def test_a_change_is_in_force_within_a_second(
         pool("by-service", {"service": {"name": "engines", "port": "http"}}),
         policy("chat", f"{space}-chat", "by-pods", "by-service"),
     )
-    until(lambda: balancer.serves(f"{space}/by-pods", f"{mine.pods_of('vllm')[0]}:8000"), "the first endpoint")
-    until(lambda: len(listener.endpoints(space, "by-service")) == 1, "the first endpoint of the Service")
-    first = mine.pods_of("vllm")[0]
-
-    def added(name: str) -> Callable[[], bool]:
-        def check() -> bool:
-            fresh = [each for each in mine.pods_of("vllm") if each != first]
-            return bool(fresh) and balancer.serves(f"{space}/{name}", f"{fresh[0]}:8000")
-
-        return check
-
-    def scale(count: int) -> Callable[[], object]:
-        return lambda: plane.kubectl("scale", "deployment/vllm", f"--replicas={count}", "-n", space)
-
-    def delete(pod: str) -> Callable[[], object]:
-        return lambda: plane.kubectl("delete", "pod", pod, "--wait=false", "-n", space)
+    until(lambda: all(len(listener.endpoints(space, name)) == 1 for name in ("by-pods", "by-service")), "the first")
+    of_pods = f"/api/v1/namespaces/{space}/pods?labelSelector=app%3Dvllm"
+    of_slices = f"/apis/discovery.k8s.io/v1/namespaces/{space}/endpointslices"
 
     def ready(pod: Object) -> bool:
         conditions = {each["type"]: each["status"] for each in pod.get("status", {}).get("conditions", ())}
-        return pod["metadata"]["name"] != first and conditions.get("Ready") == "True"
+        return "deletionTimestamp" not in pod["metadata"] and conditions.get("Ready") == "True"
 
-    def ready_in_slice(count: int) -> Callable[[Object], bool]:
-        def check(slice: Object) -> bool:
-            endpoints = slice.get("endpoints") or ()
-            return sum(bool(each["conditions"].get("ready")) for each in endpoints) == count
+    def in_slice(slice: Object) -> set[str]:
+        endpoints = slice.get("endpoints") or ()
+        return {each["targetRef"]["name"] for each in endpoints if each["conditions"].get("ready")}
 
-        return check
+    def measured(pool: str, path: str, replicas: int, shows: Callable[[Object], bool]) -> float:
+        """After scaling: from the first event that `shows` the change until the subscriber has so many endpoints."""
+        scaling = threading.Thread(
+            target=plane.kubectl, args=("scale", "deployment/vllm", f"--replicas={replicas}", "-n", space)
+        )
+        events = plane.api.watch(path, 30)
+        first = next(events)  # the watch is open
+        assert not shows(first["object"])
+        start = time.monotonic()
+        scaling.start()
+        next(event for event in events if event["type"] != "BOOKMARK" and shows(event["object"]))
+        seen = time.monotonic()
+        events.close()
+        scaling.join()
+        until(lambda: len(listener.endpoints(space, pool)) == replicas, "it is in force", 10.0)
+        at = listener.since(lambda snapshot: count(snapshot, pool) == replicas, start)
+        assert at is not None
+        return at - seen
 
-    of_pods = f"/api/v1/namespaces/{space}/pods?labelSelector=app%3Dvllm"
-    of_slices = f"/apis/discovery.k8s.io/v1/namespaces/{space}/endpointslices"
-    took = {"Pod ready": seconds_until_in_force(plane, of_pods, scale(2), ready, added("by-pods"))}
-    (second,) = (each for each in mine.pods_of("vllm") if each != first)
-    until(lambda: balancer.serves(f"{space}/by-service", f"{second}:8000"), "the slice has it too")
-    took["Pod terminating"] = seconds_until_in_force(
-        plane,
-        of_pods,
-        delete(second),
-        lambda pod: pod["metadata"]["name"] == second and "deletionTimestamp" in pod["metadata"],
-        lambda: not balancer.serves(f"{space}/by-pods", f"{second}:8000"),
-    )
-    until(lambda: len(listener.endpoints(space, "by-service")) == 2, "its successor")
-    scale(1)()
-    until(lambda: len(listener.endpoints(space, "by-service")) == 1, "one is left")
-    (first,) = mine.pods_of("vllm")
-    took["slice grown"] = seconds_until_in_force(plane, of_slices, scale(2), ready_in_slice(2), added("by-service"))
-    (second,) = (each for each in mine.pods_of("vllm") if each != first)
-    took["slice shrunk"] = seconds_until_in_force(
-        plane,
-        of_slices,
-        scale(1),
-        ready_in_slice(1),
-        lambda: sum(balancer.serves(f"{space}/by-service", f"{name}:8000") for name in (first, second)) == 1,
-    )
-    print(took)
+    def count(snapshot: Snapshot, name: str) -> int:
+        return sum(len(each.endpoints) for each in snapshot.pools if each.name == f"{space}/{name}")
+
+    first = set(mine.pods_of("vllm"))
+    took = {"Pod ready": measured("by-pods", of_pods, 2, lambda it: ready(it) and it["metadata"]["name"] not in first)}
+    assert len(mine.pods_of("vllm")) == 2
+    both = [f"{pod}:8000" for pod in mine.pods_of("vllm")]
+    until(lambda: all(balancer.serves(f"{space}/by-pods", name) for name in both), "a balancer has both", 2 * IN_FORCE)
+    took["Pod going"] = measured("by-pods", of_pods, 1, lambda it: "deletionTimestamp" in it["metadata"])
+    until(lambda: len(listener.endpoints(space, "by-service")) == 1, "the slice has shrunk too")
+    took["slice grown"] = measured("by-service", of_slices, 3, lambda it: len(in_slice(it)) == 3)
+    took["slice shrunk"] = measured("by-service", of_slices, 1, lambda it: len(in_slice(it)) == 1)
+    (left,) = mine.pods_of("vllm")
+    until(lambda: balancer.serves(f"{space}/by-service", f"{left}:8000"), "a balancer has the one", 2 * IN_FORCE)
     assert max(took.values()) < IN_FORCE, took
