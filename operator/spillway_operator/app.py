@@ -53,7 +53,7 @@ class Operator:
         self.watching = Watching(self._changed, self.reconciler.status_changed, settings.namespaces)
         self.authority = Authority(settings, cluster, lambda: self.leadership.leads, lambda: datetime.now(UTC))
         self.relay = Relay(
-            self.streams, self._other_leader, lambda: self.tls.authority, settings.names[0], settings.token_file
+            self.streams, self._other_leader, lambda: self.tls.authority, settings.names[2], settings.token_file
         )
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stop_watching = asyncio.Event()
