@@ -44,7 +44,13 @@ class Operator:
         self.metrics = Metrics()
         self.tls = ServingTls(lambda: cluster.get("v1", "secrets", settings.namespace, settings.tls_secret))
         self.leadership = Leadership(
-            cluster, settings.namespace, settings.lease, settings.name, settings.stream_address, self._leader_changed
+            cluster,
+            settings.namespace,
+            settings.lease,
+            settings.name,
+            settings.stream_address,
+            self._leader_changed,
+            owners=lambda: self.authority.owners(),
         )
         self.streams = StreamServer(
             Identity(cluster, AUDIENCE), self._allowed, lambda _: self.reconciler.status_changed(), relays=self._is_own

@@ -68,15 +68,18 @@ class Authority:
             await self._cluster.apply(body | {"data": {"ca.crt": authority.decode("ascii")}})
             self._published = authority
 
-    async def _owned(self, kind: str, name: str) -> Object:
-        """An object that goes when the operator is uninstalled."""
+    async def owners(self) -> list[Object]:
+        """References to the operator's Deployment: what it owns goes when the operator is uninstalled."""
         space, own = self._settings.namespace, self._settings.deployment
         deployments = await self._cluster.list("apps/v1", "deployments", space, "app.kubernetes.io/component=operator")
-        owners = [
+        return [
             {"apiVersion": "apps/v1", "kind": "Deployment", "name": own, "uid": each["metadata"]["uid"]}
             for each in deployments
             if each["metadata"]["name"] == own
         ]
+
+    async def _owned(self, kind: str, name: str) -> Object:
         labels = {"app.kubernetes.io/managed-by": "spillway-operator"}
+        space, owners = self._settings.namespace, await self.owners()
         meta = {"name": name, "namespace": space, "labels": labels, "ownerReferences": owners}
         return {"apiVersion": "v1", "kind": kind, "metadata": meta}

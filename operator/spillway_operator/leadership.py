@@ -13,7 +13,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -159,10 +159,12 @@ class Leadership:
         on_change: Callable[[], None],
         *,
         clock: Callable[[], float] = steady,
+        owners: Callable[[], Awaitable[list[Object]]] | None = None,
     ) -> None:
         """`me`: the Pod's name; `address`: its host:port for followers.
 
-        `on_change` is called after `leads` or `leader_address` has changed.
+        `on_change` is called after `leads` or `leader_address` has changed. `owners` are whose end is the end of a
+        Lease that this replica creates, as ownerReferences; may raise ApiError.
         """
         self._cluster = cluster
         self._namespace = namespace
@@ -171,6 +173,7 @@ class Leadership:
         self._address = address
         self._on_change = on_change
         self._clock = clock
+        self._owners = owners
         self._lease: Object | None = None
         self._sure = False
         """Whether `_lease` is what stands there, as far as we know."""
@@ -252,6 +255,8 @@ class Leadership:
             self._lease = lease
             return min(decision.seconds, random.uniform(LOOK / 2, LOOK))
         body = claimed(lease, self._me, self._address, self._name, datetime.now(UTC))
+        if lease is None and self._owners is not None:
+            body["metadata"]["ownerReferences"] = await self._owners()
         write = self._cluster.create if lease is None else self._cluster.replace
         self._sure = False
         self._lease = await write(*place, body)

@@ -232,6 +232,27 @@ def simulate(story, *, weather=lambda caller: (0.01, 0.01, ""), count=2, pace=1.
         loop.close()
 
 
+def test_who_creates_the_lease_says_whose_it_is():
+    """And who takes it over leaves that as it is: the Lease goes with the operator's Deployment."""
+
+    async def story(world):
+        owner = {"kind": "Deployment", "name": "op", "uid": "1"}
+
+        async def owners():
+            return [owner]
+
+        for one in world.replicas.values():
+            one._owners = owners
+        await world.pass_time(60)
+        assert world.api.lease["metadata"]["ownerReferences"] == [owner]
+        await world.end(*world.leaders())
+        await world.pass_time(60)
+        assert len(world.leaders()) == 1
+        assert world.api.lease["metadata"]["ownerReferences"] == [owner]
+
+    simulate(story)
+
+
 def test_one_leads_and_the_others_know_where():
     async def story(world):
         await world.pass_time(60)
