@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,22 @@ class Release:
         """Whether a balancer is connected to an operator."""
         page = self.ask(pod, "/metrics", port=8081)
         return re.search(r"^spillway_config_connected\{.*\} 1(\.0)?$", page, re.MULTILINE) is not None
+
+    def in_force_since(self, pod: str) -> float:
+        """When a balancer took in force what it serves by. Unix time."""
+        page = self.ask(pod, "/metrics", port=8081)
+        found = re.search(r"^spillway_config_last_change_timestamp_seconds (\S+)$", page, re.MULTILINE)
+        assert found is not None
+        return float(found[1])
+
+    def attempts(self) -> Counter[str]:
+        """How attempts of all balancers have ended so far."""
+        counts: Counter[str] = Counter()
+        for pod in self.names(GATEWAY):
+            page = self.ask(pod, "/metrics", port=8081)
+            for labels, value in re.findall(r"^spillway_attempts_total\{(.*)\} (\S+)$", page, re.MULTILINE):
+                counts[dict(re.findall(r'(\w+)="([^"]*)"', labels))["reason"]] += int(float(value))
+        return counts
 
     # ---- what kubectl get shows
 

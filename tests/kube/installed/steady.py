@@ -1,6 +1,7 @@
 """A service's traffic, run in a Pod: streams and plain requests by the OpenAI SDK, without a retry of the SDK's own.
 
-Prints one JSON object for each request when it has ended: see `Answered` in load.py. Nine at a time, about 15 a second.
+Prints one JSON object for each request when it has ended: see `Answered` in load.py. A dozen at a time at most, about
+15 a second.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ PATIENCE = 60.0
 SHORT = (4, 0.4, False)
 STREAM = (24, 1.2, True)
 LONG = (300, 0.0, True)  # seven seconds or more: these live through the whole goodbye of a Pod
-WORKERS = [SHORT] * 4 + [STREAM] * 4 + [LONG]
+RARE = (4, 7.0, False)  # comes again on a connection that has long been idle
+WORKERS = [SHORT] * 4 + [STREAM] * 4 + [LONG] * 3 + [RARE]
+KEPT = type(openai.DEFAULT_CONNECTION_LIMITS)(keepalive_expiry=90.0)
+"""As the clients of other languages keep theirs: the SDK's own gives up idle connections after 5 s."""
 
 
 async def worker(client: openai.AsyncOpenAI, number: int, models: list[str]) -> None:
@@ -60,13 +64,20 @@ async def worker(client: openai.AsyncOpenAI, number: int, models: list[str]) -> 
 
 
 async def main() -> None:
-    async with openai.AsyncOpenAI(
-        base_url=os.environ["BASE_URL"], api_key="none", max_retries=0, timeout=PATIENCE
-    ) as client:
-        models = os.environ["MODELS"].split()
-        # Each starts with another model, so that all are always asked.
-        starts = (models[n % len(models) :] + models[: n % len(models)] for n in range(len(WORKERS)))
-        await asyncio.gather(*(worker(client, number, turned) for number, turned in enumerate(starts)))
+    models = os.environ["MODELS"].split()
+    # Each starts with another model, so that all are always asked; and each has a connection of its own.
+    starts = (models[n % len(models) :] + models[: n % len(models)] for n in range(len(WORKERS)))
+    await asyncio.gather(*(worker(client(), number, turned) for number, turned in enumerate(starts)))
+
+
+def client() -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(
+        base_url=os.environ["BASE_URL"],
+        api_key="none",
+        max_retries=0,
+        timeout=PATIENCE,
+        http_client=openai.DefaultAsyncHttpxClient(limits=KEPT),
+    )
 
 
 if __name__ == "__main__":

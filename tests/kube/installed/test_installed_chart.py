@@ -10,7 +10,7 @@ from tests.kube.installed import objects
 from tests.kube.installed.release import GATEWAY, MODELS, OPERATOR, SYSTEM
 
 IN_FORCE_SECONDS = 1.0
-"""From the EndpointSlice's event to the last balancer."""
+"""From the change of a Pod's labels to the last balancer; so the API server and the slices' controller count too."""
 
 
 def test_objects_become_ready(release):
@@ -41,8 +41,11 @@ def test_all_pods_run_as_restricted_pods_do(release):
 
 
 def test_helm_test_passes(release):
-    said = release.helm("test", "spillway", "--timeout", "2m")
+    said = release.helm("test", "spillway", "--logs", "--timeout", "2m")
     assert re.search(r"Phase:\s+Succeeded", said), said
+    assert all(model in said.partition("serves")[2] for model in objects.MODELS), said
+    # It stays, or its log could not be read; Helm's `uninstall` knows nothing of it.
+    release.kubectl("delete", "pod", "spillway-test", namespace=SYSTEM)
 
 
 def test_memory_of_idle_pods(release):
@@ -65,32 +68,28 @@ def _rss(release, uid):
 
 
 def test_endpoint_changes_are_in_force_within_a_second(release):
-    """A Pod that keeps running loses a label that pool and Service select by, and gets it back, again and again."""
+    """A Pod that keeps running loses a label that pool and Service select by, and gets it back, again and again.
+
+    Each change concerns two pools, one by Pods and one by EndpointSlice; the later one counts.
+    """
     gateways = release.names(GATEWAY)
     pod = release.names("engines")[0]
     path = f"/api/v1/namespaces/{MODELS}/pods/{pod}"
-    taken: dict[str, list[float]] = {"by-pods": [], "by-service": []}
-    for turn in range(6):
+    taken = []
+    for turn in range(8):
         there = bool(turn % 2)
-        began = time.monotonic()
+        began = time.time()
         release.cluster.api.call("PATCH", path, {"metadata": {"labels": {"serve": "yes" if there else None}}})
-        waiting = {(gateway, pool) for gateway in gateways for pool in taken}
 
-        def seen(waiting=waiting, there=there, began=began):
-            for gateway, pool in sorted(waiting):
-                if any(pod in name for name in release.endpoints(gateway, pool)) == there:
-                    waiting.discard((gateway, pool))
-                    if not any(other == pool for _, other in waiting):
-                        taken[pool].append(time.monotonic() - began)
-            return not waiting
+        def seen(there=there):
+            found = [release.endpoints(gateway, pool) for gateway in gateways for pool in ("by-pods", "by-service")]
+            return all(any(pod in name for name in names) == there for names in found)
 
-        until(seen, f"turn {turn}: {waiting}", 15.0)
+        until(seen, f"turn {turn}", 15.0)
+        # Pages are rendered once a second; what they say is exact.
+        taken.append(max(release.in_force_since(gateway) for gateway in gateways) - began)
     release.shows("modelpool", "by-pods", ready="True", endpoints=f"{objects.ENGINES}/{objects.ENGINES}")
-    for pool, times in taken.items():
-        # From our own request on, so with the API server, the EndpointSlice controller and our polling in it.
-        print(f"{pool}: an endpoint change is in force on both balancers after {_list(times)}")
-        assert sorted(times)[len(times) // 2] < IN_FORCE_SECONDS + 0.5
-
-
-def _list(seconds):
-    return ", ".join(f"{each * 1000:.0f}" for each in seconds) + " ms"
+    print(
+        f"an endpoint change is in force on both balancers after {', '.join(f'{each * 1000:.0f}' for each in taken)} ms"
+    )
+    assert max(taken) < IN_FORCE_SECONDS

@@ -12,7 +12,7 @@ from tests.kube.access import until
 from tests.kube.installed import objects
 from tests.kube.installed.release import GATEWAY, MODELS, OPERATOR, SYSTEM
 
-AWAY_SECONDS = 30.0
+AWAY_SECONDS = 60.0
 """How long the operator is away at least."""
 
 
@@ -36,11 +36,17 @@ def test_the_gateway_is_restarted_one_by_one(release, load):
 
 def test_an_engine_is_killed(release, load):
     """Streams of which the client has seen something end with an error event; all other requests go elsewhere."""
+    before = release.attempts()
     with load.phase(3.0) as phase:
-        for pod in release.names("engines")[:2]:
-            time.sleep(2)
+        for pod in release.names("engines")[:3]:
+            time.sleep(1)
             release.kill(pod)
-    phase.check("two engines killed", cut=8)
+    # Two of three long streams and some short ones, spread over four engines: at worst all are on the one that dies.
+    phase.check("three engines killed", cut=15)
+    hit = release.attempts() - before
+    del hit["ok"]
+    print(f"attempts that the kills broke: {dict(hit)}")
+    assert hit, "nobody noticed: the load was too light for this test"
     release.settled("engines", objects.ENGINES)
 
 
