@@ -14,7 +14,7 @@ import kopf
 
 from spillway_api.types import GROUP, VERSION
 
-from . import facts
+from . import facts, relisting
 from .facts import SERVICE_LABEL, Watched
 from .world import Fact, Indices, World
 
@@ -28,7 +28,7 @@ class Kind(NamedTuple):
     """A resource that is watched."""
 
     name: str
-    resource: tuple[str, ...]
+    resource: tuple[str, str, str]
     facts: Callable[[Mapping[str, Any]], Any]
     key: Callable[[Any], Any]
 
@@ -77,6 +77,7 @@ class Watching:
 
     def registry(self) -> kopf.OperatorRegistry:
         """The handlers, for `kopf.operator(registry=…)`."""
+        relisting.install([kind.resource for kind in self._kinds])
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry, id="login")(_login)
         kopf.on.startup(registry=registry, id="indices")(self._startup)
