@@ -27,7 +27,6 @@ class Authority:
         self._cluster = cluster
         self._leads = leads
         self._now = now
-        self._published = b""
         self._look = asyncio.Event()
 
     def leadership_changed(self) -> None:
@@ -40,7 +39,7 @@ class Authority:
     async def run(self) -> None:
         """Follow until cancelled; failures are logged and tried again."""
         while True:
-            wait = LOOK_SECONDS
+            wait = min(LOOK_SECONDS, self._settings.refresh)
             self._look.clear()
             if self._leads():
                 try:
@@ -63,10 +62,13 @@ class Authority:
                 secret = await self._cluster.apply(body | {"type": "kubernetes.io/tls", "data": made.data()})
                 log.info("made a serving certificate")
         authority = data_of(secret).get("ca.crt", b"")
-        if authority and authority != self._published:
-            body = await self._owned("ConfigMap", self._settings.ca_config_map)
-            await self._cluster.apply(body | {"data": {"ca.crt": authority.decode("ascii")}})
-            self._published = authority
+        if not authority:
+            return
+        # Looked at each time: somebody may have deleted or edited it, and without it no balancer begins.
+        name, data = self._settings.ca_config_map, {"ca.crt": authority.decode("ascii")}
+        published = await self._cluster.get("v1", "configmaps", self._settings.namespace, name)
+        if published is None or published.get("data") != data:
+            await self._cluster.apply(await self._owned("ConfigMap", name) | {"data": data})
 
     async def owners(self) -> list[Object]:
         """References to the operator's Deployment: what it owns goes when the operator is uninstalled."""

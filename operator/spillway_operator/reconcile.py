@@ -243,7 +243,7 @@ class Reconciler:
             if isinstance(failure, BaseException):  # the others are written; it is tried again with a pause
                 raise failure
         late = any(each.status != each.watched.status for each in wanted)
-        return min(5.0, SETTLE_SECONDS) if late or settling else 30.0
+        return min(5.0 if late or settling else 30.0, self._settings.refresh)
 
     def _due(self, written: Written, now: float) -> bool:
         since = now - self._status_written.get(written.watched.key, float("-inf"))
