@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import aiohttp
+from tests.kube.access import Refused
 from tests.kube.background import Background
 
 from spillway_api import stream
@@ -75,7 +76,7 @@ class Listener(Background):
                 for port in self._ports():
                     try:
                         await self._follow(session, port)
-                    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, Refused) as error:
                         self.faults.append(f"{port}: {error!r}")
                     finally:
                         self._socket = self.port = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +14,6 @@ from tests.kube.operating import BalancerProcess, Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
 
-from spillway_api.stream import unpack
 from spillway_operator.plan import saved_in
 
 
@@ -47,49 +48,18 @@ def mine(plane: ControlPlane, namespace: str, balancer: BalancerProcess) -> Read
     return Reader(plane, namespace)
 
 
-def test_a_bad_edit_serves_on_as_before_through_a_restart_of_the_operator_until_it_is_mended(
-    mine: Reader, installed: Installation, balancer: BalancerProcess, service: Junction, engine: int
-) -> None:
-    space = mine.namespace
-    chat, other = f"{space}-chat", f"{space}-other"
-    mine.apply(
-        pool("llama", static(engine)),
-        policy("chat", chat, "llama"),
-        policy("other", other, "llama"),
-    )
-    mine.ready("modelpool/llama", "routepolicy/chat", "routepolicy/other")
-    assert balancer.ask(chat).status == balancer.ask(other).status == 200
-
-    mine.apply(policy("chat", chat, "lama"))
-    resolved = mine.comes("RoutePolicy", "chat", "ResolvedRefs", "False", "PoolNotFound")
-    assert 'ModelPool "lama"' in resolved.message
-    assert resolved.message.endswith("its last good version goes on serving")
-    mine.comes("RoutePolicy", "chat", "Programmed", "False", "Pending")
-    mine.comes("RoutePolicy", "chat", "Ready", "False", "PoolNotFound")
-    mine.comes("RoutePolicy", "other", "Ready", "True", "Programmed")
-    assert balancer.ask(chat).status == balancer.ask(other).status == 200
-
-    # What new balancers boot from, and what the next operator knows the good version from.
-    def kept() -> bool:
-        saved = saved_in(installed.child("configmaps", "spillway-gateway-boot"))
-        names = {f"{space}/chat", f"{space}/other"}
-        return saved is not None and names <= {route.name for route in saved.snapshot.routes}
-
-    until(kept, "the ConfigMap has both policies", 20.0)
-    installed.operators[0].kill()
-    assert balancer.ask(chat).status == 200
-    after = installed.operator()
-    service.backends = [("127.0.0.1", after.port)]
-    until(lambda: after.metric("spillway_operator_connections") == 1, "the balancer has come back")
-    until(lambda: installed.leader() == after.name, "the new operator leads", 30.0)
-    mine.comes("RoutePolicy", "other", "Programmed", "True", "Programmed")
-    assert balancer.ask(chat).status == balancer.ask(other).status == 200
-    assert "goes on serving" in mine.conditions("RoutePolicy", "chat")["Programmed"].message
-
-    mine.apply(policy("chat", chat, "llama", retry={"attempts": 2}))
-    mine.comes("RoutePolicy", "chat", "Ready", "True", "Programmed")
-    assert mine.status("RoutePolicy", "chat")["observedGeneration"] == 3
-    assert balancer.ask(chat).status == 200
+@pytest.fixture(scope="module", autouse=True)
+def lasting(plane: ControlPlane, balancer: BalancerProcess, engine: int) -> Iterator[Reader]:
+    """Two policies that are there from the start: what boots a balancer is written some seconds after a change."""
+    with plane.new_namespace(f"lasting-{os.urandom(3).hex()}") as namespace:
+        reader = Reader(plane, namespace)
+        reader.apply(
+            pool("llama", static(engine)),
+            policy("chat", f"{namespace}-chat", "llama"),
+            policy("other", f"{namespace}-other", "llama"),
+        )
+        reader.ready("modelpool/llama", "routepolicy/chat", "routepolicy/other")
+        yield reader
 
 
 def test_a_policy_that_was_never_good_serves_nothing_and_harms_nobody(
@@ -124,25 +94,52 @@ def test_a_deleted_policy_is_gone_at_once_also_after_a_bad_edit(
     assert balancer.ask(model).status == 404
 
 
-def test_a_new_balancer_boots_from_the_config_map_while_no_operator_is_there(
-    mine: Reader, installed: Installation, balancer: BalancerProcess, service: Junction, engine: int
+def test_a_bad_edit_serves_on_as_before_through_a_restart_of_the_operator_until_it_is_mended(
+    lasting: Reader, installed: Installation, balancer: BalancerProcess, service: Junction
 ) -> None:
-    """And it serves with what it has when one comes back."""
-    import base64
+    mine, space = lasting, lasting.namespace
+    chat, other = f"{space}-chat", f"{space}-other"
+    assert balancer.ask(chat).status == balancer.ask(other).status == 200
 
-    model = f"{mine.namespace}-chat"
-    mine.apply(pool("llama", static(engine)), policy("chat", model, "llama"))
-    mine.ready("routepolicy/chat")
-    boot = b""
+    mine.apply(policy("chat", chat, "lama"))
+    resolved = mine.comes("RoutePolicy", "chat", "ResolvedRefs", "False", "PoolNotFound")
+    assert 'ModelPool "lama"' in resolved.message
+    assert resolved.message.endswith("its last good version goes on serving")
+    mine.comes("RoutePolicy", "chat", "Programmed", "False", "Pending")
+    mine.comes("RoutePolicy", "chat", "Ready", "False", "PoolNotFound")
+    mine.comes("RoutePolicy", "other", "Ready", "True", "Programmed")
+    assert balancer.ask(chat).status == balancer.ask(other).status == 200
 
-    def written() -> bool:
-        nonlocal boot
-        boot = base64.b64decode(
-            installed.child("configmaps", "spillway-gateway-boot")["binaryData"]["snapshot.json.gz"]
-        )
-        return any(route.name == f"{mine.namespace}/chat" for route in unpack(boot).snapshot.routes)
+    # What new balancers boot from, and what the next operator knows the good version from.
+    def kept() -> bool:
+        saved = saved_in(installed.child("configmaps", "spillway-gateway-boot"))
+        names = {f"{space}/chat", f"{space}/other"}
+        return saved is not None and names <= {route.name for route in saved.snapshot.routes}
 
-    until(written, "the ConfigMap has the policy", 20.0)
+    until(kept, "the ConfigMap has both policies", 20.0)
+    installed.operators[0].kill()
+    assert balancer.ask(chat).status == 200
+    after = installed.operator()
+    service.backends = [("127.0.0.1", after.port)]
+    until(lambda: after.metric("spillway_operator_connections") == 1, "the balancer has come back")
+    until(lambda: installed.leader() == after.name, "the new operator leads", 30.0)
+    mine.comes("RoutePolicy", "other", "Programmed", "True", "Programmed")
+    assert balancer.ask(chat).status == balancer.ask(other).status == 200
+    assert "goes on serving" in mine.conditions("RoutePolicy", "chat")["Programmed"].message
+
+    mine.apply(policy("chat", chat, "llama", retry={"attempts": 2}))
+    mine.comes("RoutePolicy", "chat", "Ready", "True", "Programmed")
+    assert mine.status("RoutePolicy", "chat")["observedGeneration"] == 3
+    assert balancer.ask(chat).status == 200
+
+
+def test_a_new_balancer_boots_from_the_config_map_while_no_operator_is_there(
+    lasting: Reader, installed: Installation, balancer: BalancerProcess, service: Junction
+) -> None:
+    """One that has nothing at all is not ready, until an operator is back."""
+    model = f"{lasting.namespace}-chat"
+    held = installed.child("configmaps", "spillway-gateway-boot")["binaryData"]
+    boot = base64.b64decode(held["snapshot.json.gz"])
     for operator in installed.operators:
         if operator.running:
             assert operator.stop() == 0
