@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import ClassVar
 
@@ -189,34 +190,47 @@ async def until(holds):
             await asyncio.sleep(0.02)
 
 
-async def test_a_pod_that_went_while_the_watch_was_away_is_an_endpoint_no_more(server):
+@contextlib.asynccontextmanager
+async def watched(server):
+    """kopf watches the server; a pool selects the Pods a and b. No fixture: in the end kopf cancels all later tasks."""
     server.objects["modelpools"] = [make.model_pool("llama", make.pods())]
     server.objects["pods"] = [make.pod("a"), make.pod("b", "10.0.0.2")]
-    woken = []
-    watching = Watching(lambda: woken.append(1), lambda: None)
+    server.woken = []
+    watching = Watching(lambda: server.woken.append(1), lambda: None)
     settings = settings_for(None, 70.0)
     settings.watching.reconnect_backoff = 0.01
     stop = asyncio.Event()
+    registry = watching.registry()
     running = asyncio.ensure_future(
-        kopf.operator(
-            registry=watching.registry(), settings=settings, standalone=True, clusterwide=True, stop_flag=stop
-        )
+        kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True, stop_flag=stop)
     )
-
-    def endpoints():
-        (pool,) = watching.world.pools()
-        return [each.name for each in watching.world.found(pool.item).discovered.endpoints]
-
     try:
         await until(lambda: watching.synced)
+        yield watching
+    finally:
+        stop.set()
+        await asyncio.wait([running], timeout=20)
+
+
+async def test_a_pod_that_went_while_the_watch_was_away_is_an_endpoint_no_more(server):
+    async with watched(server) as watching:
+
+        def endpoints():
+            (pool,) = watching.world.pools()
+            return [each.name for each in watching.world.found(pool.item).discovered.endpoints]
+
         assert endpoints() == ["a:8000", "b:8000"]
         server.objects["pods"] = [make.pod("a")]
-        before = len(woken)
+        before = len(server.woken)
         server.gone.set()
         await until(lambda: server.listings > 1)
         server.gone.clear()
         await until(lambda: endpoints() == ["a:8000"])
-        assert len(woken) > before
-    finally:
-        stop.set()
-        await asyncio.wait([running], timeout=20)
+        assert len(server.woken) > before
+
+
+async def test_watches_that_run_are_told_from_those_that_do_not(server):
+    """By the names of kopf's tasks. What this server does not have nobody watches."""
+    async with watched(server) as watching:
+        assert sorted(watching.lost()) == ["endpointslices", "routepolicies", "services"]
+    assert {"pods", "modelpools", "namespaces"} < set(watching.lost())
