@@ -182,7 +182,7 @@ class Balancer:
             dice,
         )
         self._spawn(source.follow())
-        self._spawn(self.credentials.watch(self.proxy.sender.refused.clear))
+        self._spawn(self.credentials.watch(self.proxy.sender.rekeyed))
 
     def _begin_with(self, saved: Saved) -> State | None:
         """Serve what was put away, whether or not the operator answers."""
@@ -195,8 +195,9 @@ class Balancer:
         return of_saved(saved)
 
     def _report(self) -> Generator[None, None, Report]:
-        poller = self.poller
-        return steps(self.serving.current, poller.dialects, poller.scrapes, self.proxy.sender.refused, monotonic())
+        poller, sender = self.poller, self.proxy.sender
+        locked_out = sender.refused | sender.keyless
+        return steps(self.serving.current, poller.dialects, poller.scrapes, locked_out, monotonic())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))

@@ -141,7 +141,8 @@ def pool_ready(sight: PoolSight) -> Verdict:
     if sight.ready:
         return Verdict("True", "EndpointsReady", f"{sight.ready} of {sight.total + sight.not_ready} take traffic")
     if sight.refused == sight.total:
-        return Verdict("False", "CredentialsRefused", "every endpoint refuses its credential; look at the Secrets")
+        said = "every endpoint refuses its credential, or the balancers have not got it yet, which takes a minute"
+        return Verdict("False", "CredentialsRefused", said)
     if sight.unhealthy >= sight.ejected:
         return Verdict("False", "AllUnhealthy", f"no endpoint of {sight.total} passes its probes")
     return Verdict("False", "AllEjected", f"all {sight.total} endpoints are ejected for failing requests")

@@ -455,3 +455,30 @@ async def test_an_operator_without_a_heartbeat_is_left(operator, follow, monkeyp
     assert (await again.next(stream.Hello)).digest == operator.digest
     assert "no heartbeat" in caplog.text
     assert lb.balancer.serving.ready
+
+
+async def test_an_account_whose_key_is_not_mounted_yet_gets_no_request_until_it_is(
+    operator, follow, served, tmp_path: Path
+) -> None:
+    """kubelet brings a new key into the Pod up to a minute after the snapshot that speaks of it."""
+    (tmp_path / "secrets").mkdir()
+    cloud, spare = await served("cloud"), await served("spare")
+    credential = snapshot.Credential("default/cloud", "key", "Authorization", "Bearer ")
+    account = snapshot.Endpoint("account", cloud.url, 100, credential)
+    tiers = (
+        RouteTier("cloud", (Target("default/cloud"),), "Weighted", ()),
+        RouteTier("spare", (Target("default/spare"),), "Weighted", ("Capacity", "Transient")),
+    )
+    operator.now = state(pool("cloud", endpoints=(account,)), pool("spare", spare.url), route(tiers=tiers))
+    lb = await follow(secrets=tmp_path / "secrets")
+    talk = await operator.talk()
+    await talk.taken(operator.digest)
+    assert await lb.ask() == (200, "spare")
+    assert not cloud.calls
+    told = await talk.until(stream.Report, lambda report: any(each.refused for each in report.pools))
+    assert [each.refused for each in told.pools] == [("account",)]
+    (tmp_path / "secrets" / "default_cloud_key").write_text("sk-1")
+    await lb.until(lambda: not lb.balancer.proxy.sender.keyless)
+    assert await lb.ask() == (200, "cloud")
+    assert cloud.calls[0].header("authorization") == "Bearer sk-1"
+    await talk.until(stream.Report, lambda report: not any(each.refused for each in report.pools))

@@ -28,6 +28,7 @@ class EndpointState:
         "_sent",
         "cache",
         "circuit",
+        "keyed",
         "learned",
         "load",
         "name",
@@ -45,6 +46,8 @@ class EndpointState:
         self.spec = spec
         self.load = LoadBook(size)
         self.circuit = Circuit()
+        self.keyed = True
+        """Whether the credential that it asks for, if any, is there. Said by whoever reads credentials."""
         self.probe = ProbeState()
         self.cache = CacheMirror()
         self.learned = EndpointLearned()

@@ -98,7 +98,7 @@ class Pool:
 
     def usable(self, endpoint: EndpointState, now: float) -> bool:
         """Whether the endpoint may take a request now, its load aside."""
-        return endpoint.probe.usable and endpoint.circuit.admits(now)
+        return endpoint.keyed and endpoint.probe.usable and endpoint.circuit.admits(now)
 
     def ready(self, now: float) -> int:
         """How many endpoints are usable."""
@@ -148,7 +148,7 @@ class Pool:
         elsewhere = 0
         why: Reason = "no-ready-endpoint"
         for name, endpoint in self.endpoints.items():
-            if endpoint in exclude or endpoint.probe.healthy is False:
+            if endpoint in exclude or endpoint.probe.healthy is False or not endpoint.keyed:
                 continue
             if not endpoint.circuit.admits(now):
                 why = "circuit-open"

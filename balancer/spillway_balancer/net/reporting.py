@@ -81,7 +81,7 @@ def _pool(
             continue
         up.append(endpoint)
         circuit = endpoint.circuit
-        if circuit.admits(now):
+        if endpoint.keyed and circuit.admits(now):
             ready += 1
         elif circuit.ejected_until is not None:
             ejected.append(name)

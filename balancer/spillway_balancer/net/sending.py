@@ -87,12 +87,33 @@ class Sender:
         self._telemetry = telemetry
         self.refused: set[EndpointState] = set()
         """Endpoints that did not take their credential when they were last asked."""
+        self.keyless: set[EndpointState] = set()
+        """Endpoints whose credential is not there: kubelet brings a new key into a Pod up to a minute after the
+        snapshot that speaks of it. They get no requests until then."""
+        self._runtime: Runtime | None = None
         self._connections = ConnectionPool(asyncio.get_running_loop())
 
     def follow(self, runtime: Runtime) -> None:
-        """Forget endpoints that are gone."""
+        """Forget endpoints that are gone, and look for the credentials of those that are there."""
+        self._runtime = runtime
         if self.refused:
             self.refused &= {each for pool in runtime.pools.values() for each in pool.endpoints.values()}
+        keyless = set()
+        for pool in runtime.pools.values():
+            for endpoint in pool.endpoints.values():
+                credential = endpoint.spec.credential
+                endpoint.keyed = credential is None or self._credentials.has(credential.secret, credential.key)
+                if not endpoint.keyed:
+                    keyless.add(endpoint)
+        for endpoint in keyless - self.keyless:
+            log.warning("endpoint %s/%s has no credential here yet and gets no requests", endpoint.pool, endpoint.name)
+        self.keyless = keyless
+
+    def rekeyed(self) -> None:
+        """Credentials have changed: who refused the old one may take the new one."""
+        self.refused.clear()
+        if self._runtime is not None:
+            self.follow(self._runtime)
 
     async def attempt(self, step: Try, job: Job) -> Exchange | Failure:
         """Send to one endpoint and relay its answer. Every way out, cancellation included, gives the lease back.
