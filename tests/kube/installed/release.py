@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,8 @@ class Release:
 
     def endpoints(self, pod: str, pool: str) -> set[str]:
         """Names of a pool's endpoints in one balancer's force."""
-        page = self.ask(pod, "/metrics", port=8081)
-        lines = re.findall(r"^spillway_endpoint_in_flight\{(.*)\} ", page, re.MULTILINE)
-        labels = (dict(re.findall(r'(\w+)="([^"]*)"', line)) for line in lines)
-        return {each["endpoint"] for each in labels if each["pool"] == f"{MODELS}/{pool}"}
+        found = (labels for labels, _ in self._in_flight(pod))
+        return {each["endpoint"] for each in found if each["pool"] == f"{MODELS}/{pool}"}
 
     def connected(self, pod: str) -> bool:
         """Whether a balancer is connected to an operator."""
@@ -155,14 +154,18 @@ class Release:
         assert found is not None
         return float(found[1])
 
-    def attempts(self) -> Counter[str]:
-        """How attempts of all balancers have ended so far."""
-        counts: Counter[str] = Counter()
-        for pod in self.names(GATEWAY):
-            page = self.ask(pod, "/metrics", port=8081)
-            for labels, value in re.findall(r"^spillway_attempts_total\{(.*)\} (\S+)$", page, re.MULTILINE):
-                counts[dict(re.findall(r'(\w+)="([^"]*)"', labels))["reason"]] += int(float(value))
-        return counts
+    def busiest(self) -> str:
+        """The engine with the most requests of all balancers in flight."""
+        held = Counter(dict.fromkeys(self.names("engines"), 0))
+        for gateway in self.names(GATEWAY):
+            for labels, value in self._in_flight(gateway):
+                held[labels["endpoint"].partition(":")[0]] += int(float(value))
+        return max(self.names("engines"), key=lambda name: held[name])
+
+    def _in_flight(self, pod: str) -> Iterator[tuple[dict[str, str], str]]:
+        page = self.ask(pod, "/metrics", port=8081)
+        for labels, value in re.findall(r"^spillway_endpoint_in_flight\{(.*)\} (\S+)$", page, re.MULTILINE):
+            yield dict(re.findall(r'(\w+)="([^"]*)"', labels)), value
 
     # ---- what kubectl get shows
 
