@@ -121,7 +121,7 @@ ROWS = [
     ),
     ("pool", "Ready", "False", "AllEjected", pool(ejected=4), "all 4 endpoints are ejected"),
     ("pool", "Ready", "False", "AllUnhealthy", pool(unhealthy=4), "no endpoint of 4 passes its probes"),
-    ("pool", "Ready", "False", "CredentialsRefused", pool(refused=4), "look at the Secrets"),
+    ("pool", "Ready", "False", "CredentialsRefused", pool(refused=4), "takes a minute"),
     ("pool", "Ready", "False", "Invalid", pool(unreadable="Expected `array`"), "Expected `array`"),
     ("pool", "MetricsHealthy", "True", "MetricsRead", pool(metrics="Ok"), "is read"),
     ("pool", "MetricsHealthy", "False", "Stale", pool(metrics="Stale"), "own counts"),
