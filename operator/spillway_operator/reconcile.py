@@ -17,6 +17,7 @@ from spillway_api.snapshot import Snapshot, digest
 from spillway_api.types import API_VERSION
 
 from .cluster import ApiError, Cluster
+from .facts import GatewayFacts
 from .metrics import Metrics
 from .plan import (
     ConfigView,
@@ -98,6 +99,8 @@ class Reconciler:
         self.progress: dict[str, Progress] = {}
         self.queue: WorkQueue[Key] = WorkQueue(self._work, _rest, dice)
         self._applied: dict[tuple[str, str], Object] = {}
+        self._booted: dict[str, tuple[GatewayFacts, str, tuple[str, ...]]] = {}
+        """What the gateways' ConfigMaps hold."""
         self._boot_written: dict[str, float] = {}
         self._status_written: dict[str, float] = {}
         self._refreshed = 0.0
@@ -115,9 +118,7 @@ class Reconciler:
     def leadership_changed(self) -> None:
         """This replica begins or ends to write."""
         self._leading_since = time.monotonic() if self._leads() else None
-        self._applied.clear()
-        for name in self.progress:
-            self.queue.wake(Key("children", name))
+        self._look_anew()
         self.queue.wake(Key("status"))
 
     @property
@@ -190,26 +191,32 @@ class Reconciler:
             return None
         snapshot, space = progress.compiled.snapshot, self._settings.namespace
         await self._apply(credentials_secret(facts, space, snapshot, self.secrets.value))
+        saved = progress.saved
+        if self._booted.get(name) == (facts, saved.digest, saved.partial):
+            return self._settings.refresh
         now = time.monotonic()
         wait = self._boot_written.get(name, -BOOT_SECONDS) + BOOT_SECONDS - now
-        boot = boot_config_map(facts, space, progress.saved)
+        if wait > 0:
+            return wait
+        boot = boot_config_map(facts, space, saved)
         if boot is None:
             log.error("the snapshot of gateway %s is too large for a ConfigMap; new balancers need the operator", name)
             return self._settings.refresh
-        if self._is_applied(boot):
-            return self._settings.refresh
-        if wait > 0:
-            return wait
         self._boot_written[name] = now
         await self._apply(boot)
+        self._booted[name] = (facts, saved.digest, saved.partial)
         return self._settings.refresh
 
-    def _is_applied(self, obj: Object) -> bool:
-        return self._applied.get((obj["kind"], obj["metadata"]["name"])) == obj
+    def _look_anew(self) -> None:
+        """Write children as if they were not there."""
+        self._applied.clear()
+        self._booted.clear()
+        for name in self.progress:
+            self.queue.wake(Key("children", name))
 
     async def _apply(self, obj: Object) -> None:
         """Apply one child, unless it was and this process would know."""
-        if self._is_applied(obj):
+        if self._applied.get((obj["kind"], obj["metadata"]["name"])) == obj:
             return
         await self._cluster.apply(obj)
         self._applied[obj["kind"], obj["metadata"]["name"]] = obj
@@ -221,9 +228,7 @@ class Reconciler:
         now = time.monotonic()
         if now - self._refreshed >= self._settings.refresh:
             self._refreshed = now
-            self._applied.clear()
-            for name in self.progress:
-                self.queue.wake(Key("children", name))
+            self._look_anew()
         settling = now - self._leading_since < SETTLE_SECONDS
         view = StatusView(
             list(world.pools()),
