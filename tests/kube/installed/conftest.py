@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Generator
 
 import pytest
 from tests.kube.cluster import Cluster
@@ -57,3 +58,16 @@ def load(release: Release) -> Load:
     with load.phase(5.0):
         pass
     return load
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds to a failure what the two namespaces looked like."""
+    report = yield
+    release = getattr(item, "funcargs", {}).get("release")
+    if report.failed and release is not None:
+        for name in (SYSTEM, MODELS):
+            report.sections.append((name, release.cluster.picture(name)))
+    return report

@@ -21,16 +21,18 @@ PATIENCE = 60.0
 """Seconds for one request. No client of an LLM would wait less."""
 
 # How many tokens, how often a worker asks in seconds, as a stream; one row for each worker.
-SHORT = (4, 0.4, False)
+SHORT = (4, 0.4, False)  # each on a connection of its own: it asks for a Pod anew
 STREAM = (24, 1.2, True)
 LONG = (300, 0.0, True)  # seven seconds or more: these live through the whole goodbye of a Pod
 RARE = (4, 7.0, False)  # comes again on a connection that has long been idle
 WORKERS = [SHORT] * 4 + [STREAM] * 4 + [LONG] * 3 + [RARE]
-KEPT = type(openai.DEFAULT_CONNECTION_LIMITS)(keepalive_expiry=90.0)
+Limits = type(openai.DEFAULT_CONNECTION_LIMITS)
+NOT_KEPT = Limits(max_keepalive_connections=0)
+KEPT = Limits(keepalive_expiry=90.0)
 """As the clients of other languages keep theirs: the SDK's own gives up idle connections after 5 s."""
 
 
-async def worker(client: openai.AsyncOpenAI, number: int, models: list[str]) -> None:
+async def worker(client: openai.AsyncOpenAI, models: list[str], number: int) -> None:
     tokens, every, streams = WORKERS[number]
     dice = random.Random(number)
     await asyncio.sleep(dice.uniform(0.0, every))
@@ -67,16 +69,18 @@ async def main() -> None:
     models = os.environ["MODELS"].split()
     # Each starts with another model, so that all are always asked; and each has a connection of its own.
     starts = (models[n % len(models) :] + models[: n % len(models)] for n in range(len(WORKERS)))
-    await asyncio.gather(*(worker(client(), number, turned) for number, turned in enumerate(starts)))
+    clients = (client(NOT_KEPT if work is SHORT else KEPT) for work in WORKERS)
+    workers = (worker(*pair, number) for number, pair in enumerate(zip(clients, starts, strict=True)))
+    await asyncio.gather(*workers)
 
 
-def client() -> openai.AsyncOpenAI:
+def client(limits: Limits) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
         base_url=os.environ["BASE_URL"],
         api_key="none",
         max_retries=0,
         timeout=PATIENCE,
-        http_client=openai.DefaultAsyncHttpxClient(limits=KEPT),
+        http_client=openai.DefaultAsyncHttpxClient(limits=limits),
     )
 
 
