@@ -63,6 +63,17 @@ class Listener(Background):
         self._report = report
         self._send(report)
 
+    def move(self, ports: Callable[[], Sequence[int]]) -> None:
+        """Leaves the operator that it is connected to, and connects to another."""
+        self._ports = ports
+
+        async def leave() -> None:
+            if self._socket is not None:
+                await self._socket.close()
+
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(leave(), self._loop).result(10)
+
     def acknowledge(self) -> None:
         """Says that what it has is in force, after a time of `holding`."""
         self.holding = False

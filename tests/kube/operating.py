@@ -6,6 +6,7 @@ An operator is its ServiceAccount to the API server and nobody else, so what it 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -13,8 +14,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -132,6 +133,8 @@ class OperatorProcess(Paged):
     """`spillway-operator run`, one replica."""
 
     port: int
+    login: str
+    """What its requests are known by in the audit log; replicas share a ServiceAccount."""
 
     @property
     def ready(self) -> bool:
@@ -174,16 +177,20 @@ class Installation:
         folder: Path,
         *,
         replicas: int = 1,
-        manifests: Sequence[Object] | None = None,
+        render: Callable[[str], list[Object]] | None = None,
         options: Sequence[str] = (),
     ) -> None:
-        """`replicas` of the gateway; `manifests` in place of deploy/, for this namespace; `options` of operators."""
+        """`replicas` of the gateway; `render` gives manifests for a namespace in place of deploy/.
+
+        `options` of operators, beside the namespaces to watch that their Deployment says.
+        """
         self.plane = plane
         self.folder = folder
         self.namespace = f"spillway-{os.urandom(3).hex()}"
+        self.manifests = (render or plain_manifests)(self.namespace)
+        watched = [argument for argument in _arguments(self.manifests) if argument.startswith("--watch-namespace")]
+        self._options = [*watched, *options]
         self._replicas = replicas
-        self._manifests = manifests
-        self._options = options
         self._stack = contextlib.ExitStack()
         self._processes: list[Process] = []
         self.operators: list[OperatorProcess] = []
@@ -194,20 +201,23 @@ class Installation:
         """As the audit log calls the operator."""
         return f"system:serviceaccount:{self.namespace}:{ACCOUNT}"
 
-    @property
-    def manifests(self) -> list[Object]:
-        given = plain_manifests(self.namespace) if self._manifests is None else list(self._manifests)
-        for each in given:
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.plane.new_namespace(self.namespace))
+            stack.callback(self._drop_cluster_objects)
+            self._apply_manifests()
+            self._stack = stack.pop_all()
+        return self
+
+    def _apply_manifests(self) -> None:
+        for each in self.manifests:
             if each["kind"] == "Deployment":
                 # The operators are this machine's processes; their Deployment only owns what they make.
-                each["spec"]["replicas"] = self._replicas if "gateway" in each["metadata"]["name"] else 0
-        return given
-
-    def __enter__(self) -> Self:
-        self._stack.enter_context(self.plane.new_namespace(self.namespace))
-        self.plane.apply(*self.manifests, namespace=self.namespace)
-        self._stack.callback(self._drop_cluster_objects)
-        return self
+                each["spec"]["replicas"] = self._replicas if each["metadata"]["name"] == GATEWAY else 0
+        spaces = {each["metadata"].get("namespace", self.namespace) for each in self.manifests}
+        for space in spaces:
+            own = [each for each in self.manifests if each["metadata"].get("namespace", self.namespace) == space]
+            self.plane.apply(*own, namespace=space)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for process in reversed(self._processes):
@@ -219,20 +229,26 @@ class Installation:
 
     @property
     def forbidden(self) -> list[Audited]:
-        """What an operator asked for without having the right to it."""
-        return [each for each in self.plane.audit(self.user) if not each.allowed]
+        """What an operator asked for without having the right to it.
+
+        An API server that has just begun does not know the roles yet: what it refuses then it allows at other times.
+        """
+        asked = self.plane.audit(self.user)
+        allowed = {each._replace(status=0) for each in asked if each.allowed}
+        return [each for each in asked if each._replace(status=0, allowed=True) not in allowed]
 
     def operator(
         self, *, options: Sequence[str] = (), api_port: int | None = None, wait: bool = True
     ) -> OperatorProcess:
         """Starts a replica and waits until it is ready. `api_port`: a line to the API server other than its own."""
         name = f"operator-{len(self.operators)}"
+        self.plane.apply(_pod(name), namespace=self.namespace)  # replicas know each other by their Pods
         kubeconfig = self.plane.kubeconfig_of(self.namespace, ACCOUNT)
         if api_port is not None:
             own = self.plane.url.rpartition(":")[2]
             kubeconfig.write_text(kubeconfig.read_text().replace(f"127.0.0.1:{own}", f"127.0.0.1:{api_port}"))
         token = self.folder / f"{name}.token"
-        token.write_text(self.plane.token_of(self.namespace, ACCOUNT, audience=AUDIENCE))
+        token.write_text(self.plane.token_of(self.namespace, ACCOUNT, audience=AUDIENCE, pod=name))
         port, admin = free_port(), free_port()
         process = OperatorProcess(
             self.folder,
@@ -245,7 +261,7 @@ class Installation:
             *options,
             env={"KUBECONFIG": str(kubeconfig)},
         )
-        process.port, process.admin = port, admin
+        process.port, process.admin, process.login = port, admin, _login(kubeconfig)
         self._processes.append(process)
         self.operators.append(process)
         if wait:
@@ -255,9 +271,11 @@ class Installation:
     def listener(self, *operators: OperatorProcess, gateway: str = "default") -> Listener:
         """A subscriber; of `operators` it takes the first that answers, of all of them without any."""
         token = self.pod_token(gateway)
-        return Listener(
-            lambda: [each.port for each in operators or self.operators if each.running], self.authority, token, gateway
-        )
+        return Listener(self.ports(*operators), self.authority, token, gateway)
+
+    def ports(self, *operators: OperatorProcess) -> Callable[[], Sequence[int]]:
+        """Of those of the operators that run, of all without any."""
+        return lambda: [each.port for each in operators or self.operators if each.running]
 
     def balancer(
         self, name: str, url: str, *, boot: bytes | None = None, gateway: str = "default", wait: bool = True
@@ -329,6 +347,12 @@ class Installation:
             return False
         return True
 
+    def asked_by(self, operator: OperatorProcess) -> list[Audited]:
+        """What one replica has asked of the API server."""
+        lines = (self.plane.state / "audit.log").read_text().splitlines(keepends=True)
+        asked = (Audited.of(json.loads(line)) for line in lines if line.endswith("\n") and operator.login in line)
+        return [each for each in asked if each.user == self.user]  # not that it was given its token
+
     def leader(self) -> str:
         """Who holds the Lease; empty when nobody does."""
         path = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases/spillway-operator"
@@ -354,6 +378,28 @@ def _plain_manifests(namespace: str) -> Iterator[Object]:
         yield from (each for each in yaml.safe_load_all(text) if each)
 
 
+def _arguments(manifests: Sequence[Object]) -> list[str]:
+    """With which the operator is started."""
+    (args,) = (
+        each["spec"]["template"]["spec"]["containers"][0]["args"]
+        for each in manifests
+        if each["kind"] == "Deployment" and each["metadata"]["name"] == "spillway-operator"
+    )
+    return list(args)
+
+
+def _pod(name: str) -> Object:
+    spec = {"serviceAccountName": ACCOUNT, "containers": [{"name": "operator", "image": "operator"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def _login(kubeconfig: Path) -> str:
+    """The identity of the token in it."""
+    token = json.loads(kubeconfig.read_text())["users"][0]["user"]["token"]
+    claims = token.split(".")[1]
+    return str(json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["jti"])
+
+
 def _answers(port: int, process: Process) -> bool:
     if not process.running:
         raise AssertionError(f"{process.name} has ended:\n{process.log[-3000:]}")
@@ -363,12 +409,32 @@ def _answers(port: int, process: Process) -> bool:
         return False
 
 
-class Measured:
-    """How long something takes, in seconds."""
+class Traffic:
+    """A client that asks a balancer without a pause for the time of the `with` block."""
 
-    def __init__(self) -> None:
-        self._began = time.monotonic()
+    def __init__(self, balancer: BalancerProcess, model: str) -> None:
+        self._balancer = balancer
+        self._model = model
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.answered = 0
+        self.failures: list[str] = []
 
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join(timeout=15)
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.02):
+            try:
+                answer = self._balancer.ask(self._model)
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+            else:
+                self.answered += 1
+                if answer.status != 200:
+                    self.failures.append(answer.text)

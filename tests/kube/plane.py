@@ -68,13 +68,19 @@ class ControlPlane(Kubernetes):
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
-        """For the time of the block the API server is down: connections break and new ones are refused."""
+        """For the time of the block the API server is down: connections break and new ones are refused.
+
+        The controllers begin anew after it. Left to themselves they would look for it ever more rarely, and half a
+        minute could pass in which nobody makes a ServiceAccount.
+        """
         self._stop("kube-apiserver")
         try:
             yield
         finally:
+            self._stop("kube-controller-manager")
             self._run("kube-apiserver")
             self._wait("kube-apiserver", self._api_ready)
+            self._run("kube-controller-manager")
 
     def log(self, program: str) -> str:
         """What a server has written."""
