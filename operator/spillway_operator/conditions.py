@@ -143,9 +143,14 @@ def pool_ready(sight: PoolSight) -> Verdict:
     if sight.refused == sight.total:
         said = "every endpoint refuses its credential, or the balancers have not got it yet, which takes a minute"
         return Verdict("False", "CredentialsRefused", said)
-    if sight.unhealthy >= sight.ejected:
-        return Verdict("False", "AllUnhealthy", f"no endpoint of {sight.total} passes its probes")
-    return Verdict("False", "AllEjected", f"all {sight.total} endpoints are ejected for failing requests")
+    reason = "AllUnhealthy" if sight.unhealthy >= sight.ejected else "AllEjected"
+    counts = (
+        (sight.unhealthy, "fail their probes"),
+        (sight.ejected, "are ejected for failing requests"),
+        (sight.refused, "refuse their credential"),
+    )
+    said = ", ".join(f"{count} {what}" for count, what in counts if count)
+    return Verdict("False", reason, f"of {sight.total} endpoints {said}")
 
 
 def metrics_healthy(sight: PoolSight) -> Verdict | None:

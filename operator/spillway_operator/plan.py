@@ -124,7 +124,8 @@ class StatusView(NamedTuple):
     found: Callable[[ModelPool], Found]
     gateways: Mapping[str, Gateway]
     settling: bool = False
-    """Balancers may not have come to this operator yet: who is missing is not counted as behind."""
+    """Balancers may not have come to this operator yet: who is missing is not counted as behind, and as long as not
+    all have reported, what rests on reports stays as the operator before this one left it."""
 
 
 class Written(NamedTuple):
@@ -151,17 +152,22 @@ def statuses_of(view: StatusView, now: float) -> list[Written]:
                 for tier in rule.tiers:
                     for target in tier.targets:
                         routes.setdefault(target.pool, set()).add(route.name)
+    unheard = view.settling and any(
+        gateway.facts is not None
+        and sum(each.report is not None for each in gateway.subscribers) < gateway.facts.replicas
+        for gateway in view.gateways.values()
+    )
     written = []
     ready: dict[str, int] = {}
     for watched in view.pools:
         own = list(problems.get(watched.key, ()))
         sight, numbers = _pool_sight(view, watched, own, opinions, len(routes.get(_name(watched), ())))
         ready[_name(watched)] = sight.ready
-        written.append(Written(watched, of_pool(sight, numbers, watched.generation, watched.status, now)))
+        written.append(Written(watched, of_pool(sight, numbers, watched.generation, watched.status, now, unheard)))
     for policy in view.policies:
         own = list(problems.get(policy.key, ()))
         seen = _route_sight(view, policy, own, opinions, ready)
-        written.append(Written(policy, of_route(seen, policy.generation, policy.status, now)))
+        written.append(Written(policy, of_route(seen, policy.generation, policy.status, now, unheard)))
     return written
 
 

@@ -190,15 +190,22 @@ class Reconciler:
         if not self._leads() or facts is None or progress is None or progress.compiled is None:
             return None
         snapshot, space = progress.compiled.snapshot, self._settings.namespace
-        await self._apply(credentials_secret(facts, space, snapshot, self.secrets.value))
-        saved = progress.saved
+        try:
+            await self._apply(credentials_secret(facts, space, snapshot, self.secrets.value))
+        finally:  # one that cannot be written is no reason to leave the other unwritten
+            again = await self._boot(facts, progress)
+        return again
+
+    async def _boot(self, facts: GatewayFacts, progress: Progress) -> float:
+        """Write what a new balancer boots from, now or when it is time; seconds until then."""
+        name, saved = facts.name, progress.saved
         if self._booted.get(name) == (facts, saved.digest, saved.partial):
             return self._settings.refresh
         now = time.monotonic()
         wait = self._boot_written.get(name, -BOOT_SECONDS) + BOOT_SECONDS - now
         if wait > 0:
             return wait
-        boot = boot_config_map(facts, space, saved)
+        boot = boot_config_map(facts, self._settings.namespace, saved)
         if boot is None:
             log.error("the snapshot of gateway %s is too large for a ConfigMap; new balancers need the operator", name)
             return self._settings.refresh

@@ -35,8 +35,24 @@ class PoolNumbers(NamedTuple):
     draining: int
 
 
-def of_pool(sight: PoolSight, numbers: PoolNumbers, generation: int, before: Mapping[str, Any], now: float) -> Status:
-    """The status of a ModelPool, `now` in seconds of Unix time."""
+REPORTED = frozenset({"MetricsHealthy", "Spilling"})
+"""Conditions that rest on what balancers report."""
+REPORTED_REASONS = frozenset({"AllEjected", "AllUnhealthy", "CredentialsRefused", "AllPoolsUnready", "NoOpenTier"})
+"""Reasons of `Ready` that do."""
+
+
+def of_pool(
+    sight: PoolSight,
+    numbers: PoolNumbers,
+    generation: int,
+    before: Mapping[str, Any],
+    now: float,
+    unheard: bool = False,
+) -> Status:
+    """The status of a ModelPool, `now` in seconds of Unix time.
+
+    `unheard`: not all balancers have reported yet, so what rests on that stays as it was `before` for this generation.
+    """
     total = sight.total + sight.not_ready
     status = {
         "observedGeneration": generation,
@@ -53,13 +69,15 @@ def of_pool(sight: PoolSight, numbers: PoolNumbers, generation: int, before: Map
         "attachedRoutes": numbers.routes,
         "models": list(numbers.models),
         "gateways": _gateways(sight.reach),
-        "conditions": _conditions(POOL, sight, generation, before, now),
+        "conditions": _conditions(POOL, sight, generation, before, now, unheard),
     }
     return {name: value for name, value in status.items() if value is not None}
 
 
-def of_route(sight: RouteSight, generation: int, before: Mapping[str, Any], now: float) -> Status:
-    """The status of a RoutePolicy."""
+def of_route(
+    sight: RouteSight, generation: int, before: Mapping[str, Any], now: float, unheard: bool = False
+) -> Status:
+    """The status of a RoutePolicy, as `of_pool` of a ModelPool."""
     return {
         "observedGeneration": generation,
         "tierSummary": tier_summary(sight.tiers),
@@ -74,7 +92,7 @@ def of_route(sight: RouteSight, generation: int, before: Mapping[str, Any], now:
             for tier in sight.tiers
         ],
         "gateways": _gateways(sight.reach),
-        "conditions": _conditions(ROUTE, sight, generation, before, now),
+        "conditions": _conditions(ROUTE, sight, generation, before, now, unheard),
     }
 
 
@@ -88,15 +106,15 @@ def tier_summary(tiers: Sequence[TierSight]) -> str:
 
 
 def turns(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Turn]:
-    """Conditions that have turned and that somebody who reads events wants to hear of. `Programmed` is not among
-    them: it turns twice with every edit.
+    """Conditions that have turned and that somebody who reads events wants to hear of. That balancers have not all
+    taken a change yet is not among them: so begins every change, and it is over in a moment.
     """
     known = {each["type"]: each for each in before.get("conditions") or ()}
     found = []
     for each in after["conditions"]:
         old = known.get(each["type"])
         well = each["status"] == ("False" if each["type"] == "Spilling" else "True")
-        if each["type"] == "Programmed" or (old is None and well):
+        if each["type"] == "Programmed" or each["reason"] == "PartiallyProgrammed" or (old is None and well):
             continue
         if old is None or (old["status"], old["reason"]) != (each["status"], each["reason"]):
             found.append(Turn(each["type"], Verdict(each["status"], each["reason"], each["message"])))
@@ -140,14 +158,18 @@ def _conditions(
     generation: int,
     before: Mapping[str, Any],
     now: float,
+    unheard: bool,
 ) -> list[dict[str, Any]]:
     known = {each["type"]: each for each in before.get("conditions") or ()}
     conditions = []
     for name, check in checks.items():
+        old = known.get(name, {})
+        if unheard and old.get("observedGeneration") == generation and _reported(old):
+            conditions.append(old)
+            continue
         verdict = check(sight)
         if verdict is None:
             continue
-        old = known.get(name, {})
         since = old.get("lastTransitionTime") if old.get("status") == verdict.status else None
         conditions.append(
             {
@@ -160,6 +182,10 @@ def _conditions(
             }
         )
     return conditions
+
+
+def _reported(condition: Mapping[str, Any]) -> bool:
+    return condition["type"] in REPORTED or (condition["type"] == "Ready" and condition["reason"] in REPORTED_REASONS)
 
 
 def _gateways(reach: Sequence[Reach]) -> list[dict[str, Any]]:

@@ -326,6 +326,20 @@ def test_a_settling_leader_believes_nothing_of_another_generation():
     assert new.condition(CHAT, "Programmed") == ("False", "PartiallyProgrammed")
 
 
+def test_a_settling_leader_holds_what_rests_on_reports_until_all_have_reported():
+    ejected = PoolReport("default/openai", ejected=("openai", "groq"), metrics="Stale", metrics_message="old")
+    fleet = reporting(Fleet().see(*USUAL).acknowledge(), ejected)
+    written = fleet.statuses()
+    assert fleet.condition(OPENAI, "Ready") == ("False", "AllEjected")
+    new = Fleet().see(*({**body, "status": written[_key(body)].status} for body in USUAL)).acknowledge()
+    new.settling = True
+    for key in (OPENAI, CHAT):
+        assert new.status(key)["conditions"] == written[key].status["conditions"]
+    reporting(new, *())  # now they have, and find nothing amiss
+    assert new.condition(OPENAI, "Ready") == ("True", "EndpointsReady")
+    assert "MetricsHealthy" not in new.conditions(OPENAI)
+
+
 def _key(body):
     return f"{body['kind']}/{body['metadata']['namespace']}/{body['metadata']['name']}"
 
