@@ -232,6 +232,8 @@ class Reconciler:
     async def _status(self, world: World) -> float | None:
         if not self._leads() or self._leading_since is None:
             return None
+        if not self.serving:
+            return 0.2  # else a gateway that is about to be planned would be called unknown
         now = time.monotonic()
         if now - self._refreshed >= self._settings.refresh:
             self._refreshed = now

@@ -528,3 +528,21 @@ def test_what_balancers_report_reaches_the_status(monkeypatch):
 )
 def test_keys_as_logs_name_them(key, text):
     assert str(key) == text
+
+
+def test_no_status_is_written_before_every_gateway_is_planned(monkeypatch):
+    """A policy of a gateway that is about to be planned would be told that there is no such gateway."""
+
+    async def main():
+        api = Api()
+        api.no["configmaps"] = 500
+        bench = await Bench(monkeypatch, api).start()
+        await asyncio.sleep(5)
+        assert api.writes == []
+        del api.no["configmaps"]
+        await asyncio.sleep(40)
+        assert bench.api.conditions(CHAT)["Accepted"] == ("True", "Accepted")
+        assert ("RoutePolicy", "chat", "Warning", "UnknownGateway") not in api.events
+        await bench.it.queue.close()
+
+    run(main())
