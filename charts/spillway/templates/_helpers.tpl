@@ -108,7 +108,7 @@ tolerations: {{- toYaml . | nindent 0 }}
 {{- define "spillway.watchRules" -}}
 - apiGroups: [spillway.dev]
   resources: [modelpools, routepolicies]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [spillway.dev]
   resources: [modelpools/status, routepolicies/status]
   verbs: [patch]
