@@ -72,9 +72,13 @@ class Operator:
             self._pages = await health.start(self.settings.host, self.settings.admin_port)
         except OSError as error:
             raise Unfit(f"cannot listen on port {self.settings.admin_port}: {error.strerror}") from None
+        settings = settings_for(self.settings.pod_selector, self.settings.silence)
+        # With namespaces that are named nothing may be looked up in the whole cluster: neither which namespaces there
+        # are nor, from time to time, which kinds. kopf would ask for a minute before it gives up and begins.
+        settings.scanning.disabled = bool(self.settings.namespaces)
         watches = kopf.operator(
             registry=self.watching.registry(),
-            settings=settings_for(self.settings.pod_selector, self.settings.silence),
+            settings=settings,
             standalone=True,
             clusterwide=not self.settings.namespaces,
             namespaces=self.settings.namespaces,

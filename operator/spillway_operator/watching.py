@@ -14,7 +14,7 @@ import kopf
 
 from spillway_api.types import GROUP, VERSION
 
-from . import facts, relisting
+from . import barrier, facts, relisting
 from .facts import SERVICE_LABEL, Watched
 from .world import Fact, Indices, World
 
@@ -77,6 +77,7 @@ class Watching:
 
     def registry(self) -> kopf.OperatorRegistry:
         """The handlers, for `kopf.operator(registry=…)`."""
+        barrier.install()
         relisting.install([kind.resource for kind in self._kinds])
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry, id="login")(_login)
@@ -180,6 +181,38 @@ def _with_same_item(before: Any, there: Any) -> Any:
     return there
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """kopf copies every object to compare it with what it was; nobody here handles changes by field."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        return kopf.BodyEssence({})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing is written to anybody's objects."""
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Handlers of events have no progress to keep."""
+
+    def fetch(self, *, key: Any, body: kopf.Body) -> Any:
+        return None
+
+    def store(self, *, key: Any, record: Any, body: kopf.Body, patch: kopf.Patch) -> None:
+        """Nothing is written to anybody's objects."""
+
+    def purge(self, *, key: Any, body: kopf.Body, patch: kopf.Patch) -> None:
+        """There is nothing."""
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
+        """Nothing is written to anybody's objects."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
 def settings_for(pod_selector: str | None, silence: float) -> kopf.OperatorSettings:
     """kopf's settings: nothing is written, nothing that is not needed is sent by the API server.
 
@@ -187,6 +220,8 @@ def settings_for(pod_selector: str | None, silence: float) -> kopf.OperatorSetti
     """
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
+    settings.persistence.diffbase_storage = _NoDiffs()
+    settings.persistence.progress_storage = _NoProgress()
     watching = settings.watching
     watching.chunk_size = CHUNK
     watching.server_timeout = WATCH_SECONDS
