@@ -155,12 +155,15 @@ class Release:
         return float(found[1])
 
     def busiest(self) -> str:
-        """The engine with the most requests of all balancers in flight."""
-        held = Counter(dict.fromkeys(self.names("engines"), 0))
+        """The engine with the most requests in flight of those never killed: kubelet lets others wait, ever longer."""
+        whole = [pod for pod in self.pods("engines") if is_ready(pod) and not restarts(pod)]
+        held = Counter({pod["metadata"]["name"]: 0 for pod in whole})
         for gateway in self.names(GATEWAY):
             for labels, value in self._in_flight(gateway):
-                held[labels["endpoint"].partition(":")[0]] += int(float(value))
-        return max(self.names("engines"), key=lambda name: held[name])
+                name = labels["endpoint"].partition(":")[0]
+                if name in held:
+                    held[name] += int(float(value))
+        return max(held, key=lambda name: held[name])
 
     def _in_flight(self, pod: str) -> Iterator[tuple[dict[str, str], str]]:
         page = self.ask(pod, "/metrics", port=8081)
@@ -194,6 +197,10 @@ class Release:
     def condition(self, kind: str, name: str, of_type: str) -> Object:
         found = self.cluster.api.get(f"/apis/spillway.dev/v1alpha1/namespaces/{MODELS}/{kind}/{name}")
         return next(each for each in found["status"]["conditions"] if each["type"] == of_type)
+
+
+def restarts(pod: Object) -> int:
+    return sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
 
 
 def is_ready(pod: Object) -> bool:

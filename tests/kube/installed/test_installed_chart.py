@@ -7,7 +7,7 @@ import time
 
 from tests.kube.access import until
 from tests.kube.installed import objects
-from tests.kube.installed.release import GATEWAY, MODELS, OPERATOR, SYSTEM
+from tests.kube.installed.release import GATEWAY, MODELS, OPERATOR, SYSTEM, restarts
 
 IN_FORCE_SECONDS = 1.0
 """From the change of a Pod's labels to the last balancer; so the API server and the slices' controller count too."""
@@ -34,7 +34,7 @@ def test_all_pods_run_as_restricted_pods_do(release):
     for app in (GATEWAY, OPERATOR):
         release.settled(app, 2)
         for pod in release.pods(app):
-            assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+            assert restarts(pod) == 0
             name = pod["metadata"]["name"]
             tokens = [volume["name"] for volume in pod["spec"]["volumes"] if volume["name"].startswith("kube-api")]
             assert bool(tokens) == (app == OPERATOR), f"{name} holds {tokens}"
@@ -76,7 +76,7 @@ def test_endpoint_changes_are_in_force_within_a_second(release):
     pod = release.names("engines")[0]
     path = f"/api/v1/namespaces/{MODELS}/pods/{pod}"
     taken = []
-    for turn in range(8):
+    for turn in range(6):
         there = bool(turn % 2)
         began = time.time()
         release.cluster.api.call("PATCH", path, {"metadata": {"labels": {"serve": "yes" if there else None}}})
