@@ -286,7 +286,7 @@ def test_the_operator_can_never_list_secrets_nor_write_any_but_its_own(objects):
 def test_with_watch_namespaces_nothing_of_other_namespaces_can_be_read(render):
     objects = render(VALUES["watch-namespaces"])
     everywhere = {resource for _, rule in rules_of(objects, "ClusterRole") for resource in rule["resources"]}
-    assert everywhere == {"tokenreviews", "customresourcedefinitions"}
+    assert everywhere == {"tokenreviews"}
     in_all = [rule for _, rule in rules_of(render(), "ClusterRole")]
     for namespace in VALUES["watch-namespaces"]["watchNamespaces"]:
         there = [rule for where, rule in rules_of(objects, "Role") if where == namespace]

@@ -90,6 +90,10 @@ class Process:
         self._process.kill()
         self._process.wait()
 
+    def close(self) -> None:
+        """The end, in good order."""
+        assert self.stop() == 0
+
     def stop(self, seconds: float = 20.0) -> int:
         """SIGTERM; its exit status."""
         self._process.terminate()

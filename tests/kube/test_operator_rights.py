@@ -1,0 +1,184 @@
+"""The operator's rights are those that it uses: held against what it asks of the API server, one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import pytest
+import yaml
+from tests.kube.access import Audited, Object, until
+from tests.kube.assets import HERE
+from tests.kube.objects import (
+    BLACK_HOLE,
+    Reader,
+    deployment,
+    inference_pool,
+    inference_pool_crd,
+    pods,
+    policy,
+    pool,
+    provider,
+    secret,
+    service,
+    static,
+)
+from tests.kube.operating import ACCOUNT, Installation
+from tests.kube.plane import ControlPlane
+from tests.kube.pretend import PretendNode
+
+ROOT = HERE.parents[1]
+
+EVERYBODY = frozenset({"/api", "/apis", "/version"})
+"""Paths that every account may read, by Kubernetes' own role system:discovery."""
+
+UNUSED: dict[tuple[str, str], str] = {}
+"""Rights, as (resource, verb), that the scenario below does not use, with the reason why they are given."""
+
+
+class Right(NamedTuple):
+    """One thing that may be done. `namespace` is empty for all of them, `name` for all names."""
+
+    namespace: str
+    group: str
+    resource: str
+    verb: str
+    name: str
+
+    def covers(self, asked: Audited) -> bool:
+        resource = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
+        return (
+            (self.group, self.resource) == (asked.group, resource)
+            and self.verb in verbs_of(asked)
+            and self.namespace in ("", asked.namespace)
+            and self.name in ("", asked.name)
+        )
+
+
+def verbs_of(asked: Audited) -> Sequence[str]:
+    """Server-side apply that makes an object (201) needs the right to create it as well."""
+    return (asked.verb, "create") if (asked.verb, asked.status) == ("patch", 201) else (asked.verb,)
+
+
+def rights_in(manifests: Sequence[Object]) -> list[Right]:
+    """What the operator's bindings give it."""
+    roles = {
+        (each["kind"], each["metadata"]["name"], each["metadata"].get("namespace", "")): each["rules"]
+        for each in manifests
+        if each["kind"] in ("Role", "ClusterRole")
+    }
+    rights = []
+    for each in manifests:
+        if each["kind"] not in ("RoleBinding", "ClusterRoleBinding"):
+            continue
+        if all(subject["name"] != ACCOUNT for subject in each["subjects"]):
+            continue
+        space = each["metadata"].get("namespace", "") if each["kind"] == "RoleBinding" else ""
+        role = each["roleRef"]
+        for rule in roles[role["kind"], role["name"], space if role["kind"] == "Role" else ""]:
+            names = rule.get("resourceNames", [""])
+            rights += [
+                Right(space, *parts) for parts in product(rule["apiGroups"], rule["resources"], rule["verbs"], names)
+            ]
+    return rights
+
+
+def whole_life(plane: ControlPlane, installed: Installation, mine: Reader) -> None:
+    """Everything that an operator does, at least once."""
+    space = mine.namespace
+    with inference_pool_crd(plane), contextlib.closing(installed.operator()), installed.listener() as listener:
+        engines = service("engines", "vllm", {"name": "http", "port": 80, "targetPort": 8000})
+        mine.apply(
+            deployment("vllm", 1),
+            inference_pool("ours", "vllm", 8000),
+            secret("key", **{"api-key": "sk-1"}),
+            pool("by-pods", pods("vllm")),
+            pool("by-service", {"service": {"name": "engines", "port": "http"}}),
+            pool("by-pool", {"inferencePool": {"name": "ours"}}),
+            pool("by-hand", static(BLACK_HOLE)),
+            pool("cloud", provider(("main", "key", "api-key"))),
+            policy("chat", f"{space}-chat", "by-pods", "by-service", "by-pool", "by-hand", "cloud"),
+        )
+        mine.comes("ModelPool", "by-service", "ResolvedRefs", "False", "ServiceNotFound")
+        mine.apply(engines)
+        names = ("by-pods", "by-service", "by-pool", "by-hand", "cloud")
+        mine.ready(*(f"modelpool/{name}" for name in names), "routepolicy/chat")
+        assert {name: len(listener.endpoints(space, name)) for name in names} == dict.fromkeys(names, 1)
+        # The same event twice is one event that is counted.
+        mine.delete("service", "engines")
+        mine.comes("ModelPool", "by-service", "ResolvedRefs", "False", "ServiceNotFound")
+        # The Lease is renewed.
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{installed.namespace}/leases/spillway-operator"
+        renewed = plane.api.get(path)["spec"]["renewTime"]
+        until(lambda: bool(plane.api.get(path)["spec"]["renewTime"] != renewed), "the Lease is renewed", 10.0)
+
+
+def check(plane: ControlPlane, installed: Installation) -> None:
+    """Every request is allowed by a rule; every rule allows some request, in one of the namespaces it is given for."""
+    asked = [each for each in plane.audit(installed.user) if each.resource]
+    assert asked
+    assert not installed.forbidden
+    rights = rights_in(installed.manifests)
+    uncovered = {each for each in asked if not any(right.covers(each) for right in rights)}
+    assert not uncovered
+    used = {right._replace(namespace="") for right in rights if any(right.covers(each) for each in asked)}
+    unused = {right for right in rights if right._replace(namespace="") not in used}
+    assert {(right.resource, right.verb) for right in unused} == set(UNUSED), unused
+
+
+def test_every_right_is_used_and_every_request_is_allowed(
+    plane: ControlPlane, node: PretendNode, namespace: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Installation(plane, tmp_path_factory.mktemp("rights")) as installed:
+        whole_life(plane, installed, Reader(plane, namespace))
+        check(plane, installed)
+
+
+@pytest.fixture(scope="session")
+def helm() -> str:
+    """The program that renders the chart with other values than those of deploy/."""
+    done = subprocess.run([ROOT / "tests/chart/tools.sh"], capture_output=True, text=True)
+    if done.returncode == 3:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    return f"{done.stdout.strip()}/helm"
+
+
+KINDS = ("ServiceAccount", "Service", "Deployment", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+
+
+@pytest.fixture
+def watched(plane: ControlPlane, namespace: str) -> Iterator[str]:
+    with plane.new_namespace(f"watched-{os.urandom(3).hex()}") as watched:
+        yield watched
+
+
+def test_with_namespaces_to_watch_it_needs_no_rights_in_others(
+    plane: ControlPlane,
+    node: PretendNode,
+    helm: str,
+    namespace: str,
+    watched: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    def rendered(release: str) -> list[Object]:
+        values = json.dumps({"watchNamespaces": [watched]})
+        command = [helm, "template", "spillway", str(ROOT / "charts/spillway"), "--namespace", release, "--values", "-"]
+        done = subprocess.run(command, input=values, capture_output=True, text=True, check=True)
+        return [each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] in KINDS]
+
+    with Installation(plane, tmp_path_factory.mktemp("rights"), render=rendered) as installed:
+        others = Reader(plane, namespace)
+        others.apply(pool("one", static(BLACK_HOLE)), policy("chat", f"{namespace}-chat", "one"))
+        whole_life(plane, installed, Reader(plane, watched))
+        check(plane, installed)
+        assert others.status("ModelPool", "one") == others.status("RoutePolicy", "chat") == {}
+        allowed = {"", watched, installed.namespace}
+        assert {each.namespace for each in plane.audit(installed.user)} <= allowed
+        whole = {right.resource for right in rights_in(installed.manifests) if not right.namespace}
+        assert whole == {"tokenreviews"}
