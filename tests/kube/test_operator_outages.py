@@ -256,9 +256,10 @@ def test_while_the_api_server_is_away_everybody_serves_on_and_catches_up_after(
         with plane.away():
             began = time.monotonic()
             # A balancer that connects anew is still believed: its token was reviewed before.
-            listener_port = listener.port
+            listener.move(installed.ports())
+            until(lambda: listener.port is not None, "it is connected again", 5.0)
             until(lambda: time.monotonic() - began > AWAY, "it has been away for long enough")
-            assert listener.port == listener_port
+            assert all(each.says("/healthz") for each in installed.operators if each.running)
         lasting.apply(policy("after", f"{model_of(lasting)}-after", "llama"))
         until(lambda: "after" in listener.routes(lasting.namespace), "what was written after it", 20.0)
         lasting.comes("RoutePolicy", "after", "Ready", "True", "Programmed", seconds=LOST + 20.0)
