@@ -95,7 +95,7 @@ def test_a_deleted_policy_is_gone_at_once_also_after_a_bad_edit(
 
 
 def test_a_bad_edit_serves_on_as_before_through_a_restart_of_the_operator_until_it_is_mended(
-    lasting: Reader, installed: Installation, balancer: BalancerProcess, service: Junction
+    plane: ControlPlane, lasting: Reader, installed: Installation, balancer: BalancerProcess, service: Junction
 ) -> None:
     mine, space = lasting, lasting.namespace
     chat, other = f"{space}-chat", f"{space}-other"
@@ -119,6 +119,7 @@ def test_a_bad_edit_serves_on_as_before_through_a_restart_of_the_operator_until_
     until(kept, "the ConfigMap has both policies", 20.0)
     installed.operators[0].kill()
     assert balancer.ask(chat).status == 200
+    plane.kubectl("delete", "lease", "spillway-operator", "-n", installed.namespace)  # instead of waiting for its end
     after = installed.operator()
     service.backends = [("127.0.0.1", after.port)]
     until(lambda: after.metric("spillway_operator_connections") == 1, "the balancer has come back")

@@ -243,16 +243,16 @@ def test_what_a_balancer_refuses_is_said(mine: Reader, balancer: Listener) -> No
 
 
 def test_turns_of_conditions_are_told_as_events(plane: ControlPlane, mine: Reader) -> None:
-    mine.apply(pool("cloud", provider(("main", "absent", "api-key"))))
-    mine.comes("ModelPool", "cloud", "Ready", "False", "NoEndpoints")
+    mine.apply(deployment("vllm", 1), pool("llama", {"service": {"name": "engines", "port": "http"}}))
+    mine.comes("ModelPool", "llama", "Ready", "False", "NoEndpoints")
 
     def told() -> set[tuple[str, str]]:
         found = plane.api.get(f"/apis/events.k8s.io/v1/namespaces/{mine.namespace}/events")["items"]
-        return {(each["type"], each["reason"]) for each in found if each["regarding"]["name"] == "cloud"}
+        return {(each["type"], each["reason"]) for each in found if each["regarding"]["name"] == "llama"}
 
-    until(lambda: {("Warning", "NoEndpoints"), ("Warning", "SecretNotFound")} <= told(), "events of what is missing")
-    mine.apply(secret("absent", **{"api-key": "sk-1"}))
-    mine.comes("ModelPool", "cloud", "Ready", "True", "EndpointsReady")
+    until(lambda: {("Warning", "NoEndpoints"), ("Warning", "ServiceNotFound")} <= told(), "events of what is missing")
+    mine.apply(service("engines", "vllm", PORT))
+    mine.comes("ModelPool", "llama", "Ready", "True", "EndpointsReady")
     until(lambda: ("Normal", "EndpointsReady") in told(), "the event of its arrival")
 
 
