@@ -140,3 +140,7 @@ def client(base: str) -> list[Object]:
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "client"}, "data": {"steady.py": program}},
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client"}, "spec": spec},
     ]
+
+
+def question(model: str) -> Object:
+    return {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 
-from tests.kube.access import until
+import pytest
+from tests.kube.access import Refused, until
 from tests.kube.installed import objects
 from tests.kube.installed.release import GATEWAY, MODELS, OPERATOR, SYSTEM, restarts
 
@@ -74,12 +75,11 @@ def test_endpoint_changes_are_in_force_within_a_second(release):
     """
     gateways = release.names(GATEWAY)
     pod = release.names("engines")[0]
-    path = f"/api/v1/namespaces/{MODELS}/pods/{pod}"
     taken = []
     for turn in range(6):
         there = bool(turn % 2)
         began = time.time()
-        release.cluster.api.call("PATCH", path, {"metadata": {"labels": {"serve": "yes" if there else None}}})
+        _serve(release, pod, there)
 
         def seen(there=there):
             found = [release.endpoints(gateway, pool) for gateway in gateways for pool in ("by-pods", "by-service")]
@@ -93,3 +93,29 @@ def test_endpoint_changes_are_in_force_within_a_second(release):
         f"an endpoint change is in force on both balancers after {', '.join(f'{each * 1000:.0f}' for each in taken)} ms"
     )
     assert max(taken) < IN_FORCE_SECONDS
+
+
+def test_columns_say_that_all_engines_are_gone_and_back(release):
+    engines = release.names("engines")
+    for pod in engines:
+        _serve(release, pod, False)
+    release.shows("modelpool", "by-pods", ready="False", reason="NoEndpoints", endpoints="0/0")
+    release.shows("modelpool", "by-service", ready="False", reason="NoEndpoints", endpoints="0/0")
+    release.shows("routepolicy", "chat", ready="False", reason="AllPoolsUnready", tiers="default: local=Unavailable")
+    release.shows("routepolicy", "keyed", ready="True", reason="Programmed", tiers="default: local=Open")
+    with pytest.raises(Refused) as refused:
+        release.ask(release.names(GATEWAY)[0], "/v1/chat/completions", objects.question("chat"))
+    assert refused.value.status == 503
+    for pod in engines:
+        _serve(release, pod, True)
+    count = f"{objects.ENGINES}/{objects.ENGINES}"
+    release.shows("modelpool", "by-pods", ready="True", reason="EndpointsReady", endpoints=count)
+    release.shows("routepolicy", "chat", ready="True", reason="Programmed", tiers="default: local=Open")
+    events = release.kubectl("get", "events", "--field-selector", "involvedObject.name=by-pods")
+    assert "NoEndpoints" in events
+    assert "EndpointsReady" in events
+
+
+def _serve(release, pod, there):
+    labels = {"serve": "yes" if there else None}
+    release.cluster.api.call("PATCH", f"/api/v1/namespaces/{MODELS}/pods/{pod}", {"metadata": {"labels": labels}})
