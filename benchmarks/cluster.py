@@ -283,7 +283,7 @@ async def _changes(
     """Seconds from a change of a slice to its delta, for each of many; and the operator's CPU for one."""
     took = []
     async with _Subscriber(port, folder) as socket:
-        await socket.receive_str()
+        await _taken(socket)
         await asyncio.sleep(3.0)  # statuses of the connection itself
         before = _cpu(operator)
         with plane.api.again() as api:
@@ -292,12 +292,19 @@ async def _changes(
                 path = f"/apis/discovery.k8s.io/v1/namespaces/{SPACE}/endpointslices/pool-{pool}-x"
                 began = time.monotonic()
                 await asyncio.to_thread(api.call, "PUT", path, _slice(pool, POOL_ENDPOINTS - 1))
-                delta = stream.from_operator(await socket.receive_str())
+                delta = await _taken(socket)
                 took.append(time.monotonic() - began)
                 assert isinstance(delta, stream.Delta)
                 assert len(delta.pools[0].endpoints) == POOL_ENDPOINTS - 1
                 await asyncio.sleep(0.3)
         return took, (_cpu(operator) - before) / CHANGES
+
+
+async def _taken(socket: aiohttp.ClientWebSocketResponse) -> stream.FromOperator:
+    """The next message, acknowledged: a balancer is sent the next one only then."""
+    message = stream.from_operator(await socket.receive_str())
+    await socket.send_str(stream.encode(stream.Ack(message.digest)).decode())
+    return message
 
 
 def _field(process: subprocess.Popen[bytes], name: str) -> int:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, Protocol
@@ -17,7 +18,7 @@ from spillway_api.snapshot import Snapshot, digest
 from spillway_api.types import API_VERSION
 
 from .cluster import ApiError, Cluster
-from .facts import GatewayFacts
+from .facts import GatewayFacts, Watched
 from .metrics import Metrics
 from .plan import (
     ConfigView,
@@ -36,7 +37,7 @@ from .polled import Gateways, Secrets
 from .progress import Progress, Subscriber
 from .queue import WorkQueue
 from .settings import Settings
-from .statuses import turns, worth_writing
+from .statuses import Turn, turns, worth_writing
 from .world import World
 
 log = logging.getLogger("spillway.reconcile")
@@ -50,14 +51,16 @@ BOOT_SECONDS = 15.0
 SETTLE_SECONDS = 20.0
 """After a new leader has begun, balancers that are not with it yet do not count as behind."""
 WRITES_AT_ONCE = 4
+UNTOLD = 2000
+"""Events that wait to be written; beyond that the oldest are left out, as statuses say it all."""
 
 PLURALS = {"ModelPool": "modelpools", "RoutePolicy": "routepolicies"}
 
 
 class Key(NamedTuple):
-    """What is reconciled: the snapshot of a gateway, its children, or all statuses."""
+    """What is reconciled: the snapshot of a gateway, its children, all statuses, or what is to be told of them."""
 
-    what: Literal["snapshot", "children", "status"]
+    what: Literal["snapshot", "children", "status", "events"]
     gateway: str = ""
 
     def __str__(self) -> str:
@@ -103,6 +106,7 @@ class Reconciler:
         """What the gateways' ConfigMaps hold."""
         self._boot_written: dict[str, float] = {}
         self._status_written: dict[str, float] = {}
+        self._to_tell: deque[tuple[Watched[Any], Turn]] = deque(maxlen=UNTOLD)
         self._refreshed = 0.0
         self._leading_since: float | None = None
 
@@ -140,6 +144,9 @@ class Reconciler:
                     return await self._children(key.gateway)
                 case "status":
                     return await self._status(self.world)
+                case "events":
+                    await self._events()
+                    return None
         finally:
             # Once and for all: a gateway that comes later keeps the balancers of the others waiting for nothing.
             self._streams.synced = self._streams.synced or self.serving
@@ -273,28 +280,33 @@ class Reconciler:
             plural = PLURALS[watched.kind]
             await self._cluster.apply_status(API_VERSION, plural, watched.namespace, watched.name, body)
             self._metrics.written(f"{watched.kind}/status")
-            for turn in turns(watched.status, written.status):
-                await self._tell(watched, turn.type, turn.verdict.status, turn.verdict.reason, turn.verdict.message)
+            self._to_tell.extend((watched, turn) for turn in turns(watched.status, written.status))
+            if self._to_tell:
+                self.queue.wake(Key("events"))
 
-    async def _tell(self, watched: Any, condition: str, status: str, reason: str, message: str) -> None:
-        """An event for people. One that cannot be written is no reason to do the work again."""
-        regarding = {
-            "apiVersion": API_VERSION,
-            "kind": watched.kind,
-            "namespace": watched.namespace,
-            "name": watched.name,
-            "uid": watched.uid,
-        }
-        well = status == "True" or condition == "Spilling"
-        try:
+    async def _events(self) -> None:
+        """Events for people. They come after the statuses that they are about, and one that cannot be written is no
+        reason to do anything again."""
+        while self._to_tell and self._leads():
+            watched, turn = self._to_tell.popleft()
+            verdict = turn.verdict
+            regarding = {
+                "apiVersion": API_VERSION,
+                "kind": watched.kind,
+                "namespace": watched.namespace,
+                "name": watched.name,
+                "uid": watched.uid,
+            }
+            severity = "Normal" if verdict.status == "True" or turn.type == "Spilling" else "Warning"
             now = datetime.fromtimestamp(self._wall(), UTC)
-            await self._cluster.event(regarding, "Normal" if well else "Warning", reason, message, now)
-        except ApiError as error:
-            log.warning("an event about %s could not be written: %s", watched.key, error)
+            try:
+                await self._cluster.event(regarding, severity, verdict.reason, verdict.message, now)
+            except ApiError as error:
+                log.warning("an event about %s could not be written: %s", watched.key, error)
 
 
 def _rest(key: Key) -> float:
-    return {"snapshot": JOIN_SECONDS, "children": CHILDREN_SECONDS, "status": STATUS_SECONDS}[key.what]
+    return {"snapshot": JOIN_SECONDS, "children": CHILDREN_SECONDS, "status": STATUS_SECONDS, "events": 0.0}[key.what]
 
 
 def _sizes(snapshot: Snapshot) -> tuple[int, int]:
