@@ -6,6 +6,7 @@ The tests share one load and follow each other; each judges the requests that en
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import pytest
 from tests.kube.access import until
@@ -32,6 +33,24 @@ def test_the_gateway_is_restarted_one_by_one(release, load):
     with load.phase() as phase:
         release.restart(GATEWAY, SYSTEM)
     phase.check("gateway rolled")
+
+
+def test_a_gateway_that_leaves_still_serves_who_hears_of_it_late(release, load):
+    """On large clusters Services follow by seconds: for eight of them a Pod that is to end takes new connections."""
+    pod = release.pods(GATEWAY)[0]
+    url = f"http://{pod['status']['podIP']}:8080/v1/models"
+    with load.phase() as phase:
+        release.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false", namespace=SYSTEM)
+        end = time.monotonic() + 8.0
+        codes = Counter()
+        while time.monotonic() < end:
+            said = release.cluster.exec("sh", "-c", f"curl -s -o /dev/null -m 5 -w '%{{http_code}}' {url} || true")
+            codes[said] += 1
+            time.sleep(0.1)
+        release.settled(GATEWAY, 2)
+    phase.check("gateway left late")
+    print(f"new connections to the Pod that left: {dict(codes)}")
+    assert set(codes) == {"200"}, codes
 
 
 def test_an_engine_is_killed(release, load):
