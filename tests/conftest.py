@@ -14,7 +14,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
+
+# How long an example takes depends on what else the machine does; a law holds or it does not.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 PATIENCE = 15.0
 """Seconds that a test waits for what should come at once; only a failing test waits so long."""
