@@ -19,7 +19,7 @@ from spillway_balancer.net import polling
 from spillway_balancer.net.credentials import Credentials
 from spillway_balancer.net.filesource import judge
 from spillway_balancer.net.polling import Poller
-from spillway_balancer.net.telemetry import Telemetry
+from spillway_balancer.net.telemetry import KEPT_SECONDS, Telemetry
 
 FILLER = b"# HELP other_seconds Of no interest.\n" + b'other_seconds_bucket{le="0.5"} 1.0\n' * 5000
 PAGE = FILLER + (
@@ -190,14 +190,21 @@ async def test_how_a_scrape_ended_is_counted(
     assert scraping.pool.endpoints["e1"].load.others(monotonic(), 30) == 0
 
 
-async def test_the_series_of_a_pool_that_is_gone_are_gone(scrape, endpoint, say) -> None:
+async def test_the_series_of_a_pool_that_is_gone_can_be_scraped_once_more_and_are_gone(scrape, endpoint, say) -> None:
+    """What an endpoint did in its last seconds is often why it is gone."""
     server = await endpoint()
     server.pages["/metrics"] = say.message(body=PAGE)
     scraping = scrape(server)
     await scraping.until(lambda: scraping.scrapes)
     await scraping.poller.close()
-    scraping.telemetry.follow(scraping.runtime)
+    nobody = Runtime(Snapshot(gateway="default", pools=(), routes=()))
+    scraping.telemetry.follow(scraping.runtime, 0.0)
+    scraping.telemetry.follow(nobody, 1000.0)
     assert scraping.scrapes
-    scraping.telemetry.follow(Runtime(Snapshot(gateway="default", pools=(), routes=())))
+    scraping.telemetry.follow(scraping.runtime, 1100.0)  # back again, and its time begins anew
+    scraping.telemetry.follow(nobody, 1200.0)
+    scraping.telemetry.follow(nobody, 1200.0 + KEPT_SECONDS - 1)
+    assert scraping.scrapes
+    scraping.telemetry.follow(nobody, 1200.0 + KEPT_SECONDS)
     assert not scraping.scrapes
     assert not scraping.sample("spillway_scrape_duration_seconds_count")

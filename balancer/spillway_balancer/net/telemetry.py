@@ -32,6 +32,9 @@ FIRST_BYTES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5
 
 M = TypeVar("M", Counter, Histogram)
 
+KEPT_SECONDS = 300.0
+"""How long the series of an endpoint that is gone can still be scraped."""
+
 NOT_TOLD = Usage()
 
 
@@ -113,6 +116,8 @@ class Telemetry:
         self.endpoints = EndpointMetrics()
         registry.register(self.endpoints)
         self._followed: dict[str, Pool] = {}
+        self._leaving: dict[tuple[str, ...], float] = {}
+        """Endpoints and pools that are gone, by (pool, endpoint) and (pool,), with the time since when."""
         self._of_endpoint: dict[object, Counter | Histogram] = {
             id(each): each for each in (self._attempts, self._endpoint_first_bytes)
         }
@@ -161,30 +166,45 @@ class Telemetry:
         """Whether the config stream is up."""
         self._connected.labels(operator).set(is_so)
 
-    def follow(self, runtime: Runtime) -> None:
-        """Drop the series of endpoints that are gone: a rollout a day must not grow the page for ever."""
+    def follow(self, runtime: Runtime, now: float | None = None) -> None:
+        """Note which endpoints are gone. `now`: seconds, monotonic."""
+        now = monotonic() if now is None else now
         self._last_change.set_to_current_time()
         self._info.clear()
         self._info.labels(runtime.digest).set(1)
         before, self._followed = self._followed, runtime.pools
-        gone: set[tuple[object, ...]] = set()
         for name, pool in before.items():
             after = runtime.pools.get(name)
             if after is pool:
                 continue  # of thousands of pools a change leaves all but one as they are
-            gone.update((name, each) for each in pool.endpoints if after is None or each not in after.endpoints)
+            for each in pool.endpoints:
+                if after is None or each not in after.endpoints:
+                    self._leaving.setdefault((name, each), now)
             if after is None:
-                gone.add((name,))
+                self._leaving.setdefault((name,), now)
+        for key in list(self._leaving):
+            pool_there = runtime.pools.get(key[0])
+            if pool_there is not None and (len(key) == 1 or key[1] in pool_there.endpoints):
+                del self._leaving[key]
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        """Drop the series of endpoints that are gone: a rollout a day must not grow the page for ever. Not at once:
+        what an endpoint did in its last seconds is often why it is gone, and has to be scraped first.
+        """
+        gone = {key for key, since in self._leaving.items() if now - since >= KEPT_SECONDS}
         if not gone:
             return
+        for key in gone:
+            del self._leaving[key]
         of_endpoint, of_pool = self._of_endpoint, self._of_pool
-        for key in list(self._children):  # one pass, however many are gone
-            metric, named = of_endpoint.get(key[0]), key[1:3]
+        for child in list(self._children):  # one pass, however many are gone
+            metric, named = of_endpoint.get(child[0]), child[1:3]
             if metric is None:
-                metric, named = of_pool.get(key[0]), key[1:2]
+                metric, named = of_pool.get(child[0]), child[1:2]
             if metric is not None and named in gone:
-                metric.remove(*key[1:])
-                del self._children[key]
+                metric.remove(*child[1:])
+                del self._children[child]
 
     async def page(self, runtime: Runtime, in_flight: int) -> bytes:
         """The page for a scrape. Rendered off the loop, at most once a second."""
@@ -193,6 +213,7 @@ class Telemetry:
         at, page = self._last_render
         if now - at < 1.0 and page:
             return page
+        self._forget(now)
         self._in_flight.set(in_flight)
         self.endpoints.read(runtime, now)
         page = await loop.run_in_executor(None, generate_latest, self.registry)
