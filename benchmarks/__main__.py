@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME…]`: run the scenarios and print their tables.
 
-`live` takes minutes and is run only when it is named.
+`live` and `cluster` take minutes and are run only when they are named.
 """
 
 from __future__ import annotations
@@ -18,16 +18,23 @@ from spillway_balancer.core.strategies import STRATEGIES
 from . import live
 from .dispatch import dispatch
 from .scenarios import SCENARIOS as OVER_SOCKETS
-from .snapshots import snapshots
+from .snapshots import Table, snapshots
 from .validation import validation
 
 SCENARIOS = {"dispatch": dispatch, "snapshots": snapshots, "validation": validation, **OVER_SOCKETS}
+NAMED = ("live", "cluster")
+
+
+def _cluster() -> Table:
+    from .cluster import cluster  # it needs what the tests with a real API server need
+
+    return cluster()
 
 
 def main() -> None:
     console = Console(width=118)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*SCENARIOS, 'live'])}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*SCENARIOS, *NAMED])}")
     only = parser.add_argument_group("live")
     only.add_argument("--seconds", type=float, default=live.SECONDS, help="of load, for each strategy")
     only.add_argument("--requests", type=int, help="about as many and no more, for each strategy")
@@ -37,7 +44,7 @@ def main() -> None:
     if strangers := set(strategies) - set(STRATEGIES):
         parser.error(f"no strategy {', '.join(sorted(strangers))}; there are {', '.join(STRATEGIES)}")
     told = partial(live.live, asked.seconds, asked.requests, strategies)
-    scenarios = SCENARIOS | {"live": told}
+    scenarios = SCENARIOS | {"live": told, "cluster": _cluster}
     names = asked.names or list(SCENARIOS)
     unknown = [name for name in names if name not in scenarios]
     if unknown:

@@ -66,7 +66,7 @@ def cluster() -> Table:
         "one endpoint changes: until subscribers have it, median",
         "… slowest of 30",
         "CPU of the operator for one such change",
-        "operator started anew: until every balancer is back",
+        "operator started anew: until it serves balancers again",
     )
     head = ["", *(f"{size.policies} policies, {size.endpoints} endpoints" for size in SIZES)]
     return "operator", head, [[name, *values] for name, values in zip(names, columns, strict=True)]
