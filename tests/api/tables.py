@@ -84,6 +84,7 @@ TEXTS = [
     ("pool", "spec.health.passive.window", 0, 16, DURATION, "1h1m1s1ms", "1h1m1s1ms1s"),
     ("pool", "spec.health.passive.baseEjection", 0, 16, DURATION, "1s", "123456s"),
     ("pool", "spec.health.passive.maxEjection", 0, 16, DURATION, "99999h", "1d"),
+    ("pool", "spec.health.slowStart", 0, 16, DURATION, "1m", "1m "),
     ("policy", "spec.gateways[0]", 1, 63, LABEL, "0-eu", "eu_1"),
     ("policy", "spec.models[0]", 1, 253, r"^[^\s*?]*\*?$", "claude-*", "a*b"),
     ("policy", "spec.rules[0].name", 1, 63, LABEL, "a", "A"),

@@ -52,6 +52,7 @@ DEFAULTS = {
         "health.passive.baseEjection": "5s",
         "health.passive.maxEjection": "5m",
         "health.passive.maxEjectedPercent": 50,
+        "health.slowStart": "0s",
     },
     "provider": {
         "source.provider.allowPlainHTTP": False,

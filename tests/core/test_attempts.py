@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spillway_api import snapshot
 from spillway_api.types import Capacity, Dispatch, Health, KeySource, Metrics, Model, Ramp, Retry, Spill, Timeouts
 from spillway_balancer.core.attempts import Attempts, Stop, Try
+from spillway_balancer.core.circuit import Circuit
 from spillway_balancer.core.errors import AttemptsFailed, DeadlineExceeded, NoReadyEndpoint, RateLimited
 from spillway_balancer.core.reasons import REASONS, Failure, Reason
 from spillway_balancer.core.runtime import Runtime
@@ -287,8 +288,8 @@ def test_when_all_else_is_ejected_the_one_due_back_soonest_is_tried() -> None:
     served = runtime(pool("local", 2), tiers=(tier("local", "local"),))
     local = served.pools["default/local"]
     first, second = local.endpoints.values()
-    first.circuit = first.circuit.shut(NOW, NOW + 30)
-    second.circuit = second.circuit.shut(NOW, NOW + 10)
+    first.circuit = Circuit(ejected_until=NOW + 30)
+    second.circuit = Circuit(ejected_until=NOW + 10)
     step = take(attempts(served))
     assert step.endpoint is second
     assert step.picked.choice.reason == "panic"
@@ -333,3 +334,48 @@ def test_a_stranger_under_a_known_name_inherits_nothing() -> None:
     served.pools["default/local"].endpoints["e0"].load.lease(1, 1)
     moved = snapshot.decode(snapshot.encode(served.spec).replace(b"http://local0:80", b"http://stranger:80"))
     assert Runtime(moved, served).pools["default/local"].endpoints["e0"].load.in_flight == 0
+
+
+def test_the_one_due_back_soonest_is_looked_for_in_every_pool_of_the_last_tier() -> None:
+    served = runtime(pool("one", 2), pool("two", 2), tiers=(tier("only", "one", "two"),))
+    dues = {("one", "e0"): 30, ("one", "e1"): 25, ("two", "e0"): 20, ("two", "e1"): 40}
+    for (name, endpoint), due in dues.items():
+        served.pools[f"default/{name}"].endpoints[endpoint].circuit = Circuit(ejected_until=NOW + due)
+    for seed in range(10):
+        step = take(attempts(served, Asked(f"session {seed}"), seed=seed))
+        assert (step.pool.name, step.endpoint.name, step.picked.choice.reason) == ("default/two", "e0", "panic")
+
+
+def test_the_last_resort_that_answers_is_back_and_one_that_fails_waits_no_longer_for_it() -> None:
+    served = runtime(pool("local", 1), tiers=(tier("local", "local"),))
+    local = served.pools["default/local"]
+    (endpoint,) = local.endpoints.values()
+    endpoint.circuit = Circuit(ejected_until=NOW + 30, ejections=1)
+    way = attempts(served)
+    step = take(way)
+    local.failed(step.endpoint, CONNECT, NOW, NOW + 1)
+    assert endpoint.circuit.until == NOW + 30
+    take(attempts(served))
+    local.succeeded(endpoint, NOW + 2, NOW + 3)
+    assert endpoint.circuit.state(NOW + 3) == "closed"
+
+
+def test_an_endpoint_that_is_off_by_its_own_word_is_no_last_resort_and_its_wait_is_told() -> None:
+    served = runtime(pool("cloud", 2), tiers=(tier("cloud", "cloud"),))
+    for endpoint, wait in zip(served.pools["default/cloud"].endpoints.values(), (30, 12), strict=True):
+        endpoint.circuit = endpoint.circuit.shut(NOW, NOW + wait)
+    stop = attempts(served).next(NOW + 2)
+    assert isinstance(stop, Stop)
+    assert isinstance(stop.error, RateLimited)
+    assert stop.error.retry_after == 10.0
+
+
+def test_a_tier_whose_accounts_are_off_is_left_for_capacity() -> None:
+    served = runtime(
+        pool("cloud", 1),
+        pool("other", 1),
+        tiers=(tier("cloud", "cloud"), tier("other", "other", enter_on=("Capacity",))),
+    )
+    (endpoint,) = served.pools["default/cloud"].endpoints.values()
+    endpoint.circuit = endpoint.circuit.shut(NOW, NOW + 30)
+    assert take(attempts(served)).tier == "other"

@@ -253,6 +253,15 @@ class Endpoint(RuleBasedStateMachine):
         self.circuit = self.circuit.untried(self.now)
         self.settle()
 
+    @rule(passed=st.booleans())
+    def probe(self, passed: bool) -> None:
+        before = self.circuit
+        self.circuit = before.probe_passed() if passed else before.probe_failed()
+        if before.ejected_until is None:
+            assert self.circuit == before
+        elif not passed:
+            assert not self.circuit.admits(self.now)
+
     @rule(seconds=st.floats(-5, 40))
     def told_to_stay_away(self, seconds: float) -> None:
         self.circuit = self.circuit.shut(self.now, self.now + seconds)
@@ -267,11 +276,32 @@ class Endpoint(RuleBasedStateMachine):
         assert self.circuit.admits(self.now) == (state == "closed" or (state == "half-open" and not self.trials))
         if state == "open":
             assert not self.circuit.admits(self.circuit.until - 1e-6)
-            assert self.circuit.state(self.circuit.until) != "open"
+            assert self.circuit.probe_passed().state(self.circuit.until) != "open"
 
 
 TestEndpoint = Endpoint.TestCase
 TestEndpoint.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+
+
+def test_probes_are_the_trials_as_long_as_they_fail() -> None:
+    circuit = opened(100.0).probe_failed()
+    assert circuit.state(1000.0) == "open"
+    assert not circuit.admits(1000.0)
+    passed = circuit.probe_passed()
+    assert passed.state(104.0) == "open", "the ejection is not shortened"
+    assert passed.state(105.0) == "half-open"
+    assert passed.admits(105.0)
+    assert not passed.probe_failed().admits(105.0)
+
+
+def test_a_request_that_is_sent_since_all_is_lost_may_close_what_waits_for_a_probe() -> None:
+    circuit = opened(100.0).probe_failed().trial(200.0)
+    assert circuit.failed(201.0, BY_STREAK).until == circuit.until, "and does not make its ejection longer"
+    assert circuit.succeeded(201.0, BY_STREAK).state(201.0) == "closed"
+
+
+def test_probes_do_not_touch_a_closed_circuit() -> None:
+    assert CLOSED.probe_failed() == CLOSED.probe_passed() == CLOSED
 
 
 @given(st.integers(0, 200), st.integers(0, 100))

@@ -22,6 +22,8 @@ from .reasons import REASONS, Failure, Reason
 from .retry_budget import RetryBudget
 from .routing import Tier, order
 
+LIMITED = "every endpoint that serves this model is at its limit"
+
 
 class Facts(KeyFacts, Protocol):
     """What an attempt needs to know of a request."""
@@ -91,14 +93,14 @@ class Attempts:
             return Stop(DeadlineExceeded("the request's total time is over", attempts=tuple(self.log)))
         if last is not None:
             if len(self._failures) >= self._retry.attempts or not self._may_retry(last):
-                return self._stop()
+                return self._stop(now)
             if not REASONS[last.reason].elsewhere and not self._leave(last.reason):
-                return self._stop()
+                return self._stop(now)
             if not self._budget.try_take(now):
-                return self._stop()
+                return self._stop(now)
         else:
             self._budget.note_request(now)
-        return self._find(now) or self._stop()
+        return self._find(now) or self._stop(now)
 
     def failed(self, step: Try, failure: Failure) -> None:
         """The attempt ended before the client saw anything of it."""
@@ -188,15 +190,18 @@ class Attempts:
     def _panic(self, now: float) -> Try | None:
         """Every endpoint of the last tier is ejected: the one due back soonest is tried rather than nothing."""
         tier = self._tiers[min(self._tier, len(self._tiers) - 1)]
-        for target in tier.targets:
+        soonest: tuple[float, Pool, str, EndpointState] | None = None
+        for target in order(tier.targets, tier.spec.select, self._key(tier.targets[0].pool), self._dice):
             upstream_model = target.pool.upstream_model(self._facts.model, target.model)
             if upstream_model is None:
                 continue
-            want = self._want(target.pool, upstream_model)
-            picked = target.pool.soonest_back(want, self._failed, now)
-            if picked is not None:
-                return self._try(tier, target.pool, upstream_model, picked)
-        return None
+            endpoint = target.pool.soonest_back(self._failed, now)
+            if endpoint is not None and (soonest is None or endpoint.circuit.until < soonest[0]):
+                soonest = endpoint.circuit.until, target.pool, upstream_model, endpoint
+        if soonest is None:
+            return None
+        _, pool, upstream_model, endpoint = soonest
+        return self._try(tier, pool, upstream_model, pool.take(endpoint, self._want(pool, upstream_model), now))
 
     def _try(self, tier: Tier, pool: Pool, upstream_model: str, picked: Picked) -> Try:
         spilled = tier is not self._tiers[0]
@@ -212,24 +217,29 @@ class Attempts:
             self._keys[pool.name] = pool.key(self._facts)
         return self._keys[pool.name]
 
-    def _stop(self) -> Stop:
+    def _limited(self, now: float) -> float | None:
+        """Seconds until an account is back, where nothing could be tried and limits are why."""
+        if self._why not in ("rate-limited", "quota-exhausted"):
+            return None
+        targets = [target for tier in self._tiers for target in tier.targets]
+        waits = [wait for target in targets if (wait := target.pool.limited_for(now)) is not None]
+        return min(waits, default=None)
+
+    def _stop(self, now: float) -> Stop:
         """The most informative error there is."""
         log = tuple(self.log)
         failures = self._failures
         if not failures:
+            wait = self._limited(now)
+            if wait is not None:
+                return Stop(RateLimited(LIMITED, retry_after=wait, attempts=log))
             return Stop(NoReadyEndpoint("no endpoint is ready for this model", retry_after=1.0, attempts=log))
         last = failures[-1]
         answer = REASONS[last.reason].answer_as_is or self._status_is_final(last)
         limited = ("rate-limited", "quota-exhausted")
         if not answer and all(failure.reason in limited for failure in failures):
             waits = [failure.retry_after for failure in failures if failure.retry_after is not None]
-            return Stop(
-                RateLimited(
-                    "every endpoint that serves this model is at its limit",
-                    retry_after=min(waits, default=None),
-                    attempts=log,
-                )
-            )
+            return Stop(RateLimited(LIMITED, retry_after=min(waits, default=None), attempts=log))
         if all(failure.reason in ("first-byte-timeout", "stall") for failure in failures):
             return Stop(DeadlineExceeded("no endpoint answered in time", attempts=log))
         return Stop(AttemptsFailed("every attempt failed", retry_after=1.0, attempts=log), answer)

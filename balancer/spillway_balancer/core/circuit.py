@@ -7,7 +7,10 @@ It!", 2007).
 
 from __future__ import annotations
 
+import random
 from typing import Literal, NamedTuple, Self
+
+from xxhash import xxh3_64_intdigest
 
 from spillway_api.durations import seconds
 from spillway_api.types import PassiveHealth
@@ -82,23 +85,27 @@ class Circuit(NamedTuple):
     good: int = 0
     bad: int = 0
     older: tuple[Bucket, ...] = ()
+    awaits_probe: bool = False
+    """Ejected, and no probe has passed since: no request may be the trial."""
 
     def state(self, now: float) -> State:
         if now < self.shut_until:
             return "open"
         if self.ejected_until is None:
             return "closed"
-        return "open" if now < self.ejected_until else "half-open"
+        return "open" if now < self.ejected_until or self.awaits_probe else "half-open"
 
     def admits(self, now: float) -> bool:
         """Whether a request may be sent. In half-open it has to be marked by `trial` in the same breath."""
         if now < self.shut_until:
             return False
-        return self.ejected_until is None or (now >= self.ejected_until and self.trial_at is None)
+        if self.ejected_until is None:
+            return True
+        return now >= self.ejected_until and self.trial_at is None and not self.awaits_probe
 
     @property
     def until(self) -> float:
-        """When it is, or was, no longer open: tells which of several is due back soonest."""
+        """When it is, or was, no longer open, probes aside: tells which of several is due back soonest."""
         return self.shut_until if self.ejected_until is None else max(self.shut_until, self.ejected_until)
 
     def trial(self, now: float) -> Circuit:
@@ -122,7 +129,7 @@ class Circuit(NamedTuple):
         `begun` None is a request begun now; one that began before the trial is no trial, and says nothing
         new.
         """
-        ejected, ejections, closed_at, _, shut, _, start, good, bad, older = self
+        ejected, ejections, closed_at, _, shut, _, start, good, bad, older, _ = self
         if ejected is None:
             if now - start < policy.window / BUCKETS:
                 return Circuit(None, ejections, closed_at, None, shut, 0, start, good + 1, bad, older)
@@ -138,13 +145,13 @@ class Circuit(NamedTuple):
 
         `may_open` False (see `may_eject`) counts the failure but leaves a closed circuit closed; the next
         failure asks again. A trial that fails in half-open ejects again, for longer. A circuit that is still
-        open stays as it is, whatever else fails there: neither requests that were on their way nor those that
-        are sent because all is lost may add up to a long ejection.
+        open, or waits for a probe, stays as it is, whatever else fails there: neither requests that were on their
+        way nor those that are sent because all is lost may add up to a long ejection.
         """
         if self.ejected_until is not None:
             if not self._is_trial(now, begun):
                 return self
-            if now < self.ejected_until:
+            if now < self.ejected_until or self.awaits_probe:
                 return self._replace(trial_at=None)
             return self._eject(now, policy, self.ejections)
         if now - self.start < policy.window / BUCKETS:
@@ -165,6 +172,21 @@ class Circuit(NamedTuple):
     def shut(self, now: float, until: float) -> Circuit:
         """Off until then, by the endpoint's own word; a shorter word never shortens a longer one."""
         return self._replace(shut_until=until) if until > max(now, self.shut_until) else self
+
+    def probe_passed(self) -> Circuit:
+        """A probe that was sent since the ejection has passed: once that is over, a request may be the trial.
+
+        It closes nothing: an engine whose health page answers may still fail every request.
+        """
+        return self._replace(awaits_probe=False) if self.awaits_probe else self
+
+    def probe_failed(self) -> Circuit:
+        """Probes are the trials as long as they fail, so that no client waits for an endpoint that is not there.
+
+        Said too when an endpoint that is probed has just been ejected. A closed circuit stays as it is: to take
+        an endpoint out for failed probes takes several (`core.health`).
+        """
+        return self if self.ejected_until is None or self.awaits_probe else self._replace(awaits_probe=True)
 
     def _is_trial(self, now: float, begun: float | None) -> bool:
         return self.trial_at is not None and self.trial_at <= (now if begun is None else begun)
@@ -187,6 +209,31 @@ class Circuit(NamedTuple):
 
 
 CLOSED = Circuit()
+
+_SEED = 0x3A93
+"""Keeps the order in which sessions come to a cold endpoint apart from the ring, and from who leaves a tier."""
+
+SLOWEST = 0.1
+"""Share that an endpoint begins with; nothing is warmed up by nothing. Envoy's `min_weight_percent`."""
+
+
+def warmth(since: float, now: float, slow_start: float) -> float:
+    """Share of its load that an endpoint takes which has been back, or there at all, `since` then.
+
+    Rises evenly from SLOWEST to 1.0 over `slow_start` seconds, as Envoy's slow start mode does with its default
+    aggression.
+    """
+    if slow_start <= 0.0 or now - since >= slow_start:
+        return 1.0
+    return max(SLOWEST, (now - since) / slow_start)
+
+
+def spares(warm: float, key: int | None, dice: random.Random) -> bool:
+    """Whether a request is not to see an endpoint of such warmth; a key that sees it goes on to as it warms."""
+    if warm >= 1.0:
+        return False
+    place = dice.random() if key is None else xxh3_64_intdigest(key.to_bytes(8, "little"), _SEED) / 2.0**64
+    return place >= warm
 
 
 def may_eject(ejected: int, total: int, max_ejected_percent: int) -> bool:

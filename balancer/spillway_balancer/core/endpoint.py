@@ -7,6 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from spillway_api import snapshot
+from spillway_api.types import ActiveHealth
 
 from .circuit import Circuit
 from .health import ProbeState
@@ -34,6 +35,7 @@ class EndpointState:
         "name",
         "pool",
         "probe",
+        "since",
         "spec",
         "unseen",
         "url",
@@ -49,6 +51,9 @@ class EndpointState:
         self.keyed = True
         """Whether the credential that it asks for, if any, is there. Said by whoever reads credentials."""
         self.probe = ProbeState()
+        self.since: float | None = None
+        """When a request could first be sent there, or again after probes had failed; None until one can. For slow
+        start; what the circuit knows of its own recovery is not here."""
         self.cache = CacheMirror()
         self.learned = EndpointLearned()
         self._counted = 0.0
@@ -71,6 +76,25 @@ class EndpointState:
             if taken.prefix_queries < self._counted:
                 self.restarted()
             self._counted = taken.prefix_queries
+
+    def probed(self, passed: bool, policy: ActiveHealth, ejected_until: float | None) -> None:
+        """The end of a probe; `ejected_until` is what the circuit said when it was sent: one that was under way when
+        the endpoint was ejected proves nothing by having passed."""
+        if passed:
+            was = self.probe.usable
+            self.probe = self.probe.passed(policy)
+            if self.probe.usable and not was:
+                self.since = None
+            if ejected_until == self.circuit.ejected_until:
+                self.circuit = self.circuit.probe_passed()
+        else:
+            self.probe = self.probe.failed(policy)
+            self.circuit = self.circuit.probe_failed()
+
+    def unprobed(self) -> None:
+        """Nobody probes any more: what probes have said no longer holds."""
+        self.probe = ProbeState()
+        self.circuit = self.circuit.probe_passed()
 
     def restarted(self) -> None:
         """Another engine, or the same one with an empty memory, answers at this address."""

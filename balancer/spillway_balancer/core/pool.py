@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from spillway_api import snapshot
 from spillway_api.durations import seconds
 
-from .circuit import CircuitPolicy, may_eject
+from .circuit import CircuitPolicy, may_eject, spares, warmth
 from .endpoint import EndpointState
 from .exchange import Sisters
+from .health import UNPROBED
 from .homes import Homes
 from .keys import KeyFacts, key_of
 from .learning import PoolLearned
@@ -20,7 +21,7 @@ from .load import RequestSize
 from .notes import Begun, Note
 from .prefix import BLOCK_BYTES, Prompt
 from .reasons import REASONS, Failure, Reason
-from .strategies import STRATEGIES, Ask, Candidate, Choice, Strategy
+from .strategies import BLIND, STRATEGIES, Ask, Candidate, Choice, Strategy
 from .visits import Forecast, Visit
 
 
@@ -68,6 +69,7 @@ class Pool:
             state.spec = endpoint
             self.endpoints[endpoint.name] = state
         self.circuits = CircuitPolicy.of(spec.health.passive)
+        self.slow_start = seconds(spec.health.slow_start)
         self.stale_after = seconds(spec.metrics.stale_after)
         self._by_tokens = spec.dispatch.load == "Tokens"
         members = {endpoint.name: endpoint.weight for endpoint in spec.endpoints}
@@ -123,6 +125,8 @@ class Pool:
         candidates, why, elsewhere = self._candidates(prompt, tokens, exclude, now)
         if elsewhere and prompt is not None and self._homes is not None:
             candidates = self._homes.guess(candidates, elsewhere, want.key, prompt, tokens, self.block_tokens)
+        if self.slow_start:
+            candidates = self._warmed(candidates, want.key, now, dice)
         cost = float(want.prompt_tokens + want.output_tokens) if self._by_tokens else 1.0
         choice = self.strategy.choose(Ask(want.key, cost), candidates, dice)
         if choice is None:
@@ -151,7 +155,7 @@ class Pool:
             if endpoint in exclude or endpoint.probe.healthy is False or not endpoint.keyed:
                 continue
             if not endpoint.circuit.admits(now):
-                why = "circuit-open"
+                why = "rate-limited" if now < endpoint.circuit.shut_until else "circuit-open"
                 continue
             if endpoint.unseen:
                 endpoint.settle(now)
@@ -198,6 +202,37 @@ class Pool:
                 )
             )
         return candidates, why, elsewhere
+
+    def _warmed(self, candidates: list[Candidate], key: int | None, now: float, dice: random.Random) -> list[Candidate]:
+        """The candidates as a strategy is to see them while some of them are slowly started.
+
+        Who looks at load sees less weight, so that a cold endpoint holds less of it. Yet weights do not decide where
+        caches, keys or turns do: so a part of the requests does not see the endpoint at all. It is the same sessions
+        that stay away the longest. All is relative to the warmest of the candidates, for when all are new there is
+        nobody to spare the newcomers.
+        """
+        warm: list[float] = []
+        for at in candidates:
+            endpoint = self.endpoints[at.name]
+            circuit = endpoint.circuit
+            if endpoint.since is None:
+                endpoint.since = now
+            # A trial goes out at once: it is one request.
+            trial = circuit.ejected_until is not None
+            since = max(endpoint.since, circuit.closed_at)
+            warm.append(1.0 if trial else warmth(since, now, self.slow_start))
+        most = max(warm, default=1.0)
+        if min(warm, default=1.0) == most:
+            return candidates
+        by_weight = self.spec.dispatch.strategy not in BLIND
+        seen = []
+        for at, share in zip(candidates, warm, strict=True):
+            if spares(share / most, key, dice):
+                continue
+            if by_weight:  # in hundredths: small weights are to be told apart, too
+                at = at._replace(weight=max(1, round(100 * at.weight * share / most)))
+            seen.append(at)
+        return seen
 
     def _forecast(self, endpoint: EndpointState, want: Want, now: float) -> Forecast:
         prompt = want.prompt if self.wants_prompt else None
@@ -279,17 +314,34 @@ class Pool:
         """Requests in flight on one endpoint, others' included as far as a fresh scrape tells."""
         return endpoint.load.requests(now, self.stale_after)
 
-    def soonest_back(self, want: Want, exclude: Collection[EndpointState], now: float) -> Picked | None:
-        """The ejected endpoint that is due back first: better than nothing when every other way is closed."""
-        shut = [
+    def soonest_back(self, exclude: Collection[EndpointState], now: float) -> EndpointState | None:
+        """The ejected endpoint that is due back first: better than nothing when every other way is closed.
+
+        One that is off by its own word (a Retry-After, a spent quota) is not asked: it has answered already.
+        """
+        ejected = [
             endpoint
             for endpoint in self.endpoints.values()
-            if endpoint not in exclude and endpoint.probe.usable and not endpoint.circuit.admits(now)
+            if endpoint not in exclude
+            and endpoint.keyed
+            and endpoint.probe.usable
+            and not endpoint.circuit.admits(now)
+            and now >= endpoint.circuit.shut_until
         ]
-        if not shut:
-            return None
-        endpoint = min(shut, key=lambda each: (each.circuit.until, each.name))
+        return min(ejected, key=lambda each: (each.circuit.until, each.name), default=None)
+
+    def take(self, endpoint: EndpointState, want: Want, now: float) -> Picked:
+        """This endpoint and no other, since all is lost."""
         return self._take(endpoint, Choice(endpoint.name, "panic"), want, now)
+
+    def limited_for(self, now: float) -> float | None:
+        """Seconds until the first endpoint is back of those that are off by their own word; None without any."""
+        waits = [
+            endpoint.circuit.shut_until - now
+            for endpoint in self.endpoints.values()
+            if now < endpoint.circuit.shut_until and endpoint.keyed and endpoint.probe.usable
+        ]
+        return min(waits, default=None)
 
     def _take(self, endpoint: EndpointState, choice: Choice, want: Want, now: float) -> Picked:
         endpoint.circuit = endpoint.circuit.trial(now)
@@ -321,6 +373,8 @@ class Pool:
         may_open = may_eject(others, len(self.endpoints), self.circuits.max_ejected_percent)
         endpoint.circuit = before.failed(now, self.circuits, begun, may_open)
         ejected = before.ejected_until is None and endpoint.circuit.ejected_until is not None
+        if endpoint.probe != UNPROBED and endpoint.circuit.ejected_until != before.ejected_until:
+            endpoint.circuit = endpoint.circuit.probe_failed()  # the next one is still to come
         if ejected and failure.reason == "connect":
             endpoint.restarted()  # nobody is there: whoever answers next has an empty cache
         return ejected

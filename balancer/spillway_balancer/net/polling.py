@@ -110,6 +110,8 @@ class Poller:
             tasks.pop(what).cancel()
             if what == "scrape":
                 self.scrapes.pop(endpoint, None)
+            else:
+                endpoint.unprobed()
         for what in wanted.keys() - tasks.keys():
             tasks[what] = self._loop.create_task(self._repeat(endpoint, what, wanted[what]))
 
@@ -163,6 +165,7 @@ class Poller:
         active = self._pools[endpoint.pool].spec.health.active
         path = active.path or self._dialect(endpoint).health_path
         passed = False
+        before, ejected_until = endpoint.probe, endpoint.circuit.ejected_until
         try:
             async with self._session.get(
                 endpoint.url + path, timeout=aiohttp.ClientTimeout(seconds(active.timeout))
@@ -171,9 +174,8 @@ class Poller:
                 passed = response.status < 300 or (active.path is None and response.status < 500)
         except (aiohttp.ClientError, OSError, TimeoutError):
             pass
-        before = endpoint.probe
-        after = before.passed(active) if passed else before.failed(active)
-        endpoint.probe = after
+        endpoint.probed(passed, active, ejected_until)
+        after = endpoint.probe
         if before.usable != after.usable:
             level = logging.INFO if after.usable else logging.WARNING
             state = "healthy" if after.usable else "unhealthy"

@@ -121,3 +121,10 @@ class Health(Struct, frozen=True, rename="camel"):
     passive: Annotated[
         PassiveHealth, doc("The circuit breaker of each endpoint, which learns from the requests themselves.")
     ] = field(default_factory=PassiveHealth)
+    slow_start: Annotated[
+        Duration,
+        doc(
+            "Time over which the load of an endpoint that is new, or back after an ejection or failed probes, rises "
+            "from a tenth to its whole share. 0s turns this off."
+        ),
+    ] = "0s"

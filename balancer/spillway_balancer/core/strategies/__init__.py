@@ -17,7 +17,7 @@ from .random import Random
 from .round_robin import RoundRobin
 from .weighted_round_robin import WeightedRoundRobin
 
-__all__ = ["STRATEGIES", "Ask", "Candidate", "Choice", "Strategy"]
+__all__ = ["BLIND", "STRATEGIES", "Ask", "Candidate", "Choice", "Strategy"]
 
 STRATEGIES: dict[str, Callable[[Mapping[str, int], Dispatch], Strategy]] = {
     "Adaptive": Adaptive,
@@ -31,3 +31,6 @@ STRATEGIES: dict[str, Callable[[Mapping[str, int], Dispatch], Strategy]] = {
     "Random": Random,
 }
 """By `dispatch.strategy` of the ModelPool; built from the members (name to weight, in order) and settings."""
+
+BLIND = frozenset({"WeightedRoundRobin", "RoundRobin", "Random"})
+"""Those that do not look at load: an endpoint's share of the requests is what decides its load, not the other way."""
