@@ -50,6 +50,9 @@ class PoolSight(NamedTuple):
     total: int
     """Endpoints that may take traffic as far as the cluster knows."""
     not_ready: int = 0
+    draining: int = 0
+    nobody: str = ""
+    """Why the source yields nothing at all, where no problem says it."""
     unhealthy: int = 0
     ejected: int = 0
     refused: int = 0
@@ -136,8 +139,9 @@ def pool_ready(sight: PoolSight) -> Verdict:
         return Verdict("False", "Invalid", sight.unreadable)
     if not sight.total:
         waiting = f"; {sight.not_ready} are not ready yet" if sight.not_ready else ""
-        why = _said(sight.problems)
-        return Verdict("False", "NoEndpoints", f"no endpoint is there{waiting}" + (f": {why}" if why else ""))
+        leaving = f"; {sight.draining} are draining" if sight.draining else ""
+        why = _said(sight.problems) or sight.nobody
+        return Verdict("False", "NoEndpoints", f"no endpoint is there{waiting}{leaving}" + (f": {why}" if why else ""))
     if sight.ready:
         return Verdict("True", "EndpointsReady", f"{sight.ready} of {sight.total + sight.not_ready} take traffic")
     if sight.refused == sight.total:

@@ -200,6 +200,8 @@ def _pool_sight(
         reach=[_reach(view, gateway, part, watched) for gateway in using],
         total=len(endpoints),
         not_ready=found.not_ready if found else 0,
+        draining=found.draining if found else 0,
+        nobody=found.why if found else "",
         unhealthy=len(unhealthy),
         ejected=len(ejected - unhealthy),
         refused=len(refused - unhealthy - ejected),
@@ -215,7 +217,7 @@ def _pool_sight(
         engine=engine,
         models=tuple(model.name for model in spec.models) if spec is not None else (),
         routes=routes,
-        draining=found.draining if found else 0,
+        draining=sight.draining,
     )
 
 

@@ -33,6 +33,8 @@ class Found(NamedTuple):
     discovered: Discovered
     not_ready: int = 0
     draining: int = 0
+    why: str = ""
+    """In words, where there is nobody at all."""
 
 
 NOTHING = Found(Discovered())
@@ -80,7 +82,8 @@ def _pods(source: Pods, pods: Iterable[PodFacts]) -> Found:
             endpoints += [_endpoint(pod.name, pod.address, port, source.scheme, weight) for port in source.ports]
     # While a Pod's successor of the same name is known and its own end is not, there are two; a name is one endpoint.
     by_name = {each.name: each for each in sorted(endpoints, key=lambda each: (each.name, each.url, each.weight))}
-    return Found(Discovered(tuple(by_name.values()), tuple(sorted(problems))), not_ready, draining)
+    why = "" if by_name or not_ready or draining else "no running Pod of the namespace has the labels of its selector"
+    return Found(Discovered(tuple(by_name.values()), tuple(sorted(problems))), not_ready, draining, why)
 
 
 def _service(source: Service, namespace: str, around: Surroundings) -> Found:
@@ -111,7 +114,8 @@ def _service(source: Service, namespace: str, around: Surroundings) -> Found:
             else:
                 endpoints.setdefault(name, _endpoint(each.name, each.address, port, source.scheme))
     found = tuple(endpoints[name] for name in sorted(endpoints))
-    return Found(Discovered(found), len(not_ready - endpoints.keys()), len(draining - endpoints.keys()))
+    why = "" if found or not_ready or draining else f'no running Pod is behind Service "{source.name}" at this port'
+    return Found(Discovered(found), len(not_ready - endpoints.keys()), len(draining - endpoints.keys()), why)
 
 
 def _inference_pool(source: InferencePool, namespace: str, around: Surroundings) -> Found:
@@ -124,7 +128,8 @@ def _inference_pool(source: InferencePool, namespace: str, around: Surroundings)
         )
         return Found(Discovered((), ((path, "InferencePoolNotFound", message),)))
     if not pool.labels:
-        return NOTHING  # an empty selector would take every Pod of the namespace
+        why = f'InferencePool "{source.name}" has no selector'
+        return Found(Discovered(), why=why)
     return _pods(Pods(LabelSelector(dict(pool.labels)), pool.ports), around.pods(namespace))
 
 

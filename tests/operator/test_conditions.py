@@ -110,7 +110,9 @@ ROWS = [
     ),
     ("pool", "Ready", "True", "EndpointsReady", pool(not_ready=1, ejected=1), "3 of 5 take traffic"),
     ("pool", "Ready", "False", "NoEndpoints", pool(total=0), "no endpoint is there"),
+    ("pool", "Ready", "False", "NoEndpoints", pool(total=0, nobody="no Pod"), "no endpoint is there: no Pod"),
     ("pool", "Ready", "False", "NoEndpoints", pool(total=0, not_ready=3), "3 are not ready yet"),
+    ("pool", "Ready", "False", "NoEndpoints", pool(total=0, draining=2), "no endpoint is there; 2 are draining"),
     (
         "pool",
         "Ready",

@@ -83,9 +83,15 @@ def test_https_and_ipv6():
     assert urls(result) == {"a:8000": "https://[fd00::7]:8000"}
 
 
+@pytest.mark.parametrize("pod", [make.pod(ready=False), make.pod(terminating=True), make.pod()])
+def test_of_a_pool_with_somebody_nothing_is_to_be_explained(pod):
+    assert found(make.pods(), pod).why == ""
+
+
 def test_pods_of_other_labels_and_other_namespaces_are_none_of_the_pools():
     others = make.pod("other", labels={"app": "web"}), make.pod("far", namespace="team"), make.pod("bare", labels={})
-    assert found(make.pods(), *others) == NOTHING
+    result = found(make.pods(), *others)
+    assert result == NOTHING._replace(why="no running Pod of the namespace has the labels of its selector")
 
 
 EXPRESSIONS = [
@@ -254,12 +260,13 @@ def test_a_named_target_port_may_differ_between_slices():
 
 def test_a_slice_without_endpoints_or_ports():
     empty = {**make.endpoint_slice("s"), "endpoints": None, "ports": None}
-    assert found(make.behind(), make.service(), empty) == NOTHING
+    result = found(make.behind(), make.service(), empty)
+    assert result == NOTHING._replace(why='no running Pod is behind Service "vllm" at this port')
 
 
 def test_slices_of_other_services_are_none_of_its():
     other = make.endpoint_slice("s", at("a", "10.0.0.1", ready=True), service="web")
-    assert found(make.behind(), make.service(), other) == NOTHING
+    assert not urls(found(make.behind(), make.service(), other))
 
 
 # ---- InferencePools
@@ -281,7 +288,9 @@ def test_an_inference_pool_that_is_not_there_says_whence_its_kind_comes():
 
 
 def test_an_inference_pool_that_selects_nothing_has_nothing():
-    assert found(INFERENCE, make.inference_pool(labels={}), make.pod(), make.pod("bare", labels={})) == NOTHING
+    result = found(INFERENCE, make.inference_pool(labels={}), make.pod(), make.pod("bare", labels={}))
+    assert not urls(result)
+    assert result.why.startswith('InferencePool "vllm" has no selector')
 
 
 # ---- what is given needs no finding
