@@ -132,7 +132,7 @@ class Relay:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        pause = AGAIN[0]
+        pause, said = AGAIN[0], ""
         async with aiohttp.ClientSession(trust_env=False) as session:
             while True:
                 self._moved.clear()
@@ -143,11 +143,14 @@ class Relay:
                 before = self.connections
                 try:
                     await self._tell(session, address)
-                    pause = AGAIN[0]
+                    pause, said = AGAIN[0], ""
                 except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as error:
-                    told = str(error) or type(error).__name__  # aiohttp's say address and status, no header
-                    _log.warning("cannot tell the leader at %s of our subscribers: %s", address, told)
-                    pause = AGAIN[0] if self.connections > before else pause
+                    if self.connections > before:
+                        pause, said = AGAIN[0], ""
+                    told = f"cannot tell the leader at {address} of our subscribers: {_why(error)}"
+                    if told != said:  # once, not for every try
+                        _log.warning("%s; trying again", told)
+                    said = told
                     await self._until_moved(random.uniform(pause / 2, pause))
                     pause = min(2 * pause, AGAIN[1])
 
@@ -216,6 +219,13 @@ class Relay:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._moved.wait()
+
+
+def _why(error: Exception) -> str:
+    """In short, and the same for the same. Of a connection that fails, aiohttp's text has an object's address."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return str(error.os_error)
+    return str(error) or type(error).__name__  # aiohttp's say address and status, no header
 
 
 async def _end(tasks: Collection[asyncio.Task[object]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import aiohttp
@@ -117,6 +118,22 @@ async def test_a_leader_that_is_not_the_service_is_told_nothing(rig, tmp_path, m
             await asyncio.sleep(0.01)
     assert impostor.tokens.reviews == 0
     assert "zebra" not in caplog.text
+
+
+async def test_a_leader_that_is_away_is_said_to_be_once_and_not_for_every_try(rig, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(relay, "AGAIN", (0.001, 0.001))
+    follower = Replica(await rig(name="operator-1"), tmp_path)
+    with socket.socket() as nobody:  # bound, and deaf
+        nobody.bind(("127.0.0.1", 0))
+        follower.follow(f"127.0.0.1:{nobody.getsockname()[1]}")
+        async with running(follower.relay.run()):
+            while "cannot tell the leader" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+    lines = [record.getMessage() for record in caplog.records if "cannot tell" in record.getMessage()]
+    assert len(lines) == 1
+    assert "SSLContext" not in lines[0]
+    assert "Connect call failed" in lines[0]
 
 
 async def test_only_the_operator_relays(rig):
