@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import aiohttp
 import pytest
+from kopf._cogs.structs.references import Selector
+from kopf._core.reactor import observation
 from prometheus_client.parser import text_string_to_metric_families
 from tests.operator.fleets import Fleet
 from tests.operator.objects import model_pool, pod, pods, route_policy
@@ -180,6 +182,24 @@ def test_lines_for_people():
     assert "INFO    spillway.test gateway über" in text
     assert "curious" not in text
     assert "Handler is invoked" not in text
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    ("missing", "level", "says"),
+    [
+        (["inferencepools"], "info", "the kind InferencePool is not installed"),
+        (["inferencepools", "modelpools"], "warning", "modelpools"),
+    ],
+)
+def test_a_kind_that_clusters_may_lack_is_no_warning(missing, level, says):
+    stream = io.StringIO()
+    set_up(logging.INFO, Format.JSON, stream)
+    selectors = frozenset(Selector("example.com", "v1", name) for name in missing)
+    observation._disable_mismatched_selectors(resources=set(), selectors=selectors)  # kopf's own words
+    line = json.loads(stream.getvalue())
+    assert line["level"] == level
+    assert says in line["message"]
 
 
 @pytest.mark.usefixtures("untouched")
