@@ -53,7 +53,7 @@ def run(
     ] = None,
     refresh: Annotated[
         float, typer.Option(hidden=True, envvar="SPILLWAY_REFRESH_SECONDS", help="Between two looks without a reason.")
-    ] = 300.0,
+    ] = 60.0,
     silence: Annotated[
         float, typer.Option(hidden=True, envvar="SPILLWAY_SILENCE_SECONDS", help="For which a watch may bring nothing.")
     ] = 70.0,

@@ -33,7 +33,7 @@ class Settings:
     tls_names: tuple[str, ...] = ()
     """By which it is called besides, such as that of a load balancer; they go into its certificate."""
     token_file: Path = TOKEN_FILE
-    refresh: float = 300.0
+    refresh: float = 60.0
     """Seconds. Children and statuses are looked at anew without a reason, so that what somebody else changed heals."""
     silence: float = 70.0
     """Seconds. A quiet watch gets a bookmark every minute; one that gets not even that is dead and is opened anew."""

@@ -196,7 +196,7 @@ def test_when_all_is_written_nothing_is_written_again(monkeypatch):
         before = len(bench.api.writes)
         for _ in range(10):
             bench.see()
-            await asyncio.sleep(10)
+            await asyncio.sleep(2)  # less than until all of it is written anew
         assert len(bench.api.writes) == before
         assert len(bench.streams.published) == 1
         await bench.it.queue.close()
@@ -432,7 +432,7 @@ def test_what_somebody_else_changed_heals(monkeypatch):
         bench = await Bench(monkeypatch).start()
         await asyncio.sleep(30)
         before = len(bench.api.written("Secret"))
-        await asyncio.sleep(400)
+        await asyncio.sleep(90)
         assert len(bench.api.written("Secret")) == before + 1
         assert len(bench.api.written("ConfigMap")) == 2
         await bench.it.queue.close()
