@@ -81,20 +81,20 @@ OK = Scrape("ok", 200)
     ("scrape", "state", "says"),
     [
         (OK, "Ok", ""),
-        (Scrape("status", 401), "AuthRequired", "e1: the metrics page answers 401 (of 2)"),
-        (Scrape("status", 403), "AuthRequired", "e1: the metrics page answers 403 (of 2)"),
-        (Scrape("status", 404), "NotExposed", "e1: the metrics page answers 404 (of 2)"),
-        (Scrape("connect", refused=True), "NotExposed", "e1: nobody listens on the port of the metrics (of 2)"),
+        (Scrape("status", 401), "AuthRequired", "e1: the metrics page answers 401 (1 of 2)"),
+        (Scrape("status", 403), "AuthRequired", "e1: the metrics page answers 403 (1 of 2)"),
+        (Scrape("status", 404), "NotExposed", "e1: the metrics page answers 404 (1 of 2)"),
+        (Scrape("connect", refused=True), "NotExposed", "e1: nobody listens on the port of the metrics (1 of 2)"),
         (
             Scrape("ok", 200, missing=("vllm:num_requests_waiting", "other")),
             "UnknownNames",
-            "e1: the metrics page lacks vllm:num_requests_waiting, other (of 2)",
+            "e1: the metrics page lacks vllm:num_requests_waiting, other (1 of 2)",
         ),
-        (Scrape("unreadable", 200), "UnknownNames", "e1: the metrics page is of no engine that is known (of 2)"),
-        (Scrape("status", 500), "Stale", "e1: the metrics page answers 500 (of 2)"),
-        (Scrape("timeout"), "Stale", "e1: the metrics page does not answer in time (of 2)"),
-        (Scrape("connect"), "Stale", "e1: the connection to the metrics page breaks (of 2)"),
-        (Scrape("too-large", 200), "Stale", "e1: the metrics page is too large (of 2)"),
+        (Scrape("unreadable", 200), "UnknownNames", "e1: the metrics page is of no engine that is known (1 of 2)"),
+        (Scrape("status", 500), "Stale", "e1: the metrics page answers 500 (1 of 2)"),
+        (Scrape("timeout"), "Stale", "e1: the metrics page does not answer in time (1 of 2)"),
+        (Scrape("connect"), "Stale", "e1: the connection to the metrics page breaks (1 of 2)"),
+        (Scrape("too-large", 200), "Stale", "e1: the metrics page is too large (1 of 2)"),
     ],
 )
 def test_what_the_last_scrape_says_of_a_pools_metrics(scrape: Scrape, state: str, says: str) -> None:
@@ -115,7 +115,7 @@ def test_the_worst_is_told_and_how_many_are_like_it() -> None:
     scrapes = {"e1": Scrape("timeout"), "e2": Scrape("status", 404), "e3": Scrape("connect", refused=True)}
     found = of_pool(told(running(*URLS), scrapes=scrapes))
     assert found.metrics == "NotExposed"
-    assert found.metrics_message == "e2: the metrics page answers 404, and 1 more like it (of 3)"
+    assert found.metrics_message == "e2: the metrics page answers 404, and 1 more like it (2 of 3)"
 
 
 def test_the_metrics_of_an_endpoint_that_is_down_are_no_news_unless_all_are() -> None:

@@ -45,12 +45,12 @@ async def test_the_missing_name_is_told(serve, endpoint) -> None:
     server.pages["/metrics"] = say.message(body=b"waiting 1\n")
     names = {"waiting": "waiting", "running": "my_running", "kvCacheUsage": "waiting"}
     lb = await serve(server, pool={**SCRAPED, "metrics": {**SCRAPED["metrics"], "names": names}})  # type: ignore[dict-item]
-    await lb.until(lambda: metrics(lb) == ("UnknownNames", "e1: the metrics page lacks my_running (of 1)"))
+    await lb.until(lambda: metrics(lb) == ("UnknownNames", "e1: the metrics page lacks my_running (1 of 1)"))
 
 
 async def test_a_port_where_nobody_listens_is_told_from_a_page_that_is_late(serve, refusing) -> None:
     lb = await serve(refusing, pool=SCRAPED)
-    await lb.until(lambda: metrics(lb) == ("NotExposed", "e1: nobody listens on the port of the metrics (of 1)"))
+    await lb.until(lambda: metrics(lb) == ("NotExposed", "e1: nobody listens on the port of the metrics (1 of 1)"))
 
 
 async def test_a_change_of_one_pool_leaves_the_tasks_of_the_others_alone(serve, endpoint, objects) -> None:

@@ -120,7 +120,7 @@ def _metrics(
     state = next(each for each in WORST_FIRST if each in found)
     which = found[state]
     more = f", and {len(which) - 1} more like it" if len(which) > 1 else ""
-    return state, f"{which[0]}{more} (of {seen})"
+    return state, f"{which[0]}{more} ({len(which)} of {seen})"
 
 
 def _scraped(scrape: Scrape, fresh: bool) -> tuple[MetricsState, str]:
