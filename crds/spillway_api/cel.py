@@ -14,7 +14,10 @@ from typing import Any, Literal
 
 from spillway_api import weburl
 
-VariableType = Literal["bool", "int", "double", "string", "bytes", "duration", "timestamp", "list", "map", "dyn"]
+VariableType = Literal[
+    "bool", "int", "double", "string", "bytes", "duration", "timestamp", "list", "map", "strings", "dyn"
+]
+"""`map` is one of strings to anything, `strings` one of strings to strings."""
 
 
 class CompileError(Exception):
@@ -31,6 +34,11 @@ class Expression:
     def __init__(self, source: str, program: Any) -> None:
         self.source = source
         self._program = program
+
+    @property
+    def returns(self) -> str:
+        """The static type of its value, in CEL's words: `bool`, `dyn`, …"""
+        return str(self._program.return_type()).lower()
 
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
         """The value for these variables, as plain Python data. Raises EvaluationError."""
@@ -57,7 +65,7 @@ def _library() -> Any:
     return cel
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _environment(variables: tuple[tuple[str, VariableType], ...]) -> Any:
     cel = _library()
     types = {
@@ -70,6 +78,7 @@ def _environment(variables: tuple[tuple[str, VariableType], ...]) -> Any:
         "timestamp": cel.Type.TIMESTAMP,
         "list": cel.Type.List(cel.Type.DYN),
         "map": cel.Type.Map(cel.Type.STRING, cel.Type.DYN),
+        "strings": cel.Type.Map(cel.Type.STRING, cel.Type.STRING),
         "dyn": cel.Type.DYN,
     }
     # A parsed URL travels through CEL as a map of its parts: the library has no opaque values from Python.

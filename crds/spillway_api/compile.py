@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from spillway_api.expressions import InvalidExpression, condition
 from spillway_api.problem import did_you_mean
 from spillway_api.snapshot import Credential, Endpoint, Pool, Route, RouteRule, RouteTier, Snapshot, Target
 from spillway_api.types import Model, ModelPool, PoolRef, RoutePolicy, SecretRef, matches
@@ -196,7 +197,7 @@ def _trimmed(route: Route, taken: Collection[str], known: Known) -> Route | None
             if any(target.weight for target in targets):
                 tiers.append(msgspec.structs.replace(tier, targets=targets))
                 served = served.union(*names.values())
-        rules += [_rule(rule.name, tiers)] if tiers else []
+        rules += [_rule(rule.name, tiers, rule.when)] if tiers else []
     if not rules:
         return None
     return msgspec.structs.replace(
@@ -204,9 +205,9 @@ def _trimmed(route: Route, taken: Collection[str], known: Known) -> Route | None
     )
 
 
-def _rule(name: str, tiers: Sequence[RouteTier]) -> RouteRule:
+def _rule(name: str, tiers: Sequence[RouteTier], when: str | None) -> RouteRule:
     """With the tiers behind it gone, a tier has nowhere to spill to."""
-    return RouteRule(name, (*tiers[:-1], msgspec.structs.replace(tiers[-1], spill=None)))
+    return RouteRule(name, (*tiers[:-1], msgspec.structs.replace(tiers[-1], spill=None)), when)
 
 
 def _targets(route: Route) -> Iterable[Target]:
@@ -356,7 +357,8 @@ def _route(item: RoutePolicy, known: Known, problems: list[Problem]) -> Route | 
             if any(target.weight for target in targets):
                 tiers.append(RouteTier(tier.name, tuple(targets), tier.select, tier.enter_on, tier.spill))
                 served |= of_tier
-        rules += [_rule(rule.name, tiers)] if tiers else []
+        sound = rule.when is None or _compiles(item, rule.when, f"spec.rules[{at_rule}].when", problems)
+        rules += [_rule(rule.name, tiers, rule.when)] if tiers and sound else []
     if not rules:
         return None
     if len(problems) == before:  # else what is missing might have served them, and is reported already
@@ -366,6 +368,27 @@ def _route(item: RoutePolicy, known: Known, problems: list[Problem]) -> Route | 
                 _refuse(item, f"spec.models[{index}]", "ModelNotInPool", message, problems)
     models = tuple(model for model in spec.models if model in served)
     return Route("/".join(_key(item)), models, tuple(rules), spec.timeouts, spec.retry)
+
+
+def _compiles(item: RoutePolicy, when: str, path: str, problems: list[Problem]) -> bool:
+    """Whether the expression of a rule is one. A rule whose expression is none is left out, as if it never held."""
+    own = item.metadata.namespace
+    try:
+        pools = condition(when).pools or ()
+    except InvalidExpression as error:
+        _refuse(item, path, "InvalidExpression", str(error), problems)
+        return False
+    known = {
+        ref.name if ref.namespace in (None, own) else f"{ref.namespace}/{ref.name}"
+        for rule in item.spec.rules
+        for tier in rule.tiers
+        for ref in tier.pools
+    }
+    for name in sorted(pools):
+        if name not in known:
+            message = f'pools["{name}"]: this policy leads to no such pool; it leads to {_listed(sorted(known))}'
+            _refuse(item, path, "InvalidExpression", message, problems)
+    return known.issuperset(pools)
 
 
 def _target(

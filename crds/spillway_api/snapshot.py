@@ -71,11 +71,13 @@ class RouteTier(Struct, frozen=True, rename="camel"):
     spill: Spill | None = None
 
 
-class RouteRule(Struct, frozen=True, rename="camel"):
-    """A list of tiers under a name."""
+class RouteRule(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A list of tiers, and for which requests they are."""
 
     name: str
     tiers: tuple[RouteTier, ...]
+    when: str | None = None
+    """An expression of `expressions`; None holds always."""
 
 
 class Route(Struct, frozen=True, rename="camel"):

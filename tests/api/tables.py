@@ -88,6 +88,7 @@ TEXTS = [
     ("policy", "spec.gateways[0]", 1, 63, LABEL, "0-eu", "eu_1"),
     ("policy", "spec.models[0]", 1, 253, r"^[^\s*?]*\*?$", "claude-*", "a*b"),
     ("policy", "spec.rules[0].name", 1, 63, LABEL, "a", "A"),
+    ("policy", "spec.rules[0].when", 1, 2048, None, "true", None),
     ("policy", f"{TIER}.name", 1, 63, LABEL, "a", "a-"),
     ("policy", f"{TIER}.pools[0].name", 1, 63, LABEL, "a", "a.b"),
     ("policy", f"{TIER}.pools[0].namespace", 1, 63, LABEL, "team-a", "team_a"),

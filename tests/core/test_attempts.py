@@ -75,7 +75,7 @@ def attempts(served: Runtime, asked: Asked | None = None, deadline: float = NOW 
     assert resolved is not None
     route = resolved[0]
     return Attempts(
-        route.tiers(), route.spec.retry, route.retry_budget, asked or Asked(), random.Random(seed), deadline
+        route.rules[0], route.spec.retry, route.retry_budget, asked or Asked(), random.Random(seed), deadline
     )
 
 

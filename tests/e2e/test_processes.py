@@ -133,6 +133,17 @@ def test_lint_and_run_say_where_and_what_is_wrong(tmp_path) -> None:
     assert "must be an absolute http or https URL" in run.stderr
 
 
+def test_lint_says_where_in_an_expression_the_mistake_is(tmp_path) -> None:
+    text = (ROOT / "examples/rules.yaml").read_text()
+    file = tmp_path / "rules.yaml"
+    file.write_text(text.replace("tokens.input > 6000", "tokens.inptu > 6000"))
+    line = next(at for at, each in enumerate(file.read_text().splitlines(), 1) if "inptu" in each)
+    done = lint("-f", str(file))
+    assert done.returncode == 1
+    assert f"{file}:{line}:5: RoutePolicy/default/best: spec.rules[2].when: InvalidExpression: " in done.stdout
+    assert 'line 1, column 7: there is no "tokens.inptu" (did you mean "tokens.input"?)' in done.stdout
+
+
 def test_no_source_root_is_a_package() -> None:
     """A package named like a standard module (`operator`) on the path would shadow it for everybody."""
     assert not [root for root in ("crds", "balancer", "operator") if (ROOT / root / "__init__.py").exists()]

@@ -64,6 +64,7 @@ ROWS = [
     ),
     ("route", "Accepted", "True", "Accepted", route(), "valid"),
     ("route", "Accepted", "False", "Invalid", route(unreadable="Expected `array`", kept=True), "goes on serving"),
+    ("route", "Accepted", "False", "InvalidExpression", bad("InvalidExpression"), "spec.x: it is so"),
     ("route", "Accepted", "False", "ModelNameConflict", bad("ModelNameConflict"), "last good version goes on serving"),
     ("route", "Accepted", "False", "ModelNotInPool", bad("ModelNotInPool"), "spec.x"),
     ("route", "Accepted", "False", "NotAllowedByPool", bad("NotAllowedByPool"), "spec.x"),

@@ -82,6 +82,13 @@ class ModelNotFound(BadRequest):
     code = "model_not_found"
 
 
+class NoRule(BadRequest):
+    """The model's policy has a condition on each of its rules, and this request meets none."""
+
+    status = 404
+    code = "no_rule"
+
+
 class MethodNotAllowed(BadRequest):
     status = 405
     code = "method_not_allowed"

@@ -12,6 +12,7 @@ import xxhash
 from spillway_api import snapshot
 from spillway_api.durations import seconds
 
+from .conditions import Asked, ErrorKind, Moment, View, When
 from .pool import Pool
 from .retry_budget import RetryBudget
 
@@ -38,6 +39,16 @@ class Deadlines(NamedTuple):
     total: float
 
 
+class Ruling(NamedTuple):
+    """The rule that decides on a request."""
+
+    rule: str | None
+    """Its name; None when no rule holds."""
+    tiers: tuple[Tier, ...]
+    errors: tuple[tuple[str, ErrorKind], ...] = ()
+    """The rules before it that could not be evaluated, and so did not hold."""
+
+
 class Route:
     """A RoutePolicy made ready to serve. Its retry budget outlives a reload."""
 
@@ -50,8 +61,12 @@ class Route:
             )
             for rule in spec.rules
         )
+        self._whens = tuple(None if rule.when is None else When(rule.when) for rule in spec.rules)
+        self._rulings = tuple(Ruling(rule.name, tiers) for rule, tiers in zip(spec.rules, self.rules, strict=True))
         self.pools = frozenset(t.pool for rule in spec.rules for tier in rule.tiers for t in tier.targets)
         """Names of those that its tiers lead to."""
+        own = spec.name.partition("/")[0] + "/"
+        self._by_name = {name.removeprefix(own): pools[name] for name in self.pools}
         timeouts = spec.timeouts
         self.deadlines = Deadlines(
             seconds(timeouts.connect),
@@ -62,9 +77,21 @@ class Route:
         self.retry_budget: RetryBudget = previous.retry_budget if previous else RetryBudget()
         self.retry_budget.percent = spec.retry.budget_percent
 
-    def tiers(self) -> tuple[Tier, ...]:
-        """The tiers of the first rule that holds."""
-        return self.rules[0]
+    def decide(self, asked: Asked, moment: Moment) -> Ruling:
+        """The first rule that holds. One that cannot be evaluated is as one that is not there."""
+        view: View | None = None
+        errors: list[tuple[str, ErrorKind]] = []
+        for when, ruling in zip(self._whens, self._rulings, strict=True):
+            if when is None:
+                return ruling._replace(errors=tuple(errors)) if errors else ruling
+            if view is None:
+                view = View(asked, moment, self._by_name, self.rules[0][0].targets[0].pool)
+            held = when.holds(view)
+            if held is True:
+                return ruling._replace(errors=tuple(errors)) if errors else ruling
+            if held is not False:
+                errors.append((ruling.rule or "", held))
+        return Ruling(None, (), tuple(errors))
 
     def serves(self, model: str) -> bool:
         """Whether some pool of this route has the model (a wildcard alone does not say so)."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..core.attempts import Try
 
 
-def explained(step: Try, log: Sequence[str]) -> bytes:
+def explained(rule: str, step: Try, log: Sequence[str]) -> bytes:
     """The value of `x-spillway-explain`: `name=value` pairs with `; ` between them. Names and numbers, no content.
 
     Tokens are estimates, times are seconds. docs/dispatch.md says what each means.
@@ -15,6 +15,7 @@ def explained(step: Try, log: Sequence[str]) -> bytes:
     pool, endpoint, forecast = step.pool, step.endpoint, step.picked.forecast
     seen, learned = endpoint.learned, pool.learned
     said = {
+        "rule": rule,
         "tier": step.tier,
         "pool": pool.name,
         "endpoint": endpoint.name,

@@ -7,16 +7,18 @@ import logging
 import random
 import traceback
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time
 
 from aiohttp import web
 
 from ..core.attempts import Attempts, Stop, Try
+from ..core.conditions import Moment
 from ..core.errors import (
     BodyTooLarge,
     MethodNotAllowed,
     ModelNotFound,
     NoReadyEndpoint,
+    NoRule,
     NotFound,
     ProtocolError,
     RequestTimeout,
@@ -25,7 +27,7 @@ from ..core.errors import (
 )
 from ..core.prefix import Prompt
 from ..core.reasons import Failure
-from ..wire import openai
+from ..wire import asks, openai
 from ..wire.headers import check_request, request_headers
 from ..wire.paths import PATHS
 from ..wire.peeked import Peeked
@@ -52,6 +54,10 @@ BODY_IDLE_SECONDS = 30.0
 """How long it may be silent within it."""
 
 
+MOST_TOKENS = 1 << 53
+"""As a limit on an answer: what is more counts as so many, for numbers of expressions have 64 bits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one request may take. Bytes."""
@@ -62,13 +68,24 @@ class Limits:
 class Facts:
     """What the core may ask of a request: its headers, its body's facts, who sent it."""
 
-    __slots__ = ("_peeked", "_request", "client_ip", "model", "output_tokens", "prompt_tokens", "prompts", "streams")
+    __slots__ = (
+        "_peeked",
+        "_request",
+        "client_ip",
+        "model",
+        "output_tokens",
+        "path",
+        "prompt_tokens",
+        "prompts",
+        "streams",
+    )
 
     def __init__(self, request: web.BaseRequest, peeked: Peeked) -> None:
         self._request = request
         self._peeked = peeked
         self.client_ip = request.remote
         self.model = peeked.model
+        self.path = peeked.path.path
         self.prompt_tokens = peeked.prompt_tokens
         self.output_tokens = peeked.output_tokens
         self.streams = peeked.stream
@@ -89,6 +106,31 @@ class Facts:
 
     def prefix(self, chars: int | None) -> bytes | None:
         return self._peeked.prefix(chars)
+
+    def headers(self) -> dict[str, str]:
+        """By lower-case name; one that came several times joined by commas (RFC 9110, section 5.3)."""
+        found: dict[str, str] = {}
+        for name, value in self._request.headers.items():
+            name = name.lower()
+            if not value.isascii():  # bytes that are no UTF-8 arrive as lone surrogates, which are no text
+                value = value.encode("utf-8", "replace").decode()
+            found[name] = f"{found[name]}, {value}" if name in found else value
+        return found
+
+    def tools(self) -> bool:
+        return asks.tools(self._peeked.values())
+
+    def images(self) -> bool:
+        return asks.images(self._peeked.values())
+
+    def json(self) -> bool:
+        return asks.wants_json(self._peeked.values())
+
+    def max_tokens(self) -> int:
+        return min(max(0, asks.output_limit(self._peeked.values()) or 0), MOST_TOKENS)
+
+    def user(self) -> str:
+        return self._peeked.body_field("user") or ""
 
 
 class Proxy:
@@ -258,7 +300,13 @@ class Proxy:
         job = Job(
             peeked.path, peeked, facts.prompts, headers, client, answer, decision, route.deadlines, total, records
         )
-        attempts = Attempts(route.tiers(), route.spec.retry, route.retry_budget, facts, self._dice, total)
+        ruling = route.decide(facts, Moment(monotonic(), time(), self._dice))
+        for rule, reason in ruling.errors:
+            self._telemetry.rule_error(route.name, rule, reason)
+        if ruling.rule is None:
+            raise NoRule("no rule of this model's policy is for this request", param="model")
+        decision.rule = ruling.rule
+        attempts = Attempts(ruling.tiers, route.spec.retry, route.retry_budget, facts, self._dice, total)
         explains = EXPLAIN in request.headers
         last: Exchange | Failure | None = None
         sent: Try | None = None
@@ -274,7 +322,7 @@ class Proxy:
                 sent = step
                 decision.tier, decision.spilled = step.tier, step.spilled
                 if explains:
-                    answer.explanation = explained(step, attempts.log)
+                    answer.explanation = explained(ruling.rule, step, attempts.log)
                 last = await self.sender.attempt(step, job)
                 failure = last if isinstance(last, Failure) else last.failure
                 if failure is None:

@@ -45,6 +45,7 @@ class Decision:
     started: float
     route: str = ""  # empty when no route was found: an unknown model makes no series
     model: str = ""  # the declared name or pattern that matched, never what the client wrote
+    rule: str = ""
     tier: str = ""
     spilled: bool = False
     first_byte: float | None = None
@@ -73,7 +74,11 @@ class Telemetry:
         )  # fmt: skip
         self._tiers = Counter(
             "spillway_tier_requests", "Requests by the tier that they were last sent to; spilled: not the first.",
-            ["route", "tier", "spilled"], registry=registry,
+            ["route", "rule", "tier", "spilled"], registry=registry,
+        )  # fmt: skip
+        self._rule_errors = Counter(
+            "spillway_rule_errors", "Expressions of rules that had no value, so that their rule did not hold.",
+            ["route", "rule", "reason"], registry=registry,
         )  # fmt: skip
         self._attempts = Counter(
             "spillway_attempts", "Attempts by how they ended: ok, or a reason of docs/reasons.md.",
@@ -137,7 +142,11 @@ class Telemetry:
         if decision.first_byte is not None:
             self._child(self._first_bytes, route, model).observe(decision.first_byte - decision.started)
         if decision.tier:
-            self._child(self._tiers, route, decision.tier, "true" if decision.spilled else "false").inc()
+            spilled = "true" if decision.spilled else "false"
+            self._child(self._tiers, route, decision.rule, decision.tier, spilled).inc()
+
+    def rule_error(self, route: str, rule: str, reason: str) -> None:
+        self._child(self._rule_errors, route, rule, reason).inc()
 
     def attempt(self, pool: str, endpoint: str, reason: str) -> None:
         self._child(self._attempts, pool, endpoint, reason).inc()

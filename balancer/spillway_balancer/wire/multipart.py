@@ -7,7 +7,10 @@ encodings, bytes around the delimiters) the form is refused: what was judged her
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple, NoReturn
+
+import msgspec
 
 from ..core.errors import AmbiguousKey, BadRequest, InvalidMultipart, ProtocolError
 from .content_type import parse_value
@@ -59,6 +62,9 @@ class FormFields:
 
     def prompt(self, seed: int) -> PromptBlocks | None:
         return None
+
+    def values(self) -> Mapping[str, msgspec.Raw]:
+        return {}
 
 
 def peek(path: Path, boundary: str, body: bytes) -> Peeked:

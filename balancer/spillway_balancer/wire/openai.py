@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from ..core.errors import BadRequest, SpillwayError, UnsupportedMediaType
-from . import canonical, json_body, multipart
+from . import asks, canonical, json_body, multipart
 from .content_type import parse_value
 from .faults import ErrorFacts, parse_error, retry_after
 from .paths import Path
@@ -41,7 +41,6 @@ _TEXT: Final = (
     "text_1",
     "text_2",
 )
-_OUTPUT: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _LOOK_FOR_MEDIA: Final = 8192
 """Bytes of JSON below which nobody looks for base64 data in it."""
 
@@ -124,6 +123,9 @@ class JsonFields:
     def prompt(self, seed: int) -> PromptBlocks | None:
         return prompt_of(self._values, self._turns, seed)
 
+    def values(self) -> Mapping[str, msgspec.Raw]:
+        return self._values
+
     def _at(self, steps: list[str]) -> msgspec.Raw | None:
         values = self._values
         for step in steps[:-1]:
@@ -136,12 +138,8 @@ class JsonFields:
 
 def _output_tokens(values: Mapping[str, msgspec.Raw]) -> int:
     """What the request allows to be generated; a value that is no positive integer is for the engine to refuse."""
-    for name in _OUTPUT:
-        if name in values:
-            limit = _any(values[name])
-            if isinstance(limit, int) and not isinstance(limit, bool):
-                return min(max(limit, 1), MAX_OUTPUT_TOKENS)
-    return DEFAULT_OUTPUT_TOKENS
+    limit = asks.output_limit(values)
+    return DEFAULT_OUTPUT_TOKENS if limit is None else min(max(limit, 1), MAX_OUTPUT_TOKENS)
 
 
 def _has_spaceless_run(body: bytes, start: int, end: int) -> bool:

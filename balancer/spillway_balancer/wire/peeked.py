@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
+
+import msgspec
 
 from ..core.errors import BadRequest, MissingModel
 from .paths import Path
@@ -22,6 +24,7 @@ class Fields(Protocol):
     def field(self, name: str) -> str | None: ...
     def prefix(self, chars: int | None) -> bytes | None: ...
     def prompt(self, seed: int) -> PromptBlocks | None: ...
+    def values(self) -> Mapping[str, msgspec.Raw]: ...
 
 
 class Peeked:
@@ -80,6 +83,10 @@ class Peeked:
         Made anew at each call, in a microsecond for every 800 bytes of text.
         """
         return self._fields.prompt(seed) if self.path.generates else None
+
+    def values(self) -> Mapping[str, msgspec.Raw]:
+        """The fields of a JSON body, unread; a form has none."""
+        return self._fields.values()
 
     def forward(self, upstream_model: str) -> list[bytes | memoryview]:
         """The body to send: the client's bytes with `model` replaced and forbidden fields left out.

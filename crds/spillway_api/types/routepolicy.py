@@ -118,7 +118,7 @@ class Tier(Struct, frozen=True, rename="camel"):
 
 
 class Rule(Struct, frozen=True, rename="camel"):
-    """A list of tiers under a name."""
+    """A list of tiers, and for which requests they are."""
 
     name: Annotated[ObjectName, doc("Name of the rule, unique in the policy.")]
     tiers: Annotated[
@@ -126,6 +126,18 @@ class Rule(Struct, frozen=True, rename="camel"):
         doc("Ordered. A request goes to the first tier that is open to it.", min_length=1, max_length=8),
         map_list("name"),
     ]
+    when: (
+        Annotated[
+            str,
+            doc(
+                "CEL over the request, true or false. Absent means always; only the last rule may leave it out. "
+                "Compiled by the operator, never by the API server.",
+                min_length=1,
+                max_length=2048,
+            ),
+        ]
+        | None
+    ) = None
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(
@@ -196,7 +208,8 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
     rules: Annotated[
         tuple[Rule, ...],
         doc(
-            "The rule that decides. Conditions between several rules do not exist yet, so there is one.",
+            "The first rule whose condition holds decides. An expression that fails counts as not holding, and is "
+            "counted.",
             min_length=1,
             max_length=16,
         ),
@@ -217,8 +230,12 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
     ] = field(default_factory=Retry)
 
     RULES: ClassVar[tuple[Cel, ...]] = (
-        # Without `when` every rule is one that leaves it out, and only the last may: so there is one.
-        Cel("size(self.rules) <= 1", "only the last rule may leave out when", ".rules"),
+        Cel(
+            "size(self.rules) == 0 || self.rules.filter(r, !has(r.when)).size() == 0 || "
+            "(self.rules.filter(r, !has(r.when)).size() == 1 && !has(self.rules[size(self.rules) - 1].when))",
+            "only the last rule may leave out when",
+            ".rules",
+        ),
     )
 
 

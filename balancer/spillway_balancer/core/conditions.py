@@ -1,0 +1,180 @@
+"""Conditions of rules: what an expression may ask of a request and of the pools, found out when it asks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+from xxhash import xxh3_64_intdigest
+
+from spillway_api.expressions import Condition, EvaluationError, InvalidExpression, MissingKey, condition
+
+from .keys import KeyFacts
+from .pool import Pool
+
+ErrorKind = Literal["missing", "error"]
+"""`missing`: an entry that is not there was read, such as an absent header. Often meant so, unlike all others."""
+
+
+class Asked(KeyFacts, Protocol):
+    """What a request can tell its route. Those that are methods cost time, and are called at most once."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def streams(self) -> bool: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+    def headers(self) -> Mapping[str, str]: ...
+    def tools(self) -> bool: ...
+    def images(self) -> bool: ...
+    def json(self) -> bool: ...
+    def max_tokens(self) -> int: ...
+    def user(self) -> str: ...
+
+
+class Moment(NamedTuple):
+    """When and by what dice a rule is chosen."""
+
+    now: float
+    """Seconds, monotonic."""
+    unix: float
+    """Seconds since 1970."""
+    dice: random.Random
+
+
+class View:
+    """A request as the expressions of its route see it. What no expression reads is never computed, nothing twice."""
+
+    __slots__ = ("_asked", "_home", "_known", "_moment", "_pools")
+
+    def __init__(self, asked: Asked, moment: Moment, pools: Mapping[str, Pool], home: Pool) -> None:
+        """`pools` by the names that the policy calls them by; the key of a session is read as `home` reads it."""
+        self._asked = asked
+        self._moment = moment
+        self._pools = pools
+        self._home = home
+        self._known: dict[str, Any] = {}
+
+    def values(self, made: Condition) -> dict[str, Any]:
+        """Exactly the variables that the expression reads."""
+        known = self._known
+        found: dict[str, Any] = {}
+        for name in made.reads:
+            if name == "pools":
+                found[name] = self._states(made.pools)
+                continue
+            if name not in known:
+                known[name] = _READERS[name](self)
+            found[name] = known[name]
+        return found
+
+    def _states(self, names: frozenset[str] | None) -> dict[str, dict[str, float]]:
+        states: dict[str, dict[str, float]] = {}
+        for name in self._pools if names is None else names:
+            if name in self._pools:
+                at = f"pools {name}"
+                if at not in self._known:
+                    self._known[at] = state(self._pools[name], self._moment.now)
+                states[name] = self._known[at]
+        return states
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._moment.unix, UTC)
+
+    def _bucket(self) -> int:
+        key = self._home.key(self._asked)
+        return self._moment.dice.randrange(100) if key is None else bucket(key)
+
+
+_READERS: Final[Mapping[str, Callable[[View], Any]]] = {
+    "headers": lambda view: view._asked.headers(),
+    "model": lambda view: view._asked.model,
+    "path": lambda view: view._asked.path,
+    "request.stream": lambda view: view._asked.streams,
+    "request.tools": lambda view: view._asked.tools(),
+    "request.images": lambda view: view._asked.images(),
+    "request.json": lambda view: view._asked.json(),
+    "request.max_tokens": lambda view: view._asked.max_tokens(),
+    "request.user": lambda view: view._asked.user(),
+    "tokens.input": lambda view: view._asked.prompt_tokens,
+    "tokens.total": lambda view: view._asked.prompt_tokens + view._asked.output_tokens,
+    # What these are for a caller without a limit, and there are no limits.
+    "tokens_used": lambda view: 0,
+    "requests_used": lambda view: 0,
+    "budget_used": lambda view: 0,
+    "consumer.name": lambda view: "",
+    "consumer.namespace": lambda view: "",
+    "consumer.labels": lambda view: {},
+    "now": View._now,
+    "bucket": View._bucket,
+}
+
+
+class When:
+    """The condition of a rule, compiled once."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self, source: str) -> None:
+        try:
+            self._made: Condition | None = condition(source)
+        except InvalidExpression:
+            # What wrote the snapshot knew a variable that this balancer does not: one rule errs, the others serve.
+            self._made = None
+
+    def holds(self, view: View) -> bool | ErrorKind:
+        """Whether the rule is for this request, or what kind of error there was instead; its text is never told, for
+        it may quote the request."""
+        if self._made is None:
+            return "error"
+        try:
+            return self._made.holds(view.values(self._made))
+        except MissingKey:
+            return "missing"
+        except EvaluationError:
+            return "error"
+
+
+def bucket(key: int) -> int:
+    """0 to 99, the same for a session's key at any time and on every balancer.
+
+    Hashed once more, so that it has nothing in common with where the key stands on a ring or which pool it prefers.
+    """
+    return xxh3_64_intdigest(key.to_bytes(8, "little"), _BUCKETS) * 100 >> 64
+
+
+_BUCKETS: Final = xxh3_64_intdigest(b"bucket")
+
+
+def state(pool: Pool, now: float) -> dict[str, float]:
+    """What `pools["…"]` holds of a pool; what is unknown adds nothing."""
+    ready = 0
+    queued = 0.0
+    usage: list[float] = []
+    used = room = 0.0
+    bound = pool.spec.capacity.max_in_flight_per_endpoint
+    for endpoint in pool.endpoints.values():
+        if not pool.usable(endpoint, now):
+            continue
+        ready += 1
+        report = endpoint.load.report(now, pool.stale_after)
+        if report is not None:
+            queued += report.waiting or 0.0
+            if report.kv_usage is not None:
+                usage.append(report.kv_usage)
+        if bound:
+            used += pool.requests_at(endpoint, now)
+            room += bound * endpoint.spec.weight / 100
+    saturation = 0.0 if ready else 1.0
+    if usage:
+        saturation = max(saturation, sum(usage) / len(usage))
+    if room:
+        saturation = max(saturation, used / room)
+    return {"ready": ready, "queued": queued, "saturation": min(saturation, 1.0)}

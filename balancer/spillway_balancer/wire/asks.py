@@ -1,0 +1,102 @@
+"""What a JSON body asks of a model, for the expressions of rules: tools, images, JSON as the answer's form, a limit.
+
+Read when an expression asks, and only as deep as it takes. A value of an unexpected type is for the engine to refuse,
+and counts here as not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""Fields that limit what is generated, the one that counts first."""
+
+_IMAGES: Final = frozenset({"image_url", "input_image", "image"})
+_MARKS: Final = tuple(b'"%b"' % name.encode() for name in sorted(_IMAGES))
+_JSON: Final = frozenset({"json_object", "json_schema"})
+
+
+class _Turn(msgspec.Struct):
+    content: msgspec.Raw = msgspec.Raw(b"null")
+    type: Any = None
+
+
+class _Typed(msgspec.Struct):
+    type: Any = None
+
+
+class _Text(msgspec.Struct):
+    format: Any = None
+
+
+_any = msgspec.json.Decoder().decode
+_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_turns = msgspec.json.Decoder(list[_Turn]).decode
+_parts = msgspec.json.Decoder(list[_Typed]).decode
+_typed = msgspec.json.Decoder(_Typed).decode
+_text = msgspec.json.Decoder(_Text).decode
+
+Values = Mapping[str, msgspec.Raw]
+
+
+def tools(values: Values) -> bool:
+    """Whether the model is offered tools, by either of their names."""
+    for name in ("tools", "functions"):
+        try:
+            if name in values and _list(values[name]):
+                return True
+        except msgspec.DecodeError:
+            continue
+    return False
+
+
+def images(values: Values) -> bool:
+    """Whether a message holds an image, as chat completions or responses write it."""
+    for name in ("messages", "input"):
+        raw = values.get(name)
+        if raw is None or not any(mark in bytes(raw) for mark in _MARKS):
+            continue
+        try:
+            turns = _turns(raw)
+        except msgspec.DecodeError:
+            continue
+        if any(_is_image(turn.type) or _holds_image(turn.content) for turn in turns):
+            return True
+    return False
+
+
+def _holds_image(content: msgspec.Raw) -> bool:
+    try:
+        return any(_is_image(part.type) for part in _parts(content))
+    except msgspec.DecodeError:  # mostly a string
+        return False
+
+
+def _is_image(kind: Any) -> bool:
+    return isinstance(kind, str) and kind in _IMAGES
+
+
+def wants_json(values: Values) -> bool:
+    """Whether the answer has to be JSON, by `response_format` or, in /v1/responses, `text.format`."""
+    try:
+        if "response_format" in values:
+            kind = _typed(values["response_format"]).type
+        else:
+            form = _text(values["text"]).format if "text" in values else None
+            kind = form.get("type") if isinstance(form, dict) else None
+    except msgspec.DecodeError:
+        return False
+    return isinstance(kind, str) and kind in _JSON
+
+
+def output_limit(values: Values) -> int | None:
+    """The most tokens that may be generated, as the request says; None where it does not."""
+    for name in OUTPUT_LIMITS:
+        if name in values:
+            limit = _any(values[name])
+            if isinstance(limit, int) and not isinstance(limit, bool):
+                return limit
+    return None
