@@ -300,6 +300,17 @@ def test_a_request_that_is_sent_since_all_is_lost_may_close_what_waits_for_a_pro
     assert circuit.succeeded(201.0, BY_STREAK).state(201.0) == "closed"
 
 
+def test_a_spent_quota_takes_the_account_off_for_twice_as_long_each_time() -> None:
+    circuit, now, waits = CLOSED, 100.0, []
+    for _ in range(8):
+        circuit = circuit.quota_spent(now)
+        waits.append(circuit.until - now)
+        assert circuit.quota_spent(now + 1.0) == circuit, "requests that were on their way say nothing new"
+        now = circuit.until
+    assert waits == [900.0, 1800.0, 3600.0, 7200.0, *[14400.0] * 4]
+    assert circuit.succeeded(now, BY_STREAK).quota_spent(now + 1).until == now + 901.0
+
+
 def test_probes_do_not_touch_a_closed_circuit() -> None:
     assert CLOSED.probe_failed() == CLOSED.probe_passed() == CLOSED
 

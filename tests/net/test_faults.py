@@ -67,7 +67,7 @@ ANY = {
     "400 context": Fault((say.error(400, "context_length_exceeded"),), "context-length", 400, "", retried=False),
     "400 content": Fault((say.error(400, "content_policy_violation"),), "content-policy", 400, "", retried=False),
     "401": Fault((say.error(401, "invalid_api_key"),), "auth"),
-    "402": Fault((say.error(402),), "quota-exhausted", 402, "", retried=False),
+    "402": Fault((say.error(402),), "quota-exhausted", 429, "rate_limited"),
     "403": Fault((say.error(403),), "auth"),
     "404": Fault((say.error(404, "model_not_found"),), "model-not-found", retried=False),
     "408": Fault((say.error(408),), "server-error", 408, "", retried=False),

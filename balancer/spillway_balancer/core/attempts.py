@@ -120,7 +120,7 @@ class Attempts:
     def _status_is_final(self, failure: Failure) -> bool:
         """An error status that the policy does not retry: the client gets the endpoint's own answer."""
         status = failure.status
-        if status is None or status < 400 or REASONS[failure.reason].enters not in ("Capacity", "Transient"):
+        if status is None or status < 400 or not REASONS[failure.reason].by_status:
             return False
         return status not in self._retry.retry_status_codes
 
@@ -190,14 +190,14 @@ class Attempts:
     def _panic(self, now: float) -> Try | None:
         """Every endpoint of the last tier is ejected: the one due back soonest is tried rather than nothing."""
         tier = self._tiers[min(self._tier, len(self._tiers) - 1)]
-        soonest: tuple[float, Pool, str, EndpointState] | None = None
+        soonest: tuple[tuple[bool, float], Pool, str, EndpointState] | None = None
         for target in order(tier.targets, tier.spec.select, self._key(tier.targets[0].pool), self._dice):
             upstream_model = target.pool.upstream_model(self._facts.model, target.model)
             if upstream_model is None:
                 continue
             endpoint = target.pool.soonest_back(self._failed, now)
-            if endpoint is not None and (soonest is None or endpoint.circuit.until < soonest[0]):
-                soonest = endpoint.circuit.until, target.pool, upstream_model, endpoint
+            if endpoint is not None and (soonest is None or endpoint.due_back < soonest[0]):
+                soonest = endpoint.due_back, target.pool, upstream_model, endpoint
         if soonest is None:
             return None
         _, pool, upstream_model, endpoint = soonest

@@ -18,6 +18,9 @@ from spillway_api.types import PassiveHealth
 BUCKETS = 10
 """Parts of the sliding window; it is exact to one of them."""
 NEVER = float("-inf")
+QUOTA_OFF = 900.0
+"""Seconds that an account is off whose quota is spent: until somebody has paid, or a new day begins."""
+QUOTA_OFF_MOST = 4 * 3600.0
 
 State = Literal["closed", "open", "half-open"]
 
@@ -87,6 +90,8 @@ class Circuit(NamedTuple):
     older: tuple[Bucket, ...] = ()
     awaits_probe: bool = False
     """Ejected, and no probe has passed since: no request may be the trial."""
+    spent: int = 0
+    """How often in a row its quota was found to be spent."""
 
     def state(self, now: float) -> State:
         if now < self.shut_until:
@@ -129,7 +134,7 @@ class Circuit(NamedTuple):
         `begun` None is a request begun now; one that began before the trial is no trial, and says nothing
         new.
         """
-        ejected, ejections, closed_at, _, shut, _, start, good, bad, older, _ = self
+        ejected, ejections, closed_at, _, shut, _, start, good, bad, older, _, _ = self
         if ejected is None:
             if now - start < policy.window / BUCKETS:
                 return Circuit(None, ejections, closed_at, None, shut, 0, start, good + 1, bad, older)
@@ -172,6 +177,16 @@ class Circuit(NamedTuple):
     def shut(self, now: float, until: float) -> Circuit:
         """Off until then, by the endpoint's own word; a shorter word never shortens a longer one."""
         return self._replace(shut_until=until) if until > max(now, self.shut_until) else self
+
+    def quota_spent(self, now: float) -> Circuit:
+        """Off for QUOTA_OFF seconds, and twice as long each time that it is found to be spent still.
+
+        Of many requests that were on their way the first decides.
+        """
+        if self.spent and now < self.shut_until:
+            return self
+        wait = min(QUOTA_OFF * 2.0 ** min(self.spent, 16), QUOTA_OFF_MOST)
+        return self._replace(spent=self.spent + 1).shut(now, now + wait)
 
     def probe_passed(self) -> Circuit:
         """A probe that was sent since the ejection has passed: once that is over, a request may be the trial.

@@ -35,6 +35,7 @@ class EndpointState:
         "name",
         "pool",
         "probe",
+        "refused",
         "since",
         "spec",
         "unseen",
@@ -50,6 +51,8 @@ class EndpointState:
         self.circuit = Circuit()
         self.keyed = True
         """Whether the credential that it asks for, if any, is there. Said by whoever reads credentials."""
+        self.refused = False
+        """Whether it has not taken its credential: until that changes it is a last resort."""
         self.probe = ProbeState()
         self.since: float | None = None
         """When a request could first be sent there, or again after probes had failed; None until one can. For slow
@@ -76,6 +79,11 @@ class EndpointState:
             if taken.prefix_queries < self._counted:
                 self.restarted()
             self._counted = taken.prefix_queries
+
+    @property
+    def due_back(self) -> tuple[bool, float]:
+        """Of those that are out, the smallest is the best to try."""
+        return self.refused, self.circuit.until
 
     def probed(self, passed: bool, policy: ActiveHealth, ejected_until: float | None) -> None:
         """The end of a probe; `ejected_until` is what the circuit said when it was sent: one that was under way when

@@ -66,6 +66,8 @@ class Pool:
             if state is None or state.url != endpoint.url:
                 # A stranger at a known name inherits neither its circuit nor its load.
                 state = EndpointState(spec.name, endpoint, self.size)
+            if state.spec.credential != endpoint.credential:
+                state.refused = False
             state.spec = endpoint
             self.endpoints[endpoint.name] = state
         self.circuits = CircuitPolicy.of(spec.health.passive)
@@ -100,7 +102,7 @@ class Pool:
 
     def usable(self, endpoint: EndpointState, now: float) -> bool:
         """Whether the endpoint may take a request now, its load aside."""
-        return endpoint.keyed and endpoint.probe.usable and endpoint.circuit.admits(now)
+        return endpoint.keyed and not endpoint.refused and endpoint.probe.usable and endpoint.circuit.admits(now)
 
     def ready(self, now: float) -> int:
         """How many endpoints are usable."""
@@ -153,6 +155,9 @@ class Pool:
         why: Reason = "no-ready-endpoint"
         for name, endpoint in self.endpoints.items():
             if endpoint in exclude or endpoint.probe.healthy is False or not endpoint.keyed:
+                continue
+            if endpoint.refused:
+                why = "auth"
                 continue
             if not endpoint.circuit.admits(now):
                 why = "rate-limited" if now < endpoint.circuit.shut_until else "circuit-open"
@@ -315,7 +320,8 @@ class Pool:
         return endpoint.load.requests(now, self.stale_after)
 
     def soonest_back(self, exclude: Collection[EndpointState], now: float) -> EndpointState | None:
-        """The ejected endpoint that is due back first: better than nothing when every other way is closed.
+        """The ejected endpoint that is due back first: better than nothing when every other way is closed. After
+        these come those that have not taken their credential, lest one odd 403 take the last account away for good.
 
         One that is off by its own word (a Retry-After, a spent quota) is not asked: it has answered already.
         """
@@ -325,10 +331,10 @@ class Pool:
             if endpoint not in exclude
             and endpoint.keyed
             and endpoint.probe.usable
-            and not endpoint.circuit.admits(now)
             and now >= endpoint.circuit.shut_until
+            and (endpoint.refused or not endpoint.circuit.admits(now))
         ]
-        return min(ejected, key=lambda each: (each.circuit.until, each.name), default=None)
+        return min(ejected, key=lambda each: (each.due_back, each.name), default=None)
 
     def take(self, endpoint: EndpointState, want: Want, now: float) -> Picked:
         """This endpoint and no other, since all is lost."""
@@ -350,6 +356,8 @@ class Pool:
     def succeeded(self, endpoint: EndpointState, begun: float, now: float) -> None:
         """Learn from an attempt that `begun` then and ended well."""
         endpoint.circuit = endpoint.circuit.succeeded(now, self.circuits, begun)
+        if endpoint.refused:
+            endpoint.refused = False
 
     def untried(self, endpoint: EndpointState, begun: float, now: float) -> None:
         """An attempt that `begun` then ended without a verdict (the client left): if a trial, another may go."""
@@ -366,6 +374,11 @@ class Pool:
             wait = min(failure.retry_after, MAX_RETRY_AFTER)
             endpoint.circuit = before.untried(now, begun).shut(now, now + wait)
             return False
+        if failure.reason == "quota-exhausted":
+            endpoint.circuit = before.untried(now, begun).quota_spent(now)
+            return False
+        if failure.reason == "auth" and endpoint.spec.credential is not None:
+            endpoint.refused = True
         if not REASONS[failure.reason].counts:
             self.untried(endpoint, begun, now)
             return False

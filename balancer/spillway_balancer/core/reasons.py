@@ -38,15 +38,16 @@ class Treatment(NamedTuple):
     counts: bool  # the endpoint's circuit counts it as a failure
     enters: Class | None  # the class that the next tier's `enterOn` must name
     answer_as_is: bool = False  # the endpoint's own answer is the client's answer when nothing else is tried
+    by_status: bool = False  # `retry.retryStatusCodes` decides on it, where there is a status
 
 
 REASONS: dict[Reason, Treatment] = {
     "saturated": Treatment(True, False, "Capacity"),
     "no-ready-endpoint": Treatment(True, False, "Capacity"),
-    "rate-limited": Treatment(True, False, "Capacity"),
+    "rate-limited": Treatment(True, False, "Capacity", by_status=True),
     "quota-exhausted": Treatment(True, False, "Capacity"),
-    "overloaded": Treatment(True, True, "Transient"),
-    "server-error": Treatment(True, True, "Transient"),
+    "overloaded": Treatment(True, True, "Transient", by_status=True),
+    "server-error": Treatment(True, True, "Transient", by_status=True),
     "connect": Treatment(True, True, "Transient"),
     "first-byte-timeout": Treatment(True, True, "Transient"),
     "stall": Treatment(True, True, "Transient"),

@@ -111,6 +111,8 @@ class Sender:
 
     def rekeyed(self) -> None:
         """Credentials have changed: who refused the old one may take the new one."""
+        for endpoint in self.refused:
+            endpoint.refused = False
         self.refused.clear()
         if self._runtime is not None:
             self.follow(self._runtime)
