@@ -15,11 +15,16 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+from multidict import CIMultiDict
+
 from spillway_api import snapshot
-from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model
+from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Retry, Timeouts
+from spillway_balancer.core.conditions import Moment
 from spillway_balancer.core.pool import Picked, Pool, Want
 from spillway_balancer.core.prefix import BLOCK_BYTES, CacheMirror, Prompt
+from spillway_balancer.core.routing import Route
 from spillway_balancer.core.strategies import STRATEGIES
+from spillway_balancer.net.proxy import Facts
 from spillway_balancer.wire import openai
 from spillway_balancer.wire.paths import PATHS
 
@@ -128,6 +133,35 @@ def _conversation(size: int) -> bytes:
     return json.dumps({"model": "bench", "messages": messages}).encode()
 
 
+RULES = {
+    "none has a condition": [],
+    'headers["x-tier"] == "premium", among 16 headers': ['headers["x-tier"] == "premium"'],
+    "the same on 8 rules before the last": ['headers["x-tier"] == "premium"'] * 8,
+    "any of 16 headers": ['headers.exists(name, name == "x-tier")'],
+    "tokens_used > 75": ["tokens_used > 75"],
+    "bucket < 80, by a header": ["bucket < 80"],
+    "the state of a pool of 32 endpoints": ['pools["bench"].queued > 3'],
+}
+"""What is asked before the last rule, which has no condition."""
+
+
+class _Request:
+    """As much of a request as rules look at."""
+
+    remote = "127.0.0.1"
+
+    def __init__(self) -> None:
+        told = {f"x-header-{number}": "a value of an ordinary length" for number in range(14)}
+        self.headers = CIMultiDict(told, **{"x-tier": "basic", "x-session-id": "user-17"})
+
+
+def _ruled(whens: Sequence[str]) -> Route:
+    pool = _pool(32, "Adaptive")
+    tier = snapshot.RouteTier("only", (snapshot.Target(pool.name),), "Weighted", ())
+    rules = tuple(snapshot.RouteRule(f"r{at}", (tier,), when) for at, when in enumerate([*whens, None]))
+    return Route(snapshot.Route("bench/bench", ("bench",), rules, Timeouts(), Retry()), {pool.name: pool})
+
+
 def dispatch() -> Table:
     """Time of each step of a decision, and memory of the mirrors."""
     dice = random.Random(1)
@@ -174,6 +208,10 @@ def dispatch() -> Table:
     for size in (8_000, 400_000):
         peeked = openai.peek(PATHS["/v1/chat/completions"], "application/json", _conversation(size))
         timed(f"hash a conversation of {size // 1000} KB", partial(peeked.prompt, 1))
+    for name, when in RULES.items():
+        route, moment = _ruled(when), Moment(NOW, 1.8e9, dice)
+        facts = Facts(_Request(), peeked)  # type: ignore[arg-type]
+        timed(f"a rule: {name}", partial(route.decide, facts, moment))
     rows += _memory()
     return "Cost of a decision", ["", "µs", "to the loop"], rows
 

@@ -47,8 +47,14 @@ VARIABLES: Final[Mapping[str, VariableType]] = MappingProxyType(
 
 _PLACE = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _UNDECLARED = re.compile(r"undeclared reference to '([^']*)'")
-_POOLS = re.compile(r"\bpools\b")
-_POOL = re.compile(r"""\bpools\s*\[\s*(?:"([^"\\]*)"|'([^'\\]*)')\s*\]""")
+_BEFORE = ("", "(", "[", "{", "!", "&", "|", ",", "?", ":")
+_WORD = {name: re.compile(rf"\b{name}\b") for name in ("headers", "pools")}
+_ENTRY = {
+    name: re.compile(
+        rf"""\b{name}\s*\[\s*("[^"\\]*"|'[^'\\]*')\s*\]|("[^"\\]*"|'[^'\\]*')\s*in\s+{name}\b(?!\s*[.\[])"""
+    )
+    for name in _WORD
+}
 
 
 class InvalidExpression(Exception):
@@ -72,8 +78,10 @@ class Condition(NamedTuple):
     expression: Expression
     reads: frozenset[str]
     """The variables that it reads; no others need be known."""
+    headers: frozenset[str] | None
+    """The headers that it reads; None where that is known only when it runs."""
     pools: frozenset[str] | None
-    """The pools whose state it reads; None where that is known only when it runs."""
+    """The pools whose state it reads, in the same way."""
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Its value for these values of the variables that it reads. Raises EvaluationError, whose text may quote the
@@ -96,7 +104,14 @@ def condition(source: str) -> Condition:
     if expression.returns != "bool":
         hint = "; compare it with something" if expression.returns == "dyn" else ""
         raise InvalidExpression(0, 0, f"must be true or false, and is of type {expression.returns}{hint}")
-    return Condition(expression, frozenset(name for name in VARIABLES if _reads(source, name)), _pools(source))
+    for named in _ENTRY["headers"].finditer(source):
+        name = (named[1] or named[2])[1:-1]
+        if name != name.lower():
+            line = source.count("\n", 0, named.start()) + 1
+            column = named.start() - source.rfind("\n", 0, named.start())
+            raise InvalidExpression(line, column, f'names of headers are in lower case: "{name.lower()}"')
+    reads = frozenset(name for name in VARIABLES if _reads(source, name))
+    return Condition(expression, reads, _entries(source, "headers"), _entries(source, "pools"))
 
 
 def _reads(source: str, name: str) -> bool:
@@ -114,12 +129,15 @@ def _reads(source: str, name: str) -> bool:
     return False
 
 
-def _pools(source: str) -> frozenset[str] | None:
-    """The names in `pools["name"]`, if that is the only way in which the word `pools` occurs."""
-    named = _POOL.findall(source)
-    if len(named) != len(_POOLS.findall(source)):
+def _entries(source: str, variable: str) -> frozenset[str] | None:
+    """The names in `variable["name"]` and `"name" in variable`, if there are no other places where its word occurs."""
+    found = list(_ENTRY[variable].finditer(source))
+    if len(found) != len(_WORD[variable].findall(source)):
         return None
-    return frozenset(double or single for double, single in named)
+    # In `"a" + "b" in headers` and in a text in triple quotes, what stands before `in` is not the whole name.
+    if any(each[2] and source[: each.start()].rstrip()[-1:] not in _BEFORE for each in found):
+        return None
+    return frozenset((each[1] or each[2])[1:-1] for each in found)
 
 
 def _invalid(text: str) -> InvalidExpression:

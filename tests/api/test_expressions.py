@@ -85,8 +85,29 @@ def test_only_what_is_read_is_named(source, reads, pools):
 
 
 @pytest.mark.parametrize(
+    ("source", "headers"),
+    [
+        ('headers["x-tier"] == "a"', {"x-tier"}),
+        ("'a' in headers && headers [ 'a' ] == headers[\"b\"]", {"a", "b"}),
+        ('size(headers) > 3 && headers["a"] == ""', None),
+        ("headers[model] == 'a'", None),
+        ("headers.exists(name, name.startsWith('x-'))", None),
+        ('"x-" + "tier" in headers', None),
+        ('"""a""" in headers', None),
+        ('!("a" in headers)', {"a"}),
+        ("has(headers.a)", None),
+        ('model == "headers"', None),
+        ("true", set()),
+    ],
+)
+def test_headers_are_named_where_the_text_names_them(source, headers):
+    assert condition(source).headers == (None if headers is None else frozenset(headers))
+
+
+@pytest.mark.parametrize(
     ("source", "line", "column", "said"),
     [
+        ('true ||\n  headers["X-Tier"] == "a"', 2, 3, 'names of headers are in lower case: "x-tier"'),
         ("tokens.inptu > 3", 1, 7, 'there is no "tokens.inptu" (did you mean "tokens.input"?)'),
         ("true &&\nbuckett < 5", 2, 1, 'there is no "buckett" (did you mean "bucket"?)'),
         ('headers["x-tier" == "a"', 1, 24, "Syntax error"),

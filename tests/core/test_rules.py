@@ -59,7 +59,7 @@ class Asked:
         self.asked[name] += 1
         value = self._told[name]
         is_method = name in ("headers", "tools", "images", "json", "max_tokens", "user")
-        return (lambda: value) if is_method else value
+        return (lambda *_names: value) if is_method else value
 
     def header(self, name: str) -> str | None:
         self.asked["key"] += 1

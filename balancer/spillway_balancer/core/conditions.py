@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
@@ -19,7 +19,8 @@ ErrorKind = Literal["missing", "error"]
 
 
 class Asked(KeyFacts, Protocol):
-    """What a request can tell its route. Those that are methods cost time, and are called at most once."""
+    """What a request can tell its route. Those that are methods cost time, and are called at most once; `headers` once
+    for the same names, of which None means all."""
 
     @property
     def model(self) -> str: ...
@@ -31,7 +32,7 @@ class Asked(KeyFacts, Protocol):
     def prompt_tokens(self) -> int: ...
     @property
     def output_tokens(self) -> int: ...
-    def headers(self) -> Mapping[str, str]: ...
+    def headers(self, names: Collection[str] | None) -> Mapping[str, str]: ...
     def tools(self) -> bool: ...
     def images(self) -> bool: ...
     def json(self) -> bool: ...
@@ -52,7 +53,7 @@ class Moment(NamedTuple):
 class View:
     """A request as the expressions of its route see it. What no expression reads is never computed, nothing twice."""
 
-    __slots__ = ("_asked", "_home", "_known", "_moment", "_pools")
+    __slots__ = ("_asked", "_headers", "_home", "_known", "_moment", "_pools")
 
     def __init__(self, asked: Asked, moment: Moment, pools: Mapping[str, Pool], home: Pool) -> None:
         """`pools` by the names that the policy calls them by; the key of a session is read as `home` reads it."""
@@ -61,6 +62,7 @@ class View:
         self._pools = pools
         self._home = home
         self._known: dict[str, Any] = {}
+        self._headers: dict[frozenset[str] | None, Mapping[str, str]] = {}
 
     def values(self, made: Condition) -> dict[str, Any]:
         """Exactly the variables that the expression reads."""
@@ -69,10 +71,14 @@ class View:
         for name in made.reads:
             if name == "pools":
                 found[name] = self._states(made.pools)
-                continue
-            if name not in known:
-                known[name] = _READERS[name](self)
-            found[name] = known[name]
+            elif name == "headers":
+                if made.headers not in self._headers:
+                    self._headers[made.headers] = self._asked.headers(made.headers)
+                found[name] = self._headers[made.headers]
+            else:
+                if name not in known:
+                    known[name] = _READERS[name](self)
+                found[name] = known[name]
         return found
 
     def _states(self, names: frozenset[str] | None) -> dict[str, dict[str, float]]:
@@ -94,7 +100,6 @@ class View:
 
 
 _READERS: Final[Mapping[str, Callable[[View], Any]]] = {
-    "headers": lambda view: view._asked.headers(),
     "model": lambda view: view._asked.model,
     "path": lambda view: view._asked.path,
     "request.stream": lambda view: view._asked.streams,

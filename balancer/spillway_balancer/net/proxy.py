@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import traceback
+from collections.abc import Collection
 from dataclasses import dataclass
 from time import monotonic, time
 
@@ -107,14 +108,16 @@ class Facts:
     def prefix(self, chars: int | None) -> bytes | None:
         return self._peeked.prefix(chars)
 
-    def headers(self) -> dict[str, str]:
-        """By lower-case name; one that came several times joined by commas (RFC 9110, section 5.3)."""
+    def headers(self, names: Collection[str] | None) -> dict[str, str]:
+        """Those of these names, or all, by lower-case name; one that came several times joined by commas (RFC 9110,
+        section 5.3)."""
+        given = self._request.headers
         found: dict[str, str] = {}
-        for name, value in self._request.headers.items():
-            name = name.lower()
-            if not value.isascii():  # bytes that are no UTF-8 arrive as lone surrogates, which are no text
-                value = value.encode("utf-8", "replace").decode()
-            found[name] = f"{found[name]}, {value}" if name in found else value
+        for name in {name.lower() for name in given} if names is None else names:
+            if values := given.getall(name, None):
+                value = values[0] if len(values) == 1 else ", ".join(values)
+                # Bytes that are no UTF-8 arrive as lone surrogates, which are no text.
+                found[name] = value if value.isascii() else value.encode("utf-8", "replace").decode()
         return found
 
     def tools(self) -> bool:
