@@ -33,6 +33,7 @@ SKIPPED = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "li
 INSTALLERS = {"pip", "setuptools", "wheel"}
 COMPILED = f".{sys.implementation.cache_tag}.pyc"
 USER = 65532
+PACKAGES = f"/usr/local/lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 
 class Layer:
@@ -129,7 +130,7 @@ def add_python(layer: Layer, without: set[str]) -> None:
     left_out = entries_of(without | INSTALLERS) | SKIPPED
     for entry in sorted(packages.iterdir()):
         if entry.name not in left_out and entry.suffix != ".pth":
-            layer.tree(entry, f"/usr/local/lib/{version}/site-packages/{entry.name}")
+            layer.tree(entry, f"{PACKAGES}/{entry.name}")
     libraries = shared_libraries([program, *stdlib.glob("lib-dynload/*.so"), *packages.rglob("*.so")])
     for library in libraries:
         layer.file(library, mode=0o755)
@@ -216,7 +217,8 @@ def main() -> None:
     else:
         add_python(layer, set(options.without))
         environment = ["PATH=/usr/local/bin:/usr/bin:/bin", "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1"]
-        environment.append("PYTHONPATH=/app")
+        # Named, for Debian's Python looks for packages in folders of other names.
+        environment.append(f"PYTHONPATH=/app:{PACKAGES}")
         config = {"Env": environment, "WorkingDir": "/app", "User": f"{USER}:{USER}", "Cmd": ["python3"]}
     for item in options.add:
         src, _, dest = item.rpartition(":")
