@@ -89,7 +89,13 @@ BASES: dict[str, dict[str, Any]] = {
                         {
                             "name": "local",
                             "pools": [{"name": "llama"}],
-                            "spill": {"inFlightPerEndpoint": {"start": 4, "full": 8}},
+                            "spill": {
+                                "queuedPerEndpoint": {"start": 4, "full": 8},
+                                "inFlightPerEndpoint": {"start": 4, "full": 8},
+                                "predictedTTFT": {"start": "2s", "full": "6s"},
+                                "kvCachePercent": {"start": 80, "full": 95},
+                                "errorPercent": {"start": 10, "full": 50},
+                            },
                         },
                         {"name": "cloud", "pools": [{"name": "openai"}]},
                     ],

@@ -173,6 +173,13 @@ def accepted() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "pool", {"spec.allowedRoutes": {"from": "Selector", "selector": {}}}
     yield "policy", {f"{TIER}.pools": [{"name": "a", "weight": 0}, {"name": "b"}]}
     yield "policy", {f"{SPILL}.inFlightPerEndpoint": {"start": 0, "full": 1}}
+    for signal, start, full in (
+        ("queuedPerEndpoint", 3, 3),
+        ("predictedTTFT", "1m", "60s"),
+        ("kvCachePercent", 100, 100),
+        ("errorPercent", 0, 1),
+    ):
+        yield "policy", {SPILL: {signal: {"start": start, "full": full}, "whenUnavailable": False}}
     yield "policy", {SPILL: {}}
     yield "policy", {"spec.retry.retryOn": [], "spec.retry.retryStatusCodes": []}
     yield "pool", {"spec.models[0].upstreamName": None}

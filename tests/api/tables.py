@@ -42,6 +42,12 @@ NUMBERS = [
     ("policy", f"{TIER}.pools[0].weight", 0, 1000),
     ("policy", f"{TIER}.spill.inFlightPerEndpoint.start", 0, 100000),
     ("policy", f"{TIER}.spill.inFlightPerEndpoint.full", 1, 100000),
+    ("policy", f"{TIER}.spill.queuedPerEndpoint.start", 0, 100000),
+    ("policy", f"{TIER}.spill.queuedPerEndpoint.full", 1, 100000),
+    ("policy", f"{TIER}.spill.kvCachePercent.start", 0, 100),
+    ("policy", f"{TIER}.spill.kvCachePercent.full", 1, 100),
+    ("policy", f"{TIER}.spill.errorPercent.start", 0, 100),
+    ("policy", f"{TIER}.spill.errorPercent.full", 1, 100),
     ("policy", "spec.retry.attempts", 1, 10),
     ("policy", "spec.retry.budgetPercent", 0, 100),
     ("policy", "spec.retry.retryStatusCodes[0]", 400, 599),
@@ -97,6 +103,10 @@ TEXTS = [
     ("policy", "spec.timeouts.firstByte", 0, 16, DURATION, "2m", "2 min"),
     ("policy", "spec.timeouts.streamIdle", 0, 16, DURATION, "10s", "10s\n"),
     ("policy", "spec.timeouts.total", 0, 16, DURATION, "1h", "∞"),
+    ("policy", f"{TIER}.spill.predictedTTFT.start", 0, 16, DURATION, "500ms", "0.5s"),
+    ("policy", f"{TIER}.spill.predictedTTFT.full", 0, 16, DURATION, "1m", "1min"),
+    ("policy", f"{TIER}.spill.smoothing", 0, 16, DURATION, "0s", "0"),
+    ("policy", f"{TIER}.spill.minDwell", 0, 16, DURATION, "1m30s", "1m 30s"),
 ]
 
 # base, path, what is supported
@@ -175,6 +185,14 @@ REQUIRED = [
     ("policy", f"{TIER}.pools[0].name"),
     ("policy", f"{TIER}.spill.inFlightPerEndpoint.start"),
     ("policy", f"{TIER}.spill.inFlightPerEndpoint.full"),
+    ("policy", f"{TIER}.spill.queuedPerEndpoint.start"),
+    ("policy", f"{TIER}.spill.queuedPerEndpoint.full"),
+    ("policy", f"{TIER}.spill.predictedTTFT.start"),
+    ("policy", f"{TIER}.spill.predictedTTFT.full"),
+    ("policy", f"{TIER}.spill.kvCachePercent.start"),
+    ("policy", f"{TIER}.spill.kvCachePercent.full"),
+    ("policy", f"{TIER}.spill.errorPercent.start"),
+    ("policy", f"{TIER}.spill.errorPercent.full"),
 ]
 
 NOT_ABSOLUTE = "must be an absolute http or https URL"
@@ -328,6 +346,21 @@ RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
         f"{SPILL}.inFlightPerEndpoint",
         "object",
         "full must not be below start",
+    ),
+    *(
+        (
+            "policy",
+            {f"{SPILL}.{signal}": {"start": start, "full": full}},
+            f"{SPILL}.{signal}",
+            "object",
+            "full must not be below start",
+        )
+        for signal, start, full in (
+            ("queuedPerEndpoint", 9, 8),
+            ("predictedTTFT", "1s", "999ms"),
+            ("kvCachePercent", 90, 89),
+            ("errorPercent", 2, 1),
+        )
     ),
     (
         "policy",

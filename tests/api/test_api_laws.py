@@ -76,6 +76,8 @@ DEFAULTS = {
         "rules[0].tiers[1].enterOn[0]": "Capacity",
         "rules[0].tiers[1].enterOn[1]": "Transient",
         "rules[0].tiers[0].spill.whenUnavailable": True,
+        "rules[0].tiers[0].spill.smoothing": "2s",
+        "rules[0].tiers[0].spill.minDwell": "10s",
         "rules[0].tiers[0].spill.by": "Key",
         "timeouts.connect": "2s",
         "timeouts.firstByte": "2m",

@@ -3,37 +3,67 @@
 from __future__ import annotations
 
 import random
+from math import inf, nan
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spillway_api.types import DurationRamp, PercentRamp, Ramp, Spill
 from spillway_balancer.core.ring import Ring, hash_of
-from spillway_balancer.core.spill import leaves, share
+from spillway_balancer.core.spill import Ramps, Signals, aim, leaves, ramp
 
 KEYS = [hash_of(f"session-{number}") for number in range(4000)]
 keys = st.integers(0, 2**64 - 1)
 shares = st.floats(0, 1)
 
 
+signals = st.one_of(st.none(), st.floats(0, 1e6))
+ends = st.tuples(st.integers(0, 999), st.integers(0, 999)).map(lambda both: (float(both[0]), float(sum(both))))
+ramps = st.builds(Ramps, *[st.one_of(st.none(), ends)] * 5)
+
+
 @pytest.mark.parametrize(
-    ("in_flight", "ready", "expected"),
-    [(0, 4, 0.0), (16, 4, 0.0), (32, 4, 0.5), (48, 4, 1.0), (1000, 4, 1.0), (0, 0, 1.0), (8, 1, 0.5)],
+    ("signal", "expected"),
+    [(0, 0.0), (4, 0.0), (8, 0.5), (12, 1.0), (1000, 1.0), (inf, 1.0), (nan, 0.0), (None, 0.0)],
 )
-def test_share_rises_from_start_to_full(in_flight: float, ready: int, expected: float) -> None:
-    assert share(in_flight, ready, 4, 12) == expected
+def test_share_rises_from_start_to_full(signal: float | None, expected: float) -> None:
+    assert ramp(signal, (4.0, 12.0)) == expected
 
 
 def test_equal_start_and_full_are_a_step() -> None:
-    assert [share(load, 1, 8, 8) for load in (7, 7.99, 8, 9)] == [0.0, 0.0, 1.0, 1.0]
+    assert [ramp(load, (8.0, 8.0)) for load in (7, 7.99, 8, 9)] == [0.0, 0.0, 1.0, 1.0]
 
 
-@given(st.floats(0, 1e6), st.floats(0, 1e6), st.integers(0, 9), st.integers(0, 999), st.integers(0, 999))
-@settings(deadline=None)
-def test_share_never_falls_with_load(less: float, more: float, ready: int, start: int, width: int) -> None:
-    less, more = sorted((less, more))
-    low, high = share(less, ready, start, start + width), share(more, ready, start, start + width)
-    assert 0.0 <= low <= high <= 1.0
+@given(st.tuples(*[signals] * 5), ramps, st.integers(0, 4), st.floats(0, 1e6))
+def test_aim_never_falls_with_any_signal(known: tuple[float | None, ...], by: Ramps, which: int, more: float) -> None:
+    less = Signals(*known)
+    higher = [*known]
+    higher[which] = (higher[which] or 0.0) + more
+    assert 0.0 <= aim(less, by) <= aim(Signals(*higher), by) <= 1.0
+
+
+@given(st.tuples(*[signals] * 5), ramps)
+def test_aim_is_that_of_the_highest_signal(known: tuple[float | None, ...], by: Ramps) -> None:
+    each = [ramp(signal, ends) for signal, ends in zip(known, by, strict=True) if ends is not None]
+    assert aim(Signals(*known), by) == max([0.0, *each])
+
+
+@given(ramps)
+def test_what_nobody_knows_sends_nobody_away(by: Ramps) -> None:
+    assert aim(Signals(), by) == 0.0
+
+
+def test_every_signal_has_its_ramp_in_the_units_of_the_policy() -> None:
+    spec = Spill(
+        queued_per_endpoint=Ramp(1, 2),
+        in_flight_per_endpoint=Ramp(3, 4),
+        predicted_ttft=DurationRamp("500ms", "1m"),
+        kv_cache_percent=PercentRamp(5, 6),
+        error_percent=PercentRamp(7, 8),
+    )
+    assert Ramps.of(spec) == Ramps((1.0, 2.0), (3.0, 4.0), (0.5, 60.0), (5.0, 6.0), (7.0, 8.0))
+    assert Ramps.of(Spill()) == Ramps()
 
 
 @given(keys, shares, shares, st.integers(0, 7))

@@ -47,6 +47,8 @@ class Try(NamedTuple):
     picked: Picked
     upstream_model: str
     spilled: bool  # another tier than the first
+    shares: tuple[tuple[str, float], ...] = ()
+    """What was leaving the tiers that spill, of those that were asked, when they were: 0 to 1."""
 
     @property
     def endpoint(self) -> EndpointState:
@@ -80,6 +82,7 @@ class Attempts:
         self._tier = 0
         self._home: list[int] = []  # tiers left before sending; they are better than an error
         self._entered = -1
+        self._shares: tuple[tuple[str, float], ...] = ()
         self._failed: set[EndpointState] = set()
         self._failures: list[Failure] = []
         self._why: Reason = "no-ready-endpoint"
@@ -161,17 +164,12 @@ class Attempts:
         if self._entered >= self._tier:
             return False
         self._entered = self._tier
-        settings = tier.spec.spill
-        if settings is None or settings.in_flight_per_endpoint is None:
+        if tier.spilling is None:
             return False
-        pools = {target.pool.name: target.pool for target in tier.targets if target.weight > 0}
-        in_flight = sum(pool.requests(now) for pool in pools.values())
-        ready = sum(pool.ready(now) for pool in pools.values())
-        if not ready:  # that is unavailability, not load; `whenUnavailable` decides on it
-            return False
-        ramp = settings.in_flight_per_endpoint
-        share = spill.share(in_flight, ready, ramp.start, ramp.full)
-        return spill.leaves(share, self._key(tier.targets[0].pool), settings.by, self._dice, salt=self._tier)
+        share = tier.spilling.share(now)
+        self._shares += ((tier.spec.name, share),)
+        key = self._key(tier.targets[0].pool)
+        return spill.leaves(share, key, tier.spilling.by, self._dice, salt=self._tier)
 
     def _pick(self, tier: Tier, now: float) -> Try | None:
         key = self._key(tier.targets[0].pool)
@@ -205,7 +203,7 @@ class Attempts:
 
     def _try(self, tier: Tier, pool: Pool, upstream_model: str, picked: Picked) -> Try:
         spilled = tier is not self._tiers[0]
-        return Try(tier.spec.name, pool, picked, upstream_model, spilled)
+        return Try(tier.spec.name, pool, picked, upstream_model, spilled, self._shares)
 
     def _want(self, pool: Pool, upstream_model: str) -> Want:
         facts = self._facts

@@ -113,6 +113,12 @@ class Circuit(NamedTuple):
         """When it is, or was, no longer open, probes aside: tells which of several is due back soonest."""
         return self.shut_until if self.ejected_until is None else max(self.shut_until, self.ejected_until)
 
+    def outcomes(self, now: float, policy: CircuitPolicy) -> tuple[int, int]:
+        """Requests that ended well and that failed, in the window. An ejection forgets them."""
+        buckets = (*self.older, Bucket(self.start, self.good, self.bad))
+        recent = [bucket for bucket in buckets if now - bucket.start < policy.window]
+        return sum(bucket.good for bucket in recent), sum(bucket.bad for bucket in recent)
+
     def trial(self, now: float) -> Circuit:
         """Marks a trial as under way. On a closed circuit, and when there is one already, nothing changes.
 

@@ -177,6 +177,12 @@ class EndpointLearned:
         """Predicted seconds to the first token with `tokens` uncached prompt tokens to compute, our own included."""
         return self.fixed + tokens / self.pace
 
+    def predicts(self, now: float, under_way: bool) -> bool:
+        """Whether `ttft` rests on first tokens that were seen, of late unless some are `under_way`."""
+        if self.rate is None and not self.fixed:
+            return False
+        return under_way or now - self._measured <= LATENCY_MEMORY
+
     def latency(self, now: float) -> float | None:
         """Seconds to the first token of late, peaks first; sinks while nothing new is seen; None before any."""
         if self._latency is None:

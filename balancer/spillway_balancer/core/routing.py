@@ -15,6 +15,7 @@ from spillway_api.durations import seconds
 from .conditions import Asked, ErrorKind, Moment, View, When
 from .pool import Pool
 from .retry_budget import RetryBudget
+from .spilling import Spilling, by_load
 
 
 class Target(NamedTuple):
@@ -28,6 +29,8 @@ class Target(NamedTuple):
 class Tier(NamedTuple):
     spec: snapshot.RouteTier
     targets: tuple[Target, ...]
+    spilling: Spilling | None = None
+    """None where requests leave for no load."""
 
 
 class Deadlines(NamedTuple):
@@ -50,14 +53,28 @@ class Ruling(NamedTuple):
 
 
 class Route:
-    """A RoutePolicy made ready to serve. Its retry budget outlives a reload."""
+    """A RoutePolicy made ready to serve. Its retry budget and the shares that leave its tiers outlive a reload."""
 
     def __init__(self, spec: snapshot.Route, pools: dict[str, Pool], previous: Route | None = None) -> None:
         self.spec = spec
         self.name = spec.name
+        before = previous.spilling if previous else {}
+        self.spilling: dict[tuple[str, str], Spilling] = {}
+        """Of the tiers that requests leave for load, by the names of rule and tier."""
+        for rule in spec.rules:
+            for tier in rule.tiers:
+                if tier.spill is not None and by_load(tier.spill):
+                    at = rule.name, tier.name
+                    aimed = [(pools[each.pool], each.weight) for each in tier.targets]
+                    self.spilling[at] = Spilling(tier.spill, aimed, before.get(at))
         self.rules = tuple(
             tuple(
-                Tier(tier, tuple(Target(pools[t.pool], t.model, t.weight) for t in tier.targets)) for tier in rule.tiers
+                Tier(
+                    tier,
+                    tuple(Target(pools[t.pool], t.model, t.weight) for t in tier.targets),
+                    self.spilling.get((rule.name, tier.name)),
+                )
+                for tier in rule.tiers
             )
             for rule in spec.rules
         )

@@ -1,4 +1,4 @@
-"""What is known of every endpoint, as metrics: a table of names, read at the scrape instead of kept in step."""
+"""What is known of every endpoint and of tiers, as metrics: read at the scrape instead of kept in step."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from ..core.endpoint import EndpointState
 from ..core.load import Reported
 from ..core.pool import Pool
+from ..core.routing import Route
 from ..core.runtime import Runtime
 
 STATES: Final = ("Ready", "Ejected", "HalfOpen", "Unhealthy")
@@ -101,14 +102,24 @@ class EndpointMetrics(Collector):
     """Holds what `read` has taken; rendering happens on another thread, which must not touch what lives."""
 
     def __init__(self) -> None:
-        self._metrics = list(_read((), 0.0))
+        self._metrics = [*_read((), 0.0), _shares((), 0.0)]
 
     def read(self, runtime: Runtime, now: float) -> None:
         """Take what is known now."""
-        self._metrics = list(_read(runtime.pools.values(), now))
+        self._metrics = [*_read(runtime.pools.values(), now), _shares(runtime.routes.all, now)]
 
     def collect(self) -> Iterable[Metric]:
         return self._metrics
+
+
+def _shares(routes: Iterable[Route], now: float) -> Metric:
+    family = GaugeMetricFamily(
+        "spillway_tier_spill_share", "Part of a tier's requests that leaves for load.", labels=["route", "rule", "tier"]
+    )
+    for route in routes:
+        for names, spilling in route.spilling.items():
+            family.add_metric([route.name, *names], spilling.share(now))
+    return family
 
 
 def _read(pools: Collection[Pool], now: float) -> Iterator[Metric]:

@@ -25,6 +25,8 @@ def explained(rule: str, step: Try, log: Sequence[str]) -> bytes:
         "prompt-tokens": f"{forecast.prompt_tokens:.0f}",
         "requests": str(endpoint.load.in_flight),
     }
+    if step.shares:
+        said["spill"] = ",".join(f"{tier}:{share:.2f}" for tier, share in step.shares)
     if forecast.ttft is not None:
         said |= {
             "cached-tokens": f"{forecast.cached_tokens:.0f}",

@@ -12,7 +12,6 @@ from typing import Final, cast
 
 from spillway_api.stream import MetricsState, PoolReport, Report, TierReport
 
-from ..core import spill
 from ..core.endpoint import EndpointState
 from ..core.pool import Pool
 from ..core.routing import Tier
@@ -148,18 +147,12 @@ _STALE: Final = {
 
 
 def _tier(route: str, rule: str, tier: Tier, ready: Mapping[str, int], now: float) -> TierReport | None:
-    spec, targets = tier
+    spec, targets, spilling = tier
     in_order = spec.select == "InOrder"  # a weight of 0 takes a pool out, unless the order alone decides
     if not any(ready[each.pool.name] for each in targets if each.weight > 0 or in_order):
         return TierReport(route, rule, spec.name, "Unavailable")
-    if spec.spill is None or spec.spill.in_flight_per_endpoint is None:
-        return None
-    ramp = spec.spill.in_flight_per_endpoint
-    pools = {each.pool.name: each.pool for each in targets if each.weight > 0}  # as core.attempts asks
-    count = sum(ready[name] for name in pools)
-    if not count:
-        return None
-    share = spill.share(sum(pool.requests(now) for pool in pools.values()), count, ramp.start, ramp.full)
+    share = 0.0 if spilling is None else spilling.share(now)
     if share <= 0.0:
         return None
+    count = sum(ready[name] for name in {each.pool.name for each in targets if each.weight > 0})
     return TierReport(route, rule, spec.name, "Spilling", count, max(1, int(share * 100)))

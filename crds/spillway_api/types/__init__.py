@@ -39,7 +39,9 @@ from spillway_api.types.health import (
 )
 from spillway_api.types.modelpool import AllowedRoutes, Engine, Model, ModelPool, ModelPoolSpec
 from spillway_api.types.routepolicy import (
+    DurationRamp,
     EnterOn,
+    PercentRamp,
     PoolRef,
     Ramp,
     Retry,
@@ -80,6 +82,7 @@ __all__ = [
     "Chwbl",
     "Dispatch",
     "Duration",
+    "DurationRamp",
     "Engine",
     "EnterOn",
     "Health",
@@ -101,6 +104,7 @@ __all__ = [
     "ObjectName",
     "Overflow",
     "PassiveHealth",
+    "PercentRamp",
     "Pods",
     "PoolRef",
     "ProbeMode",
