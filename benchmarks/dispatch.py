@@ -12,17 +12,31 @@ import tracemalloc
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import count
 from time import perf_counter
 from typing import Any
 
 from multidict import CIMultiDict
 
 from spillway_api import snapshot
-from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Retry, Timeouts
+from spillway_api.types import (
+    Capacity,
+    Dispatch,
+    DurationRamp,
+    Health,
+    Metrics,
+    Model,
+    PercentRamp,
+    Ramp,
+    Retry,
+    Spill,
+    Timeouts,
+)
 from spillway_balancer.core.conditions import Moment
 from spillway_balancer.core.pool import Picked, Pool, Want
 from spillway_balancer.core.prefix import BLOCK_BYTES, CacheMirror, Prompt
 from spillway_balancer.core.routing import Route
+from spillway_balancer.core.spilling import Spilling
 from spillway_balancer.core.strategies import STRATEGIES
 from spillway_balancer.net.proxy import Facts
 from spillway_balancer.wire import openai
@@ -162,6 +176,12 @@ def _ruled(whens: Sequence[str]) -> Route:
     return Route(snapshot.Route("bench/bench", ("bench",), rules, Timeouts(), Retry()), {pool.name: pool})
 
 
+def _share(spilling: Spilling) -> Callable[[], object]:
+    """As 1,000 requests a second ask for it."""
+    clock = count()
+    return lambda: spilling.share(NOW + next(clock) / 1000)
+
+
 def dispatch() -> Table:
     """Time of each step of a decision, and memory of the mirrors."""
     dice = random.Random(1)
@@ -205,6 +225,16 @@ def dispatch() -> Table:
         visit.end(NOW + 2, want.prompt.blocks[:2] if want.prompt else ())
 
     timed("pick, visit, first token and end, 32 endpoints, Adaptive", visit)
+    every = Spill(
+        queued_per_endpoint=Ramp(8, 32),
+        in_flight_per_endpoint=Ramp(64, 128),
+        predicted_ttft=DurationRamp("2s", "6s"),
+        kv_cache_percent=PercentRamp(85, 100),
+        error_percent=PercentRamp(20, 60),
+    )
+    few = Spill(predicted_ttft=DurationRamp("2s", "6s"), smoothing="0s")
+    for name, spec in (("5 signals", every), ("predictedTTFT, read every time", few)):
+        timed(f"the share that leaves, 32 endpoints, {name}", _share(Spilling(spec, [(pool, 100)])))
     for size in (8_000, 400_000):
         peeked = openai.peek(PATHS["/v1/chat/completions"], "application/json", _conversation(size))
         timed(f"hash a conversation of {size // 1000} KB", partial(peeked.prompt, 1))
