@@ -156,17 +156,14 @@ class Relay:
 
     async def _tell(self, session: aiohttp.ClientSession, address: str) -> None:
         """One connection, until the leader is another. Raises when it ends before that."""
-        headers = {"Authorization": f"Bearer {_read(self._token_file)}"}
-        async with asyncio.timeout(CONNECT):
-            socket = await session.ws_connect(
-                f"wss://{address}{PATH}",
-                headers=headers,
-                ssl=trust_in(self._authority()),
-                server_hostname=self._service,
-                heartbeat=HEARTBEAT,
-                timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-            )
         async with contextlib.AsyncExitStack() as stack:
+            moved = asyncio.create_task(self._until_elsewhere(address))
+            connecting = asyncio.create_task(self._connect(session, address))
+            stack.push_async_callback(_end, (moved, connecting))
+            await asyncio.wait((moved, connecting), return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                return  # the address of a Pod that is gone swallows all that is sent there
+            socket = connecting.result()
             stack.push_async_callback(socket.close)
             # Whatever is told from now on is either in the whole state or dirty.
             self._dirty = set(self._server.local_keys())
@@ -176,15 +173,25 @@ class Relay:
             stack.callback(setattr, self, "connected", False)
             speaker = asyncio.create_task(self._speak(socket))
             ears = asyncio.create_task(socket.receive())  # nothing is said to us: it returns when the other has gone
-            moved = asyncio.create_task(self._until_elsewhere(address))
-            tasks = (speaker, ears, moved)
-            stack.push_async_callback(_end, tasks)
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            stack.push_async_callback(_end, (speaker, ears))
+            done, _ = await asyncio.wait((speaker, ears, moved), return_when=asyncio.FIRST_COMPLETED)
             if moved in done:
                 return
             if speaker in done:
                 await speaker
             raise aiohttp.ClientConnectionError(f"the leader closed the connection ({socket.close_code})")
+
+    async def _connect(self, session: aiohttp.ClientSession, address: str) -> aiohttp.ClientWebSocketResponse:
+        headers = {"Authorization": f"Bearer {_read(self._token_file)}"}
+        async with asyncio.timeout(CONNECT):
+            return await session.ws_connect(
+                f"wss://{address}{PATH}",
+                headers=headers,
+                ssl=trust_in(self._authority()),
+                server_hostname=self._service,
+                heartbeat=HEARTBEAT,
+                timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+            )
 
     async def _speak(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:

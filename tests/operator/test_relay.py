@@ -136,6 +136,30 @@ async def test_a_leader_that_is_away_is_said_to_be_once_and_not_for_every_try(ri
     assert "Connect call failed" in lines[0]
 
 
+async def test_a_leader_that_is_gone_is_not_waited_for_once_there_is_another(rig, tmp_path, monkeypatch):
+    monkeypatch.setattr(relay, "CONNECT", 3600.0)
+    follower = Replica(await rig(name="operator-1"), tmp_path)
+    follower.rig.publish(snapshot_of("chat", a=1))
+    await follower.rig.subscribe("pod-1")
+    leader = await rig(name="operator-0")
+    tried = asyncio.Event()
+
+    async def swallow(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tried.set()  # and no word of TLS
+        await gone.wait()
+        writer.close()
+
+    gone = asyncio.Event()
+    swallowing = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    follower.follow(f"127.0.0.1:{swallowing.sockets[0].getsockname()[1]}")
+    async with running(follower.relay.run()):
+        await tried.wait()
+        follower.follow(leader.address)
+        await leader.until(lambda: leader.subscriber("pod-1"))
+    gone.set()
+    swallowing.close()
+
+
 async def test_only_the_operator_relays(rig):
     one = await rig()
     for token, status in (
