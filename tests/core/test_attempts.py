@@ -251,6 +251,19 @@ def test_spill_by_key_moves_the_same_sessions_every_time() -> None:
     assert 60 < first.count("cloud") < 140
 
 
+def test_a_step_knows_what_was_leaving_each_tier_that_was_asked_and_why_the_request_left() -> None:
+    served = spilling(2, 10)
+    assert take(attempts(served)).shares == (("local", 0.0),)
+    served = spilling(2, 3)
+    for endpoint in served.pools["default/local"].endpoints.values():
+        for _ in range(6):
+            endpoint.load.lease(1, 1)
+    way = attempts(served)
+    step = take(way)
+    assert (step.tier, step.shares, way.log) == ("cloud", (("local", 1.0),), ["local: saturated"])
+    assert take(attempts(two_tiers())).shares == ()
+
+
 def test_what_spills_comes_home_when_the_other_side_has_no_room() -> None:
     served = spilling(0, 1)
     for endpoint in served.pools["default/local"].endpoints.values():

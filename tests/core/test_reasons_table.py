@@ -63,6 +63,7 @@ AFTER: dict[Reason, str] = {"interrupted": "counts", "client-gone": "-"}
 
 BEFORE: dict[Reason, tuple[str, str]] = {
     "saturated": ("Capacity", "-"),
+    "wait-predicted": ("Capacity", "-"),
     "no-ready-endpoint": ("Capacity", "-"),
     "circuit-open": ("Transient", "-"),
 }

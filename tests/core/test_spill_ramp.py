@@ -40,18 +40,23 @@ def test_aim_never_falls_with_any_signal(known: tuple[float | None, ...], by: Ra
     less = Signals(*known)
     higher = [*known]
     higher[which] = (higher[which] or 0.0) + more
-    assert 0.0 <= aim(less, by) <= aim(Signals(*higher), by) <= 1.0
+    assert 0.0 <= aim(less, by)[0] <= aim(Signals(*higher), by)[0] <= 1.0
 
 
 @given(st.tuples(*[signals] * 5), ramps)
 def test_aim_is_that_of_the_highest_signal(known: tuple[float | None, ...], by: Ramps) -> None:
     each = [ramp(signal, ends) for signal, ends in zip(known, by, strict=True) if ends is not None]
-    assert aim(Signals(*known), by) == max([0.0, *each])
+    share, highest = aim(Signals(*known), by)
+    assert share == max([0.0, *each])
+    assert bool(highest) == (share > 0.0)
+    if highest:
+        ends = getattr(by, highest)
+        assert ramp(getattr(Signals(*known), highest), ends) == share
 
 
 @given(ramps)
 def test_what_nobody_knows_sends_nobody_away(by: Ramps) -> None:
-    assert aim(Signals(), by) == 0.0
+    assert aim(Signals(), by) == (0.0, "")
 
 
 def test_every_signal_has_its_ramp_in_the_units_of_the_policy() -> None:

@@ -116,7 +116,18 @@ def test_the_highest_signal_decides(pools) -> None:
     for _ in range(10):
         first.load.lease(1, 1)  # 5 each: a quarter
     scrape(second, 2.0, 0.6)  # a half by the queue, a fifth by the cache
-    assert spilling.share(NOW) == 0.5
+    assert (spilling.share(NOW), spilling.reason) == (0.5, "saturated")
+
+
+def test_the_reason_is_that_of_the_highest_signal_and_stays_while_the_share_falls(pools) -> None:
+    spilling, pool, (first, second) = made(pools)
+    for endpoint in (first, second):
+        endpoint.learned.first_token(2.0, 8_000.0, NOW)
+    lease = first.load.lease(16_000, 1, 16_000)
+    assert (spilling.share(NOW) > 0.0, spilling.reason) == (True, "wait-predicted")
+    lease.release()
+    assert (spilling.share(NOW + 1.0) > 0.0, spilling.reason) == (True, "wait-predicted")
+    assert not pool.endpoints["e1"].load.in_flight
 
 
 def test_endpoints_that_take_nothing_say_nothing(pools) -> None:

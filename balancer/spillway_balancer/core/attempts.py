@@ -21,6 +21,7 @@ from .prefix import Prompt
 from .reasons import REASONS, Failure, Reason
 from .retry_budget import RetryBudget
 from .routing import Tier, order
+from .spilling import Spilling
 
 LIMITED = "every endpoint that serves this model is at its limit"
 
@@ -130,11 +131,11 @@ class Attempts:
     def _find(self, now: float) -> Try | None:
         while self._tier < len(self._tiers):
             tier = self._tiers[self._tier]
-            if self._spills(tier, now):
+            if tier.spilling is not None and self._spills(tier, tier.spilling, now):
                 self._home.append(self._tier)
-                self._why = "saturated"
-                self.log.append(f"{tier.spec.name}: saturated")
-                if self._leave("saturated"):
+                self._why = tier.spilling.reason
+                self.log.append(f"{tier.spec.name}: {self._why}")
+                if self._leave(self._why):
                     continue
             found = self._pick(tier, now)
             if found is not None:
@@ -159,17 +160,15 @@ class Attempts:
         self._tier += 1
         return True
 
-    def _spills(self, tier: Tier, now: float) -> bool:
+    def _spills(self, tier: Tier, spilling: Spilling, now: float) -> bool:
         """Whether load sends this request away from the tier before it is tried; asked once a tier."""
         if self._entered >= self._tier:
             return False
         self._entered = self._tier
-        if tier.spilling is None:
-            return False
-        share = tier.spilling.share(now)
+        share = spilling.share(now)
         self._shares += ((tier.spec.name, share),)
         key = self._key(tier.targets[0].pool)
-        return spill.leaves(share, key, tier.spilling.by, self._dice, salt=self._tier)
+        return spill.leaves(share, key, spilling.by, self._dice, salt=self._tier)
 
     def _pick(self, tier: Tier, now: float) -> Try | None:
         key = self._key(tier.targets[0].pool)

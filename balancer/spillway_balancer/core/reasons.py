@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 Reason = Literal[
     "saturated",
+    "wait-predicted",
     "no-ready-endpoint",
     "rate-limited",
     "quota-exhausted",
@@ -43,6 +44,7 @@ class Treatment(NamedTuple):
 
 REASONS: dict[Reason, Treatment] = {
     "saturated": Treatment(True, False, "Capacity"),
+    "wait-predicted": Treatment(True, False, "Capacity"),
     "no-ready-endpoint": Treatment(True, False, "Capacity"),
     "rate-limited": Treatment(True, False, "Capacity", by_status=True),
     "quota-exhausted": Treatment(True, False, "Capacity"),

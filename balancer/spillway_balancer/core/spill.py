@@ -77,10 +77,13 @@ def ramp(signal: float | None, ends: Ends) -> float:
     return 1.0 if signal >= full else (signal - start) / (full - start)
 
 
-def aim(signals: Signals, ramps: Ramps) -> float:
-    """The share that these signals ask for: that of the highest."""
-    asked = (ramp(signal, ends) for signal, ends in zip(signals, ramps, strict=True) if ends is not None)
-    return max(asked, default=0.0)
+def aim(signals: Signals, ramps: Ramps) -> tuple[float, str]:
+    """The share that these signals ask for, that of the highest; and the name of that, empty when none asks."""
+    share, highest = 0.0, ""
+    for name, signal, ends in zip(Signals._fields, signals, ramps, strict=True):
+        if ends is not None and (asked := ramp(signal, ends)) > share:
+            share, highest = asked, name
+    return share, highest
 
 
 class Smoothed(NamedTuple):

@@ -10,6 +10,7 @@ from spillway_api.types import Spill, SpillBy
 
 from .endpoint import EndpointState
 from .pool import Pool
+from .reasons import Reason
 from .spill import Ramps, Signals, Smoothed, aim, follow
 
 READINGS: Final = 50.0
@@ -26,7 +27,7 @@ def by_load(spec: Spill) -> bool:
 class Spilling:
     """The spill settings of one tier at work. What they have come to outlives a reload."""
 
-    __slots__ = ("_dwell", "_every", "_pools", "_ramps", "_smoothed", "_smoothing", "by")
+    __slots__ = ("_dwell", "_every", "_pools", "_ramps", "_smoothed", "_smoothing", "by", "reason")
 
     def __init__(self, spec: Spill, targets: Iterable[tuple[Pool, int]], previous: Spilling | None = None) -> None:
         """`targets`: the pools of the tier with their weights. Those of weight 0 take nothing, and tell nothing."""
@@ -37,6 +38,8 @@ class Spilling:
         self._dwell = seconds(spec.min_dwell)
         self._every = min(self._smoothing / READINGS, LONGEST)
         self._smoothed: Smoothed | None = previous._smoothed if previous else None
+        self.reason: Reason = previous.reason if previous else "saturated"
+        """Why requests leave: by the signal that was the highest last."""
 
     def share(self, now: float) -> float:
         """Part of the requests that leaves now, 0 to 1. Without a ready endpoint none does: that is unavailability and
@@ -47,7 +50,9 @@ class Spilling:
         ready = self._ready(now)
         if not ready:
             return 0.0
-        asked = aim(self._read(ready, now), self._ramps)
+        asked, highest = aim(self._read(ready, now), self._ramps)
+        if highest:  # else the share is on its way down, and has come from where it was
+            self.reason = "wait-predicted" if highest == "ttft" else "saturated"
         self._smoothed = after = follow(before, asked, now, self._smoothing, self._dwell)
         return after.share
 
