@@ -229,6 +229,29 @@ def test_a_policy_edited_to_a_bad_state_and_back():
     assert fleet.condition(CHAT, "Ready") == ("True", "Programmed")
 
 
+def test_a_rule_that_does_not_compile_is_told_with_its_column_and_the_last_good_version_serves():
+    policy = make.route_policy("chat", "llama", "openai")
+    (last,) = policy["spec"]["rules"]
+    rules = [{**last, "name": "premium", "when": 'headers["x-tier"] == "premium"'}, last]
+    fleet = Fleet().see(*USUAL[:2], edited(policy, rules, 1)).acknowledge()
+    assert fleet.condition(CHAT, "Accepted") == ("True", "Accepted")
+    assert fleet.status(CHAT)["tierSummary"].startswith("premium: tier-llama=Open tier-openai=Open; ")
+    before = fleet.routes()["default/chat"]
+    fleet.see(*USUAL[:2], edited(policy, [{**rules[0], "when": "tokens.inptu > 3"}, last], 2))
+    assert fleet.routes()["default/chat"] == before
+    assert fleet.condition(CHAT, "Accepted") == fleet.condition(CHAT, "Ready") == ("False", "InvalidExpression")
+    said = 'spec.rules[0].when: line 1, column 7: there is no "tokens.inptu" (did you mean "tokens.input"?)'
+    assert said in fleet.message(CHAT, "Accepted")
+
+
+def edited(policy, rules, generation):
+    return {
+        **policy,
+        "metadata": {**policy["metadata"], "generation": generation},
+        "spec": {**policy["spec"], "rules": rules},
+    }
+
+
 def test_objects_that_cannot_be_read_go_on_as_they_were():
     fleet = Fleet().see(*USUAL).acknowledge()
     before = fleet.progress["default"].digest
