@@ -30,8 +30,8 @@ class Problem(NamedTuple):
 
     `fatal` means that the object cannot do what it says: whoever reads whole files refuses them. The snapshot
     beside it still holds all that can be served: the last good version of a policy, where there is one; else a
-    target that leads nowhere is left out, and with it a tier or route of which nothing is left; a route that
-    claims another's name is left out entirely.
+    target that leads nowhere is left out, and with it a tier or route of which nothing is left; so is a rule whose
+    condition does not compile; a route that claims another's name is left out entirely.
     """
 
     object: str

@@ -6,7 +6,7 @@ import datetime
 
 import pytest
 
-from spillway_api.compile import compile_snapshot
+from spillway_api.compile import Cluster, compile_snapshot
 from spillway_api.expressions import VARIABLES, EvaluationError, InvalidExpression, MissingKey, condition
 from spillway_api.files import load
 
@@ -147,6 +147,18 @@ def test_an_expression_that_does_not_compile_is_a_problem_and_its_rule_is_left_o
     assert (problem.path, problem.reason, problem.fatal) == (WHEN, "InvalidExpression", True)
     assert problem.message == 'line 1, column 7: there is no "tokens.inptu" (did you mean "tokens.input"?)'
     assert [rule.name for rule in done.snapshot.routes[0].rules] == ["other"]
+
+
+def test_the_last_good_version_keeps_its_conditions(built):
+    before = compiled(built, **{WHEN: LITERALS[0], "spec.rules[1]": OTHER})
+    broken = {WHEN: LITERALS[0] + "]", "spec.rules[1]": {**OTHER, "when": "bucket < 5"}}
+    cluster = Cluster(last_good=before.memory)
+    for provider in ([built("provider")], []):  # also when a pool is gone, and with it what led there
+        policy = built("policy", broken)
+        after = compile_snapshot([built("pool"), *provider, policy], "default", lambda _secret, _key: True, cluster)
+        assert after.kept == {"default/chat"}
+        whens = [(rule.name, rule.when) for rule in after.snapshot.routes[0].rules]
+        assert whens == [("default", LITERALS[0]), ("other", None)][: 1 + len(provider)]
 
 
 def test_a_pool_that_the_policy_does_not_lead_to_is_a_problem(built):
