@@ -227,9 +227,9 @@ def _retype(schema: Schema, found: str) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(schema["enum"])
     if expected == "string" and found in ("boolean", "integer", "number"):
-        return f"put it in quotes; unquoted, YAML reads it as a {found}"
+        return f"put it in quotes; unquoted, YAML reads it as {'an' if found == 'integer' else 'a'} {found}"
     if expected in ("boolean", "integer") and found == "string":
-        return "write it without quotes"
+        return f"write {'a whole number' if expected == 'integer' else 'true or false'}, without quotes"
     if expected == "array":
         return "write it as a list: each entry on a line that begins with -"
     if expected == "object":

@@ -83,7 +83,7 @@ def test_every_problem_has_its_line_and_what_would_be_right(problems):
         f'8:5: {name}: spec.models[1].nam: unknown field "spec.models[1].nam" (did you mean "name"?)',
         f"8:5: {name}: spec.models[1].name: Required value (Name that routes and clients use)",
         f'14:9: {name}: {endpoints}[0].weight: Invalid value: "string": {endpoints}[0].weight in body must be of '
-        'type integer: "string" (write it without quotes)',
+        'type integer: "string" (write a whole number, without quotes)',
         f'15:9: {name}: {endpoints}[1]: Duplicate value: {{"name":"a"}}',
         f'15:19: {name}: {endpoints}[1].url: Invalid value: "string": must be an absolute http or https URL',
         f'16:3: {name}: spec.disptch: unknown field "spec.disptch" (did you mean "dispatch"?)',
