@@ -31,7 +31,8 @@ class Problem(NamedTuple):
     `fatal` means that the object cannot do what it says: whoever reads whole files refuses them. The snapshot
     beside it still holds all that can be served: the last good version of a policy, where there is one; else a
     target that leads nowhere is left out, and with it a tier or route of which nothing is left; so is a rule whose
-    condition does not compile; a route that claims another's name is left out entirely.
+    condition does not compile, while one of which no tier is left holds and serves nothing; a route that claims
+    another's name is left out entirely.
     """
 
     object: str
@@ -197,8 +198,8 @@ def _trimmed(route: Route, taken: Collection[str], known: Known) -> Route | None
             if any(target.weight for target in targets):
                 tiers.append(msgspec.structs.replace(tier, targets=targets))
                 served = served.union(*names.values())
-        rules += [_rule(rule.name, tiers, rule.when)] if tiers else []
-    if not rules:
+        rules.append(_rule(rule.name, tiers, rule.when))
+    if not any(rule.tiers for rule in rules):
         return None
     return msgspec.structs.replace(
         route, models=tuple(model for model in models if model in served), rules=tuple(rules)
@@ -206,8 +207,12 @@ def _trimmed(route: Route, taken: Collection[str], known: Known) -> Route | None
 
 
 def _rule(name: str, tiers: Sequence[RouteTier], when: str | None) -> RouteRule:
-    """With the tiers behind it gone, a tier has nowhere to spill to."""
-    return RouteRule(name, (*tiers[:-1], msgspec.structs.replace(tiers[-1], spill=None)), when)
+    """With the tiers behind it gone, a tier has nowhere to spill to.
+
+    A rule of which no tier is left stays: what it is for must not go where the next rule leads.
+    """
+    last = [msgspec.structs.replace(tier, spill=None) for tier in tiers[-1:]]
+    return RouteRule(name, (*tiers[:-1], *last), when)
 
 
 def _targets(route: Route) -> Iterable[Target]:
@@ -358,8 +363,8 @@ def _route(item: RoutePolicy, known: Known, problems: list[Problem]) -> Route | 
                 tiers.append(RouteTier(tier.name, tuple(targets), tier.select, tier.enter_on, tier.spill))
                 served |= of_tier
         sound = rule.when is None or _compiles(item, rule.when, f"spec.rules[{at_rule}].when", problems)
-        rules += [_rule(rule.name, tiers, rule.when)] if tiers and sound else []
-    if not rules:
+        rules += [_rule(rule.name, tiers, rule.when)] if sound else []
+    if not any(rule.tiers for rule in rules):
         return None
     if len(problems) == before:  # else what is missing might have served them, and is reported already
         for index, model in enumerate(spec.models):

@@ -76,6 +76,7 @@ class RouteRule(Struct, frozen=True, rename="camel", omit_defaults=True):
 
     name: str
     tiers: tuple[RouteTier, ...]
+    """Empty when nothing of them can be served: the rule decides all the same."""
     when: str | None = None
     """An expression of `expressions`; None holds always."""
 

@@ -157,8 +157,19 @@ def test_the_last_good_version_keeps_its_conditions(built):
         policy = built("policy", broken)
         after = compile_snapshot([built("pool"), *provider, policy], "default", lambda _secret, _key: True, cluster)
         assert after.kept == {"default/chat"}
-        whens = [(rule.name, rule.when) for rule in after.snapshot.routes[0].rules]
-        assert whens == [("default", LITERALS[0]), ("other", None)][: 1 + len(provider)]
+        (route,) = after.snapshot.routes
+        assert [(rule.name, rule.when) for rule in route.rules] == [("default", LITERALS[0]), ("other", None)]
+        assert len(route.rules[1].tiers) == len(provider)
+
+
+def test_a_rule_without_any_pool_stays_and_its_requests_go_nowhere_else(built):
+    rules = [{**OTHER, "when": LITERALS[0], "tiers": [{"name": "only", "pools": [{"name": "gone"}]}]}]
+    rules.append({"name": "default", "tiers": [{"name": "only", "pools": [{"name": "llama"}]}]})
+    done = compiled(built, rules=rules)
+    assert [problem.reason for problem in done.problems] == ["PoolNotFound"]
+    (route,) = done.snapshot.routes
+    assert [(rule.name, len(rule.tiers)) for rule in route.rules] == [("other", 0), ("default", 1)]
+    assert not compiled(built, rules=rules[:1]).snapshot.routes
 
 
 def test_a_pool_that_the_policy_does_not_lead_to_is_a_problem(built):

@@ -231,3 +231,11 @@ def test_a_view_knows_exactly_what_was_read() -> None:
     assert set(view.values(condition("model == 'a' && tokens.input > 1"))) == {"model", "tokens.input"}
     assert set(view.values(condition('pools["local"].ready > 1'))["pools"]) == {"local"}
     assert set(view.values(condition("pools[model].ready > 1"))["pools"]) == {"local", "other"}
+
+
+def test_a_rule_of_which_nothing_is_left_decides_all_the_same() -> None:
+    tier = snapshot.RouteTier("only", (snapshot.Target("default/local"),), "Weighted", ())
+    rules = (snapshot.RouteRule("gone", (), "bucket < 100"), snapshot.RouteRule("default", (tier,)))
+    spec = snapshot.Route("default/chat", ("chat",), rules, Timeouts(), Retry())
+    made = Runtime(snapshot.Snapshot("default", (pool(),), (spec,))).routes.all[0]
+    assert made.decide(Asked(), moment()) == ("gone", (), ())

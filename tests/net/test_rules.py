@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 EXPLAIN = "x-spillway-explain"
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -145,3 +146,15 @@ async def test_a_changed_expression_comes_into_force(ruled, dial) -> None:
     lb.write(lb.file.read_text().replace("100000", "0"))
     await lb.until(lambda: lb.balancer.serving.current.digest != before)
     assert await answered(dial, lb) == "first"
+
+
+async def test_a_rule_without_any_pool_gives_503_and_never_another_rules_pool(ruled, dial) -> None:
+    lb = await ruled(rule("premium", 'headers["x-tier"] == "premium"'), rule("default"))
+    now = lb.balancer.serving.current.spec
+    (route,) = now.routes
+    emptied = structs.replace(route, rules=(structs.replace(route.rules[0], tiers=()), route.rules[1]))
+    lb.balancer.serving.swap(structs.replace(now, routes=(emptied,)))
+    client = await dial(lb)
+    reply = await client.chat([("x-tier", "premium")])
+    assert (reply.status, reply.error["code"]) == (503, "no_ready_endpoint")
+    assert await answered(dial, lb) == "default"

@@ -55,7 +55,7 @@ class View:
 
     __slots__ = ("_asked", "_headers", "_home", "_known", "_moment", "_pools")
 
-    def __init__(self, asked: Asked, moment: Moment, pools: Mapping[str, Pool], home: Pool) -> None:
+    def __init__(self, asked: Asked, moment: Moment, pools: Mapping[str, Pool], home: Pool | None) -> None:
         """`pools` by the names that the policy calls them by; the key of a session is read as `home` reads it."""
         self._asked = asked
         self._moment = moment
@@ -95,7 +95,7 @@ class View:
         return datetime.fromtimestamp(self._moment.unix, UTC)
 
     def _bucket(self) -> int:
-        key = self._home.key(self._asked)
+        key = None if self._home is None else self._home.key(self._asked)
         return self._moment.dice.randrange(100) if key is None else bucket(key)
 
 

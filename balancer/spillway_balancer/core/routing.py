@@ -82,6 +82,7 @@ class Route:
         self._rulings = tuple(Ruling(rule.name, tiers) for rule, tiers in zip(spec.rules, self.rules, strict=True))
         self.pools = frozenset(t.pool for rule in spec.rules for tier in rule.tiers for t in tier.targets)
         """Names of those that its tiers lead to."""
+        self._home = next((tier.targets[0].pool for tiers in self.rules for tier in tiers), None)
         own = spec.name.partition("/")[0] + "/"
         self._by_name = {name.removeprefix(own): pools[name] for name in self.pools}
         timeouts = spec.timeouts
@@ -102,7 +103,7 @@ class Route:
             if when is None:
                 return ruling._replace(errors=tuple(errors)) if errors else ruling
             if view is None:
-                view = View(asked, moment, self._by_name, self.rules[0][0].targets[0].pool)
+                view = View(asked, moment, self._by_name, self._home)
             held = when.holds(view)
             if held is True:
                 return ruling._replace(errors=tuple(errors)) if errors else ruling

@@ -309,6 +309,8 @@ class Proxy:
         if ruling.rule is None:
             raise NoRule("no rule of this model's policy is for this request", param="model")
         decision.rule = ruling.rule
+        if not ruling.tiers:
+            raise NoReadyEndpoint("no pool of the rule for this request is there", retry_after=1.0)
         attempts = Attempts(ruling.tiers, route.spec.retry, route.retry_budget, facts, self._dice, total)
         explains = EXPLAIN in request.headers
         last: Exchange | Failure | None = None
