@@ -127,6 +127,10 @@ class Reader:
         there: Condition = found[0]
         return there
 
+    def says(self, kind: str, name: str, type: str, words: str) -> None:
+        """Waits until a condition's message has these words: wording follows a turn within ten seconds."""
+        until(lambda: words in self.conditions(kind, name)[type].message, f"{type} of {name} says: {words}", 20.0)
+
     def row(self, kind: str, name: str) -> dict[str, str]:
         """What `kubectl get` shows of it, by column."""
         head, *lines = self._kube.kubectl("get", kind, name, "-n", self.namespace).splitlines()

@@ -103,8 +103,8 @@ def test_only_the_leader_writes_and_it_knows_of_balancers_that_follow_another(
         listener.holding = True
         mine.apply(pool("one", static(BLACK_HOLE)), policy("chat", model_of(mine), "one"))
         until(lambda: "chat" in listener.routes(namespace), "the follower has told it")
-        message = mine.comes("RoutePolicy", "chat", "Programmed", "False", "PartiallyProgrammed").message
-        assert message == "in force on 1 of 2 balancers of gateway default"
+        mine.comes("RoutePolicy", "chat", "Programmed", "False", "PartiallyProgrammed")
+        mine.says("RoutePolicy", "chat", "Programmed", "in force on 1 of 2 balancers of gateway default")
         listener.acknowledge()
         mine.comes("RoutePolicy", "chat", "Programmed", "True", "Programmed", seconds=5.0)
         (gateway,) = mine.status("RoutePolicy", "chat")["gateways"]

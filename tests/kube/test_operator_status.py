@@ -218,8 +218,8 @@ def test_an_edit_is_programmed_only_when_the_balancer_says_so(mine: Reader, bala
     try:
         mine.apply(policy("chat", f"{space}-chat", "one", retry={"attempts": 2}))
         until(lambda: balancer.routes(space)["chat"].retry.attempts == 2, "the edit has come to the balancer")
-        message = mine.comes("RoutePolicy", "chat", "Programmed", "False", "PartiallyProgrammed").message
-        assert message == "in force on 0 of 1 balancers of gateway default"
+        mine.comes("RoutePolicy", "chat", "Programmed", "False", "PartiallyProgrammed")
+        mine.says("RoutePolicy", "chat", "Programmed", "in force on 0 of 1 balancers of gateway default")
         mine.comes("RoutePolicy", "chat", "Ready", "False", "PartiallyProgrammed")
         mine.comes("ModelPool", "one", "Programmed", "True", "Programmed")  # it has not changed
     finally:
@@ -234,8 +234,8 @@ def test_what_a_balancer_refuses_is_said(mine: Reader, balancer: Listener) -> No
     balancer.refusing = "unknown strategy"
     try:
         mine.apply(policy("chat", f"{space}-chat", "one", retry={"attempts": 2}))
-        message = mine.comes("RoutePolicy", "chat", "Programmed", "False", "PartiallyProgrammed").message
-        assert message == "in force on 0 of 1 balancers of gateway default; refused: unknown strategy"
+        mine.comes("RoutePolicy", "chat", "Programmed", "False", "PartiallyProgrammed")
+        mine.says("RoutePolicy", "chat", "Programmed", "0 of 1 balancers of gateway default; refused: unknown strategy")
     finally:
         balancer.refusing = ""
     mine.apply(policy("chat", f"{space}-chat", "one", retry={"attempts": 4}))
