@@ -7,6 +7,7 @@ newer operator may speak to an older balancer. It holds references to credential
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
@@ -130,6 +131,14 @@ def digest(snapshot: Snapshot) -> str:
     return Digester()(snapshot)
 
 
+def digest_of(gateway: str, pools: Iterable[bytes], routes: Iterable[bytes]) -> str:
+    """The digest of a snapshot from those of its parts, each the SHA-256 of the part's encoding, in their order."""
+    whole = hashlib.sha256(gateway.encode())
+    whole.update(b"pools" + b"".join(pools))
+    whole.update(b"routes" + b"".join(routes))
+    return whole.hexdigest()
+
+
 class Digester:
     """Digests snapshots one after the other, and only those of their parts that are new objects.
 
@@ -141,14 +150,12 @@ class Digester:
         self._known: dict[int, tuple[Pool | Route, bytes]] = {}
 
     def __call__(self, snapshot: Snapshot) -> str:
-        known, self._known = self._known, {}
-        whole = hashlib.sha256(snapshot.gateway.encode())
-        for kind, parts in ((b"pools", snapshot.pools), (b"routes", snapshot.routes)):
-            whole.update(kind)
-            for part in parts:
-                entry = known.get(id(part))
-                if entry is None:  # an id is that of no other object as long as the entry holds the part
-                    entry = (part, hashlib.sha256(_encoder.encode(part)).digest())
-                self._known[id(part)] = entry
-                whole.update(entry[1])
-        return whole.hexdigest()
+        before, self._known = self._known, {}
+        parts: tuple[Pool | Route, ...] = (*snapshot.pools, *snapshot.routes)
+        for part in parts:
+            # An id is that of no other object as long as the entry holds the part.
+            known = before.get(id(part)) or (part, hashlib.sha256(_encoder.encode(part)).digest())
+            self._known[id(part)] = known
+        pools = [self._known[id(pool)][1] for pool in snapshot.pools]
+        routes = [self._known[id(route)][1] for route in snapshot.routes]
+        return digest_of(snapshot.gateway, pools, routes)

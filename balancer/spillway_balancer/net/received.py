@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from spillway_api.snapshot import Pool, Route, Snapshot
+from spillway_api.snapshot import Pool, Route, Snapshot, digest_of
 from spillway_api.stream import Saved
 
 Part = TypeVar("Part", Pool, Route)
@@ -155,8 +155,4 @@ def _sha(data: bytes | Raw) -> bytes:
 
 
 def _digest(gateway: str, pools: Parts[Pool], routes: Parts[Route]) -> str:
-    """As `spillway_api.snapshot.digest` makes it."""
-    whole = hashlib.sha256(gateway.encode())
-    whole.update(b"pools" + b"".join([sha for sha, _ in pools.values()]))
-    whole.update(b"routes" + b"".join([sha for sha, _ in routes.values()]))
-    return whole.hexdigest()
+    return digest_of(gateway, [sha for sha, _ in pools.values()], [sha for sha, _ in routes.values()])
