@@ -9,6 +9,7 @@ from datetime import datetime
 
 from .certificates import data_of, needed
 from .cluster import ApiError, Cluster, Object
+from .owned import owned, reference
 from .settings import Settings
 
 log = logging.getLogger("spillway.tls")
@@ -74,14 +75,7 @@ class Authority:
         """References to the operator's Deployment: what it owns goes when the operator is uninstalled."""
         space, own = self._settings.namespace, self._settings.deployment
         deployments = await self._cluster.list("apps/v1", "deployments", space, "app.kubernetes.io/component=operator")
-        return [
-            {"apiVersion": "apps/v1", "kind": "Deployment", "name": own, "uid": each["metadata"]["uid"]}
-            for each in deployments
-            if each["metadata"]["name"] == own
-        ]
+        return [reference(own, each["metadata"]["uid"]) for each in deployments if each["metadata"]["name"] == own]
 
     async def _owned(self, kind: str, name: str) -> Object:
-        labels = {"app.kubernetes.io/managed-by": "spillway-operator"}
-        space, owners = self._settings.namespace, await self.owners()
-        meta = {"name": name, "namespace": space, "labels": labels, "ownerReferences": owners}
-        return {"apiVersion": "v1", "kind": kind, "metadata": meta}
+        return owned(kind, self._settings.namespace, name, await self.owners())

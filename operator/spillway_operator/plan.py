@@ -19,6 +19,7 @@ from spillway_api.types import ModelPool, RoutePolicy
 from .conditions import PoolSight, Reach, RouteSight, TierSight
 from .facts import GATEWAY_LABEL, GatewayFacts, Watched
 from .opinions import Opinions
+from .owned import Object, owned, reference
 from .progress import Progress, Subscriber, refusal
 from .sources import Found
 from .statuses import PoolNumbers, Status, of_pool, of_route
@@ -26,8 +27,6 @@ from .statuses import PoolNumbers, Status, of_pool, of_route
 BOOT_KEY = "snapshot.json.gz"
 BOOT_BYTES = 900_000
 """A ConfigMap may hold 1 MiB, its base64 and metadata included in what etcd takes."""
-
-Object = dict[str, Any]
 
 
 class ConfigView(NamedTuple):
@@ -217,7 +216,6 @@ def _pool_sight(
         engine=engine,
         models=tuple(model.name for model in spec.models) if spec is not None else (),
         routes=routes,
-        draining=sight.draining,
     )
 
 
@@ -318,14 +316,8 @@ def _name(watched: Watched[Any]) -> str:
 
 
 def _child(facts: GatewayFacts, namespace: str, kind: str, suffix: str) -> Object:
-    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": facts.deployment, "uid": facts.uid}
-    labels = {GATEWAY_LABEL: facts.name, "app.kubernetes.io/managed-by": "spillway-operator"}
-    name = f"{facts.deployment}-{suffix}"
-    return {
-        "apiVersion": "v1",
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace, "labels": labels, "ownerReferences": [owner]},
-    }
+    owner = reference(facts.deployment, facts.uid)
+    return owned(kind, namespace, f"{facts.deployment}-{suffix}", [owner], {GATEWAY_LABEL: facts.name})
 
 
 def _base64(data: bytes) -> str:

@@ -20,10 +20,10 @@ from spillway_api.types import API_VERSION
 from .cluster import ApiError, Cluster
 from .facts import GatewayFacts, Watched
 from .metrics import Metrics
+from .owned import Object
 from .plan import (
     ConfigView,
     Gateway,
-    Object,
     StatusView,
     Written,
     boot_config_map,

@@ -32,7 +32,6 @@ class PoolNumbers(NamedTuple):
     engine: str | None
     models: tuple[str, ...]
     routes: int
-    draining: int
 
 
 REPORTED = frozenset({"MetricsHealthy", "Spilling"})
@@ -64,7 +63,7 @@ def of_pool(
             "ready": sight.ready,
             "unhealthy": sight.unhealthy,
             "ejected": sight.ejected,
-            "draining": numbers.draining,
+            "draining": sight.draining,
         },
         "attachedRoutes": numbers.routes,
         "models": list(numbers.models),

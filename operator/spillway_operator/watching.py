@@ -152,7 +152,7 @@ class Watching:
                     self.world.forget(known.namespace, known.name)
                 return before is None or there is None or before.item is not there.item
             case facts.NamespaceFacts():
-                return before is None or there is None or before.labels != there.labels
+                return True
             case _:
                 fact: Fact = known
                 return bool(self.world.concerned(before, fact))

@@ -28,7 +28,7 @@ from spillway_operator.statuses import (
 NOON, LATER = 1_767_268_800.0, 1_767_268_861.7
 HERE = Reach("default", True, 2, 2)
 SIGHT = PoolSight(unreadable="", problems=(), reach=(HERE,), total=4, metrics="Ok")
-NUMBERS = PoolNumbers("Pods", "vLLM", ("llama-8b",), 1, 0)
+NUMBERS = PoolNumbers("Pods", "vLLM", ("llama-8b",), 1)
 TIERS = (TierSight("default", "local", "Spilling", 3, 18), TierSight("default", "cloud", "Open", 1, 0))
 ROUTE = RouteSight(unreadable="", problems=(), reach=(HERE,), served=True, kept=False, tiers=TIERS)
 GONE = (Problem("RoutePolicy/default/chat", "spec.x", "PoolNotFound", "no ModelPool", True),)
@@ -51,7 +51,7 @@ def condition(status, type):
 
 
 def test_the_status_of_a_pool():
-    status = pool(SIGHT._replace(not_ready=1, unhealthy=1, ejected=1), draining=2)
+    status = pool(SIGHT._replace(not_ready=1, unhealthy=1, ejected=1, draining=2))
     assert status.pop("conditions")
     assert status == {
         "observedGeneration": 1,
