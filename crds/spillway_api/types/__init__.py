@@ -38,23 +38,8 @@ from spillway_api.types.health import (
     ProbeMode,
 )
 from spillway_api.types.modelpool import AllowedRoutes, Engine, Model, ModelPool, ModelPoolSpec
-from spillway_api.types.routepolicy import (
-    DurationRamp,
-    EnterOn,
-    PercentRamp,
-    PoolRef,
-    Ramp,
-    Retry,
-    RetryOn,
-    RoutePolicy,
-    RoutePolicySpec,
-    Rule,
-    Select,
-    Spill,
-    SpillBy,
-    Tier,
-    Timeouts,
-)
+from spillway_api.types.retry import Retry, RetryOn, Timeouts
+from spillway_api.types.routepolicy import RoutePolicy, RoutePolicySpec, Rule
 from spillway_api.types.selector import LabelRequirement, LabelSelector, matches
 from spillway_api.types.source import (
     Account,
@@ -69,6 +54,8 @@ from spillway_api.types.source import (
     Static,
     StaticEndpoint,
 )
+from spillway_api.types.spill import DurationRamp, PercentRamp, Ramp, Spill, SpillBy
+from spillway_api.types.tier import EnterOn, PoolRef, Select, Tier
 
 __all__ = [
     "API_VERSION",

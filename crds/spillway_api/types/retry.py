@@ -1,0 +1,55 @@
+"""How long a request may take, and what of it is tried again."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta, Struct
+
+from spillway_api.markup import INT32, SET, Cel, doc
+from spillway_api.types.fields import Duration
+
+RetryOn = Literal["ConnectError", "Reset", "FirstByteTimeout"]
+
+
+class Timeouts(Struct, frozen=True, rename="camel"):
+    """How long a request may take, step by step."""
+
+    connect: Annotated[Duration, doc("Longest time to reach an endpoint.")] = "2s"
+    first_byte: Annotated[
+        Duration, doc("Longest time of one attempt until its first byte; includes waiting in the engine.")
+    ] = "2m"
+    stream_idle: Annotated[Duration, doc("Longest silence within an answer that has begun.")] = "1m"
+    total: Annotated[Duration, doc("Longest time of the request with all its attempts.")] = "30m"
+
+    RULES: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "duration(self.total) >= duration(self.firstByte) && duration(self.firstByte) >= duration(self.connect)",
+            "connect, firstByte and total must not decrease",
+        ),
+    )
+
+
+class Retry(Struct, frozen=True, rename="camel"):
+    """What is tried again, before the first byte of the answer."""
+
+    attempts: Annotated[int, doc("Attempts of one request in all, the first one included.", ge=1, le=10), INT32] = 3
+    retry_on: Annotated[
+        tuple[RetryOn, ...],
+        doc("Failures of the connection after which another endpoint is tried.", max_length=8),
+        SET,
+    ] = ("ConnectError", "Reset")
+    retry_status_codes: Annotated[
+        tuple[Annotated[int, Meta(ge=400, le=599), INT32], ...],
+        doc("Status codes of an endpoint after which another one is tried.", max_length=32),
+        SET,
+    ] = (429, 500, 502, 503, 504, 529)
+    budget_percent: Annotated[
+        int,
+        doc(
+            "Largest share of retries among the requests of the last seconds, against storms of retries.",
+            ge=0,
+            le=100,
+        ),
+        INT32,
+    ] = 20

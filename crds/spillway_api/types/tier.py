@@ -1,0 +1,84 @@
+"""A tier: pools of equal preference, how one of them is chosen, what may enter and what leaves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Struct
+
+from spillway_api.markup import ATOMIC, INT32, SET, Cel, checked, doc
+from spillway_api.types.fields import ObjectName
+from spillway_api.types.spill import Spill
+
+Select = Literal["Weighted", "InOrder"]
+EnterOn = Literal["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy"]
+
+
+class PoolRef(Struct, frozen=True, rename="camel"):
+    """A pool as a tier uses it."""
+
+    name: Annotated[ObjectName, doc("Name of a ModelPool.")]
+    namespace: (
+        Annotated[
+            ObjectName,
+            doc(
+                "Namespace of the ModelPool, where it is not that of the route. The pool must allow it "
+                "(`allowedRoutes`)."
+            ),
+        ]
+        | None
+    ) = None
+    model: (
+        Annotated[
+            str,
+            doc(
+                "Model of the pool to use. Defaults to the one that serves the requested name.",
+                min_length=1,
+                max_length=253,
+            ),
+        ]
+        | None
+    ) = None
+    weight: Annotated[
+        int,
+        doc("Share of the tier's requests, relative to its other pools. 0 takes none.", ge=0, le=1000),
+        INT32,
+    ] = 100
+
+
+class Tier(Struct, frozen=True, rename="camel"):
+    """Pools of equal preference."""
+
+    name: Annotated[ObjectName, doc("Name of the tier, unique in the rule.")]
+    pools: Annotated[
+        tuple[PoolRef, ...],
+        doc("The pools of this tier.", min_length=1, max_length=16),
+        ATOMIC,
+        checked(Cel("self.exists(p, p.weight > 0)", "at least one pool must have a weight above 0")),
+    ]
+    select: Annotated[
+        Select,
+        doc(
+            "How one pool of several is chosen. Weighted is sticky by key, so that canary and A/B keep their "
+            "users; InOrder takes the first that has a ready endpoint."
+        ),
+    ] = "Weighted"
+    enter_on: Annotated[
+        tuple[EnterOn, ...],
+        doc(
+            "Reasons that may bring a request here from the tier before. Ignored for the first tier.",
+            min_length=1,
+            max_length=8,
+        ),
+        SET,
+    ] = ("Capacity", "Transient")
+    spill: (
+        Annotated[
+            Spill,
+            doc(
+                "When requests leave this tier for the next one. The share that leaves rises from 0 at start "
+                "to all at full."
+            ),
+        ]
+        | None
+    ) = None
