@@ -1,0 +1,133 @@
+"""What is known while objects are compiled, and how what does not fit together is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from spillway_api.snapshot import Endpoint, Pool, Snapshot, Target
+from spillway_api.types import ModelPool, RoutePolicy, matches
+
+HasSecret = Callable[[str, str], bool]
+"""Whether the Secret "namespace/name" exists and has this key."""
+
+
+class Problem(NamedTuple):
+    """Something in an object that does not fit the others; `reason` is a condition reason of the API.
+
+    `fatal` means that the object cannot do what it says: whoever reads whole files refuses them. The snapshot
+    beside it still holds all that can be served: the last good version of a policy, where there is one; else a
+    target that leads nowhere is left out, and with it a tier or route of which nothing is left; so is a rule whose
+    condition does not compile, while one of which no tier is left holds and serves nothing; a route that claims
+    another's name is left out entirely.
+    """
+
+    object: str
+    """Kind/namespace/name."""
+    path: str
+    reason: str
+    message: str
+    fatal: bool
+
+
+class Discovered(NamedTuple):
+    """What was found where a pool's source points to: endpoints in the order of their names, and what is amiss."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    problems: tuple[tuple[str, str, str], ...] = ()
+    """Path, reason and message of each; none is fatal, for what is not there may come."""
+
+
+def _nowhere(item: ModelPool) -> Discovered:
+    source = item.spec.source
+    for name in ("pods", "service", "inference_pool"):
+        if getattr(source, name) is not None:
+            field = msgspec.structs.fields(source)[source.__struct_fields__.index(name)].encode_name
+            message = "its endpoints are known in a cluster only; from files the pool has none"
+            return Discovered((), ((f"spec.source.{field}", "NoEndpoints", message),))
+    return Discovered()
+
+
+class Cluster(NamedTuple):
+    """What is known beside the objects themselves. By default nothing is: so it is where they come from files."""
+
+    discovered: Callable[[ModelPool], Discovered] = _nowhere
+    """Endpoints of a pool whose source is pods, service or inferencePool."""
+    exists: Callable[[str], bool] = lambda _secret: False
+    """Whether there is a Secret "namespace/name", whatever its keys."""
+    labels: Callable[[str], Mapping[str, str]] = lambda _namespace: {}
+    """Labels of a namespace."""
+    last_good: Snapshot | None = None
+    """The memory of the compilation before. A policy that has become bad goes on with its route of it."""
+    unreadable: Collection[str] = ()
+    """Kind/namespace/name of objects that exist and cannot be read: they too go on as they were."""
+
+
+Pools = dict[tuple[str, str], Pool]
+"""Compiled pools by namespace and name."""
+
+
+class Known(NamedTuple):
+    """What a policy may refer to."""
+
+    pools: Pools
+    specs: Mapping[tuple[str, str], ModelPool]
+    cluster: Cluster
+
+    def allows(self, pool: tuple[str, str], namespace: str) -> bool:
+        """Whether policies of a namespace may use the pool. One that cannot be read allows its own only."""
+        if pool[0] == namespace:
+            return True
+        spec = self.specs.get(pool)
+        allowed = spec.spec.allowed_routes if spec is not None else None
+        if allowed is None or allowed.from_ == "Same":
+            return False
+        if allowed.from_ == "All" or allowed.selector is None:
+            return allowed.from_ == "All"
+        return matches(allowed.selector, self.cluster.labels(namespace))
+
+    def still_serves(self, target: Target, route: str, models: Iterable[str]) -> set[str]:
+        """Which of a last good route's public names its target can serve today.
+
+        A pool that cannot be read allows whom it allowed; one that can be read may have taken its word back.
+        """
+        namespace, name = target.pool.split("/")
+        key = (namespace, name)
+        pool = self.pools.get(key)
+        if pool is None or (key in self.specs and not self.allows(key, route.split("/")[0])):
+            return set()
+        return served_by([model.name for model in pool.models], target.model, models)
+
+
+def key_of(item: ModelPool | RoutePolicy) -> tuple[str, str]:
+    return item.metadata.namespace, item.metadata.name
+
+
+def named(item: ModelPool | RoutePolicy) -> str:
+    return "/".join((type(item).__name__, *key_of(item)))
+
+
+def refuse(item: RoutePolicy, path: str, reason: str, message: str, problems: list[Problem]) -> None:
+    problems.append(Problem(named(item), path, reason, message, fatal=True))
+
+
+def listed(names: Iterable[str], joint: str = ", ") -> str:
+    return joint.join(f'"{name}"' for name in names)
+
+
+def served_by(names: Sequence[str], model: str | None, publics: Iterable[str]) -> set[str]:
+    """The public names that a pool with the models `names` serves, asked for `model` or for whichever fits."""
+    if model is not None:
+        return set(publics) if model in names else set()
+    return {public for public in publics if _serves(names, public)}
+
+
+def _serves(names: Sequence[str], public: str) -> bool:
+    """Whether a pool with these models has one for a public name: its only one, or one that is so called."""
+    if len(names) == 1:
+        return True
+    if public.endswith("*"):
+        return any(name.startswith(public[:-1]) for name in names)
+    return public in names

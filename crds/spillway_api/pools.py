@@ -1,0 +1,112 @@
+"""A ModelPool to the Pool of a snapshot: endpoints that can be dialled and have their credential."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import msgspec
+
+from spillway_api.known import Cluster, HasSecret, Problem, key_of, named
+from spillway_api.snapshot import Credential, Endpoint, Pool
+from spillway_api.types import Model, ModelPool, SecretRef
+
+_OPENAI = "https://api.openai.com/v1"
+
+
+def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> Pool:
+    """The pool of an object, with the endpoints that can be dialled and have their credential."""
+    spec = item.spec
+    provider = spec.source.provider
+    return Pool(
+        name="/".join(key_of(item)),
+        models=tuple(Model(model.name, model.upstream_name or model.name) for model in spec.models),
+        engine=spec.engine,
+        provider=None if provider is None else provider.type,
+        endpoints=tuple(_accounts(item, secrets, cluster, problems) + _addresses(item, secrets, cluster, problems)),
+        dispatch=spec.dispatch,
+        capacity=spec.capacity,
+        metrics=spec.metrics,
+        health=spec.health,
+    )
+
+
+def _accounts(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> list[Endpoint]:
+    provider = item.spec.source.provider
+    if provider is None:
+        return []
+    path = "spec.source.provider"
+    url = (provider.base_url or _OPENAI).rstrip("/")
+    if not _dialled(item, url, f"{path}.baseURL", problems):
+        return []
+    endpoints = []
+    for index, account in enumerate(provider.accounts):
+        ref, credential = account.secret_ref, None
+        if ref is not None:
+            credential = _credential(item, ref, "Authorization", "Bearer ")
+            left_out = f'account "{account.name}" is left out'
+            if not _found(item, ref, f"{path}.accounts[{index}].secretRef", left_out, secrets, cluster, problems):
+                continue
+        endpoints.append(Endpoint(account.name, url, account.weight, credential))
+    return endpoints
+
+
+def _addresses(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> list[Endpoint]:
+    """Self-hosted endpoints: those written down, or those found."""
+    static, auth = item.spec.source.static, item.spec.auth
+    if item.spec.source.provider is not None:
+        return []
+    if static is not None:
+        endpoints = [
+            Endpoint(endpoint.name, endpoint.url.rstrip("/"), endpoint.weight)
+            for index, endpoint in enumerate(static.endpoints)
+            if _dialled(item, endpoint.url, f"spec.source.static.endpoints[{index}].url", problems)
+        ]
+    else:
+        found = cluster.discovered(item)
+        endpoints = list(found.endpoints)
+        problems += [Problem(named(item), *problem, fatal=False) for problem in found.problems]
+    if auth is None:
+        return endpoints
+    credential = _credential(item, auth.secret_ref, auth.header, auth.prefix)
+    left_out = "all endpoints of the pool are left out"
+    if not _found(item, auth.secret_ref, "spec.auth.secretRef", left_out, secrets, cluster, problems):
+        return []
+    return [msgspec.structs.replace(endpoint, credential=credential) for endpoint in endpoints]
+
+
+def _dialled(item: ModelPool, url: str, path: str, problems: list[Problem]) -> bool:
+    """Whether a URL can be dialled. Its schema lets pass a port of 99999, a bare ? and spaces in the path."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0 and not set(url) & set(' ?\\<>"')
+    except ValueError:
+        usable = False
+    if not usable:
+        message = f'"{url}" cannot be dialled; write it like http://host:port'
+        problems.append(Problem(named(item), path, "Invalid", message, fatal=True))
+    return usable
+
+
+def _found(
+    item: ModelPool,
+    ref: SecretRef,
+    path: str,
+    left_out: str,
+    secrets: HasSecret,
+    cluster: Cluster,
+    problems: list[Problem],
+) -> bool:
+    namespace = item.metadata.namespace
+    name = f"{namespace}/{ref.name}"
+    if secrets(name, ref.key):
+        return True
+    if cluster.exists(name):
+        reason, missing = "SecretKeyNotFound", f'Secret "{ref.name}" has no key "{ref.key}", or nothing in it'
+    else:
+        reason, missing = "SecretNotFound", f'no Secret "{ref.name}" with a key "{ref.key}" in namespace {namespace}'
+    problems.append(Problem(named(item), path, reason, f"{missing}; {left_out}", fatal=False))
+    return False
+
+
+def _credential(item: ModelPool, ref: SecretRef, header: str, prefix: str) -> Credential:
+    return Credential(f"{item.metadata.namespace}/{ref.name}", ref.key, header, prefix)

@@ -1,0 +1,129 @@
+"""A RoutePolicy to the Route of a snapshot: whose public names are whose, and where its tiers lead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from spillway_api.expressions import InvalidExpression, condition
+from spillway_api.known import Known, Problem, key_of, listed, named, refuse, served_by
+from spillway_api.problem import did_you_mean
+from spillway_api.snapshot import Route, RouteRule, RouteTier, Target
+from spillway_api.types import PoolRef, RoutePolicy
+
+_YOUNGEST = "~"
+"""Sorts behind every RFC 3339 time: an object without creationTimestamp counts as the youngest."""
+
+
+def without_conflicts(policies: Sequence[RoutePolicy], problems: list[Problem]) -> list[RoutePolicy]:
+    """The policies whose public names are their own, in the order given.
+
+    A name belongs to the oldest policy that claims it. Who claims another's name serves nothing and holds no
+    name either, so that the answer depends on age alone and never on the order of arrival.
+    """
+    owners: dict[str, RoutePolicy] = {}
+    for item in sorted(policies, key=lambda item: (item.metadata.creation_timestamp or _YOUNGEST, key_of(item))):
+        taken = [(index, model) for index, model in enumerate(item.spec.models) if model in owners]
+        for index, model in taken:
+            message = f'model "{model}" belongs to {named(owners[model])}, which is older or first by name'
+            refuse(item, f"spec.models[{index}]", "ModelNameConflict", message, problems)
+        if not taken:
+            owners.update(dict.fromkeys(item.spec.models, item))
+    kept = {key_of(item) for item in owners.values()}
+    return [item for item in policies if key_of(item) in kept]
+
+
+def compile_route(item: RoutePolicy, known: Known, problems: list[Problem]) -> Route | None:
+    """The route of a policy with the targets that exist; None where none does."""
+    spec = item.spec
+    before = len(problems)
+    served: set[str] = set()
+    rules = []
+    for at_rule, rule in enumerate(spec.rules):
+        tiers = []
+        for at_tier, tier in enumerate(rule.tiers):
+            targets, of_tier = [], set[str]()
+            for at_pool, ref in enumerate(tier.pools):
+                path = f"spec.rules[{at_rule}].tiers[{at_tier}].pools[{at_pool}]"
+                target, names = _target(item, ref, path, known, problems)
+                of_tier |= names
+                targets += [] if target is None else [target]
+            if any(target.weight for target in targets):
+                tiers.append(RouteTier(tier.name, tuple(targets), tier.select, tier.enter_on, tier.spill))
+                served |= of_tier
+        sound = rule.when is None or _compiles(item, rule.when, f"spec.rules[{at_rule}].when", problems)
+        rules += [route_rule(rule.name, tiers, rule.when)] if sound else []
+    if not any(rule.tiers for rule in rules):
+        return None
+    if len(problems) == before:  # else what is missing might have served them, and is reported already
+        for index, model in enumerate(spec.models):
+            if model not in served:
+                message = f'no pool of this policy has a model "{model}"; set model at one, or add one'
+                refuse(item, f"spec.models[{index}]", "ModelNotInPool", message, problems)
+    models = tuple(model for model in spec.models if model in served)
+    return Route("/".join(key_of(item)), models, tuple(rules), spec.timeouts, spec.retry)
+
+
+def _compiles(item: RoutePolicy, when: str, path: str, problems: list[Problem]) -> bool:
+    """Whether the expression of a rule is one. A rule whose expression is none is left out, as if it never held."""
+    own = item.metadata.namespace
+    try:
+        pools = condition(when).pools or ()
+    except InvalidExpression as error:
+        refuse(item, path, "InvalidExpression", str(error), problems)
+        return False
+    known = {
+        ref.name if ref.namespace in (None, own) else f"{ref.namespace}/{ref.name}"
+        for rule in item.spec.rules
+        for tier in rule.tiers
+        for ref in tier.pools
+    }
+    for name in sorted(pools):
+        if name not in known:
+            message = f'pools["{name}"]: this policy leads to no such pool; it leads to {listed(sorted(known))}'
+            refuse(item, path, "InvalidExpression", message, problems)
+    return known.issuperset(pools)
+
+
+def _target(
+    item: RoutePolicy, ref: PoolRef, path: str, known: Known, problems: list[Problem]
+) -> tuple[Target | None, set[str]]:
+    """What a reference leads to, and the public names that it serves there."""
+    own = item.metadata.namespace
+    namespace = ref.namespace or own
+    pool = known.pools.get((namespace, ref.name))
+    if pool is not None and not known.allows((namespace, ref.name), own):
+        message = (
+            f'ModelPool "{namespace}/{ref.name}" does not allow routes of namespace {own}; '
+            "its owner may set spec.allowedRoutes"
+        )
+        refuse(item, path, "NotAllowedByPool", message, problems)
+        return None, set()
+    if pool is None:
+        # What another namespace holds is told to nobody who may not use it.
+        near = did_you_mean(ref.name, [key[1] for key in known.pools if key[0] == namespace and known.allows(key, own)])
+        message = f'no ModelPool "{ref.name}" in namespace {namespace}' + (f"; {near}" if near else "")
+        refuse(item, f"{path}.name", "PoolNotFound", message, problems)
+        return None, set()
+    names = [model.name for model in pool.models]
+    if ref.model is not None and ref.model not in names:
+        message = f'ModelPool "{ref.name}" has no model "{ref.model}"; it has {listed(names)}'
+        refuse(item, f"{path}.model", "ModelNotInPool", message, problems)
+        return None, set()
+    serves = served_by(names, ref.model, item.spec.models)
+    if not serves:
+        asked = listed(item.spec.models, " or ")
+        message = f'ModelPool "{ref.name}" has no model {asked}; set model to one of {listed(names)}'
+        refuse(item, path, "ModelNotInPool", message, problems)
+        return None, set()
+    return Target(pool.name, ref.model, ref.weight), serves
+
+
+def route_rule(name: str, tiers: Sequence[RouteTier], when: str | None) -> RouteRule:
+    """With the tiers behind it gone, a tier has nowhere to spill to.
+
+    A rule of which no tier is left stays: what it is for must not go where the next rule leads.
+    """
+    last = [msgspec.structs.replace(tier, spill=None) for tier in tiers[-1:]]
+    return RouteRule(name, (*tiers[:-1], *last), when)
