@@ -38,7 +38,7 @@ from spillway_balancer.core.prefix import BLOCK_BYTES, CacheMirror, Prompt
 from spillway_balancer.core.routing import Route
 from spillway_balancer.core.spilling import Spilling
 from spillway_balancer.core.strategies import STRATEGIES
-from spillway_balancer.net.proxy import Facts
+from spillway_balancer.net.facts import Facts
 from spillway_balancer.wire import openai
 from spillway_balancer.wire.paths import PATHS
 
@@ -159,14 +159,10 @@ RULES = {
 """What is asked before the last rule, which has no condition."""
 
 
-class _Request:
-    """As much of a request as rules look at."""
-
-    remote = "127.0.0.1"
-
-    def __init__(self) -> None:
-        told = {f"x-header-{number}": "a value of an ordinary length" for number in range(14)}
-        self.headers = CIMultiDict(told, **{"x-tier": "basic", "x-session-id": "user-17"})
+def _headers() -> CIMultiDict[str]:
+    """As many as an ordinary client sends."""
+    told = {f"x-header-{number}": "a value of an ordinary length" for number in range(14)}
+    return CIMultiDict(told, **{"x-tier": "basic", "x-session-id": "user-17"})
 
 
 def _ruled(whens: Sequence[str]) -> Route:
@@ -240,7 +236,7 @@ def dispatch() -> Table:
         timed(f"hash a conversation of {size // 1000} KB", partial(peeked.prompt, 1))
     for name, when in RULES.items():
         route, moment = _ruled(when), Moment(NOW, 1.8e9, dice)
-        facts = Facts(_Request(), peeked)  # type: ignore[arg-type]
+        facts = Facts(_headers(), "127.0.0.1", peeked)
         timed(f"a rule: {name}", partial(route.decide, facts, moment))
     rows += _memory()
     return "Cost of a decision", ["", "µs", "to the loop"], rows

@@ -1,4 +1,4 @@
-"""One request, read top to bottom: peek, route, attempt, relay, account."""
+"""What clients ask under /v1: read whole, peeked into, and sent on its journey; the end of all of them."""
 
 from __future__ import annotations
 
@@ -6,47 +6,36 @@ import asyncio
 import logging
 import random
 import traceback
-from collections.abc import Collection
 from dataclasses import dataclass
-from time import monotonic, time
+from time import monotonic
 
 from aiohttp import web
 
-from ..core.attempts import Attempts, Stop, Try
-from ..core.conditions import Moment
 from ..core.errors import (
     BodyTooLarge,
     MethodNotAllowed,
     ModelNotFound,
     NoReadyEndpoint,
-    NoRule,
     NotFound,
     ProtocolError,
     RequestTimeout,
     SpillwayError,
     VersionNotSupported,
 )
-from ..core.prefix import Prompt
-from ..core.reasons import Failure
-from ..wire import asks, openai
+from ..wire import openai
 from ..wire.headers import check_request, request_headers
 from ..wire.paths import PATHS
-from ..wire.peeked import Peeked
-from ..wire.prompt_blocks import PromptBlocks, seed_of
 from .answer import Answer, Sent
 from .client import ClientConnection
 from .credentials import Credentials
-from .explaining import explained
-from .recording import Record, Recorder
-from .relay import Exchange
-from .sending import Job, Sender
+from .facts import Facts
+from .journey import Journey, Shared
+from .recording import Recorder
+from .sending import Sender
 from .serving import Serving
 from .telemetry import Decision, Telemetry
 
 log = logging.getLogger("spillway.proxy")
-
-EXPLAIN = "x-spillway-explain"
-"""A request that carries this header is told in the one of the same name why it went where it did."""
 
 BODY_SECONDS = 300.0
 """How long a client may take to send its whole body."""
@@ -55,85 +44,11 @@ BODY_IDLE_SECONDS = 30.0
 """How long it may be silent within it."""
 
 
-MOST_TOKENS = 1 << 53
-"""As a limit on an answer: what is more counts as so many, for numbers of expressions have 64 bits."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one request may take. Bytes."""
 
     body: int = 32 << 20
-
-
-class Facts:
-    """What the core may ask of a request: its headers, its body's facts, who sent it."""
-
-    __slots__ = (
-        "_peeked",
-        "_request",
-        "client_ip",
-        "model",
-        "output_tokens",
-        "path",
-        "prompt_tokens",
-        "prompts",
-        "streams",
-    )
-
-    def __init__(self, request: web.BaseRequest, peeked: Peeked) -> None:
-        self._request = request
-        self._peeked = peeked
-        self.client_ip = request.remote
-        self.model = peeked.model
-        self.path = peeked.path.path
-        self.prompt_tokens = peeked.prompt_tokens
-        self.output_tokens = peeked.output_tokens
-        self.streams = peeked.stream
-        self.prompts: dict[str, PromptBlocks | None] = {}
-        """Hashed prompts by the endpoints' name of the model, for models share no cache; made when first asked for."""
-
-    def prompt(self, model: str) -> Prompt | None:
-        if model not in self.prompts:
-            self.prompts[model] = self._peeked.prompt(seed_of(model, None))
-        made = self.prompts[model]
-        return None if made is None else made.prompt
-
-    def header(self, name: str) -> str | None:
-        return self._request.headers.get(name)
-
-    def body(self, name: str) -> str | None:
-        return self._peeked.body_field(name)
-
-    def prefix(self, chars: int | None) -> bytes | None:
-        return self._peeked.prefix(chars)
-
-    def headers(self, names: Collection[str] | None) -> dict[str, str]:
-        """Those of these names, or all, by lower-case name; one that came several times joined by commas (RFC 9110,
-        section 5.3)."""
-        given = self._request.headers
-        found: dict[str, str] = {}
-        for name in {name.lower() for name in given} if names is None else names:
-            if values := given.getall(name, None):
-                value = values[0] if len(values) == 1 else ", ".join(values)
-                # Bytes that are no UTF-8 arrive as lone surrogates, which are no text.
-                found[name] = value if value.isascii() else value.encode("utf-8", "replace").decode()
-        return found
-
-    def tools(self) -> bool:
-        return asks.tools(self._peeked.values())
-
-    def images(self) -> bool:
-        return asks.images(self._peeked.values())
-
-    def json(self) -> bool:
-        return asks.wants_json(self._peeked.values())
-
-    def max_tokens(self) -> int:
-        return min(max(0, asks.output_limit(self._peeked.values()) or 0), MOST_TOKENS)
-
-    def user(self) -> str:
-        return self._peeked.body_field("user") or ""
 
 
 class Proxy:
@@ -151,9 +66,8 @@ class Proxy:
         self._serving = serving
         self._telemetry = telemetry
         self._limits = limits
-        self._dice = dice
-        self._recorder = recorder
         self.sender = Sender(credentials, telemetry)
+        self._shared = Shared(self.sender, telemetry, dice, recorder)
         self.in_flight = 0
         self.draining = False
         """Clients are told to leave: readiness is off, and answers say that their connection closes."""
@@ -216,7 +130,11 @@ class Proxy:
         try:
             body = await self._read(request, answer)
             peeked = openai.peek(path, request.headers.get("content-type", ""), body)
-            await self._proxy(request, client, answer, peeked, decision)
+            self._check_ready()
+            facts = Facts(request.headers, request.remote, peeked)
+            headers = request_headers(request.raw_headers)
+            journey = Journey(self._shared, facts, peeked, headers, client, answer, decision)
+            await journey.run(self._serving.current)  # read once, held to the end of the request
         except SpillwayError as error:
             decision.code = error.status
             raise
@@ -281,62 +199,6 @@ class Proxy:
             answer.keep_alive = False
             raise RequestTimeout("the body did not arrive in time") from None
 
-    async def _proxy(
-        self,
-        request: web.BaseRequest,
-        client: ClientConnection,
-        answer: Answer,
-        peeked: Peeked,
-        decision: Decision,
-    ) -> None:
-        self._check_ready()
-        runtime = self._serving.current  # read once, held to the end of the request
-        found = runtime.routes.resolve(peeked.model)
-        if found is None:
-            raise ModelNotFound(f"the model {peeked.model!r} does not exist", param="model")
-        route, decision.model = found
-        decision.route = route.name
-        total = decision.started + route.deadlines.total
-        headers = request_headers(request.raw_headers)
-        facts = Facts(request, peeked)
-        records = self._recorder is not None
-        job = Job(
-            peeked.path, peeked, facts.prompts, headers, client, answer, decision, route.deadlines, total, records
-        )
-        ruling = route.decide(facts, Moment(monotonic(), time(), self._dice))
-        for rule, reason in ruling.errors:
-            self._telemetry.rule_error(route.name, rule, reason)
-        if ruling.rule is None:
-            raise NoRule("no rule of this model's policy is for this request", param="model")
-        decision.rule = ruling.rule
-        if not ruling.tiers:
-            raise NoReadyEndpoint("no pool of the rule for this request is there", retry_after=1.0)
-        attempts = Attempts(ruling.tiers, route.spec.retry, route.retry_budget, facts, self._dice, total)
-        explains = EXPLAIN in request.headers
-        last: Exchange | Failure | None = None
-        sent: Try | None = None
-        try:
-            while True:
-                step = attempts.next(monotonic())
-                if isinstance(step, Stop):
-                    if step.answer and isinstance(last, Exchange):
-                        last.pass_on()
-                        return
-                    decision.status = decision.status or step.error.code
-                    raise step.error
-                sent = step
-                decision.tier, decision.spilled = step.tier, step.spilled
-                if explains:
-                    answer.explanation = explained(ruling.rule, step, attempts.log)
-                last = await self.sender.attempt(step, job)
-                failure = last if isinstance(last, Failure) else last.failure
-                if failure is None:
-                    return
-                attempts.failed(step, failure)
-        finally:
-            if self._recorder is not None:
-                self._recorder.record(_record(decision, facts, sent, monotonic()))
-
     def _check_ready(self) -> None:
         if not self._serving.ready:
             raise NoReadyEndpoint("this balancer has no configuration yet", retry_after=1.0)
@@ -364,30 +226,3 @@ class Proxy:
 
     def close(self) -> None:
         self.sender.close()
-
-
-def _record(decision: Decision, facts: Facts, sent: Try | None, now: float) -> Record:
-    """A request as it is taken down; `sent` is its last attempt. Where no engine has counted tokens, an estimate."""
-    prompt = facts.prompt(facts.model if sent is None else sent.upstream_model)
-    usage = decision.usage
-    tokens = usage.prompt_tokens
-    if tokens is None:
-        tokens = facts.prompt_tokens
-        if prompt is not None and sent is not None:
-            tokens = max(1, round(prompt.size / sent.pool.learned.bytes_per_token))
-    return Record(
-        started=decision.started,
-        ended=now,
-        pool=None if sent is None else sent.pool.name,
-        endpoint=None if sent is None else sent.endpoint.name,
-        model=decision.model,
-        prompt_tokens=tokens,
-        output_tokens=usage.output_tokens,
-        cached_tokens=usage.cached_tokens,
-        size=0 if prompt is None else prompt.size,
-        blocks=() if prompt is None else prompt.blocks,
-        key=None if sent is None else sent.pool.key(facts),
-        streams=facts.streams,
-        ttft=None if decision.first_byte is None or not facts.streams else decision.first_byte - decision.started,
-        status=decision.status or "error",
-    )

@@ -1,0 +1,45 @@
+"""From a request to the tiers that may serve it: every decision that is made before an endpoint is looked for.
+
+What a plan leaves out, no later step can reach: attempts, retries and the last resort see its tiers and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .conditions import Asked, ErrorKind, Moment
+from .errors import ModelNotFound, NoReadyEndpoint, NoRule, SpillwayError
+from .routing import Route, Routes, Tier
+
+
+class Plan(NamedTuple):
+    """What has been decided on a request."""
+
+    route: Route
+    model: str
+    """The declared name or pattern that matched, never what the client wrote: a bounded metric label."""
+    rule: str
+    """Name of the rule that holds; empty when none does."""
+    tiers: tuple[Tier, ...]
+    """In the order to try them."""
+    errors: tuple[tuple[str, ErrorKind], ...] = ()
+    """Rules that could not be evaluated, and so did not hold."""
+    refused: SpillwayError | None = None
+    """Why it is not to be served at all."""
+
+
+def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
+    """Decide on a request. Raises ModelNotFound where no route has its model."""
+    found = routes.resolve(asked.model)
+    if found is None:
+        raise ModelNotFound(f"the model {asked.model!r} does not exist", param="model")
+    route, declared = found
+    ruling = route.decide(asked, moment)
+    made = Plan(route, declared, ruling.rule or "", ruling.tiers, ruling.errors)
+    if ruling.rule is None:
+        error: SpillwayError = NoRule("no rule of this model's policy is for this request", param="model")
+        return made._replace(refused=error)
+    if not ruling.tiers:
+        error = NoReadyEndpoint("no pool of the rule for this request is there", retry_after=1.0)
+        return made._replace(refused=error)
+    return made

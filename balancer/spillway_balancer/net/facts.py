@@ -1,0 +1,85 @@
+"""What the core may ask of a request: its headers, its body's facts, who sent it. Found out when it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from multidict import MultiMapping
+
+from ..core.prefix import Prompt
+from ..wire import asks
+from ..wire.peeked import Peeked
+from ..wire.prompt_blocks import PromptBlocks, seed_of
+
+MOST_TOKENS = 1 << 53
+"""As a limit on an answer: what is more counts as so many, for numbers of expressions have 64 bits."""
+
+
+class Facts:
+    """What the core may ask of a request: its headers, its body's facts, who sent it."""
+
+    __slots__ = (
+        "_headers",
+        "_peeked",
+        "client_ip",
+        "model",
+        "output_tokens",
+        "path",
+        "prompt_tokens",
+        "prompts",
+        "streams",
+    )
+
+    def __init__(self, headers: MultiMapping[str], client_ip: str | None, peeked: Peeked) -> None:
+        self._headers = headers
+        self._peeked = peeked
+        self.client_ip = client_ip
+        self.model = peeked.model
+        self.path = peeked.path.path
+        self.prompt_tokens = peeked.prompt_tokens
+        self.output_tokens = peeked.output_tokens
+        self.streams = peeked.stream
+        self.prompts: dict[str, PromptBlocks | None] = {}
+        """Hashed prompts by the endpoints' name of the model, for models share no cache; made when first asked for."""
+
+    def prompt(self, model: str) -> Prompt | None:
+        if model not in self.prompts:
+            self.prompts[model] = self._peeked.prompt(seed_of(model, None))
+        made = self.prompts[model]
+        return None if made is None else made.prompt
+
+    def header(self, name: str) -> str | None:
+        return self._headers.get(name)
+
+    def body(self, name: str) -> str | None:
+        return self._peeked.body_field(name)
+
+    def prefix(self, chars: int | None) -> bytes | None:
+        return self._peeked.prefix(chars)
+
+    def headers(self, names: Collection[str] | None) -> dict[str, str]:
+        """Those of these names, or all, by lower-case name; one that came several times joined by commas (RFC 9110,
+        section 5.3)."""
+        given = self._headers
+        found: dict[str, str] = {}
+        for name in {name.lower() for name in given} if names is None else names:
+            if values := given.getall(name, None):
+                value = values[0] if len(values) == 1 else ", ".join(values)
+                # Bytes that are no UTF-8 arrive as lone surrogates, which are no text.
+                found[name] = value if value.isascii() else value.encode("utf-8", "replace").decode()
+        return found
+
+    def tools(self) -> bool:
+        return asks.tools(self._peeked.values())
+
+    def images(self) -> bool:
+        return asks.images(self._peeked.values())
+
+    def json(self) -> bool:
+        return asks.wants_json(self._peeked.values())
+
+    def max_tokens(self) -> int:
+        return min(max(0, asks.output_limit(self._peeked.values()) or 0), MOST_TOKENS)
+
+    def user(self) -> str:
+        return self._peeked.body_field("user") or ""

@@ -1,0 +1,138 @@
+"""One request from its facts to its end, read top to bottom: plan, attempt, relay, account."""
+
+from __future__ import annotations
+
+import random
+from time import monotonic, time
+from typing import NamedTuple
+
+from ..core.attempts import Attempts, Stop, Try
+from ..core.conditions import Moment
+from ..core.planning import Plan, plan
+from ..core.reasons import Failure
+from ..core.runtime import Runtime
+from ..wire.peeked import Peeked
+from .answer import Answer
+from .client import ClientConnection
+from .explaining import explained
+from .facts import Facts
+from .recording import Record, Recorder
+from .relay import Exchange
+from .sending import Job, Sender
+from .telemetry import Decision, Telemetry
+from .upstream import RawHeaders
+
+EXPLAIN = "x-spillway-explain"
+"""A request that carries this header is told in the one of the same name why it went where it did."""
+
+
+class Shared(NamedTuple):
+    """What all requests of a balancer share."""
+
+    sender: Sender
+    telemetry: Telemetry
+    dice: random.Random
+    recorder: Recorder | None
+
+
+class Journey:
+    """One request. `run` answers it, or raises a SpillwayError before anything of an answer has been written."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        facts: Facts,
+        peeked: Peeked,
+        headers: RawHeaders,
+        client: ClientConnection,
+        answer: Answer,
+        decision: Decision,
+    ) -> None:
+        """`headers`: those of the client's that go on."""
+        self._shared = shared
+        self._facts = facts
+        self._peeked = peeked
+        self._headers = headers
+        self._client = client
+        self._answer = answer
+        self._decision = decision
+        self._sent: Try | None = None
+        """The last attempt."""
+
+    async def run(self, runtime: Runtime) -> None:
+        shared, decision = self._shared, self._decision
+        made = plan(runtime.routes, self._facts, Moment(monotonic(), time(), shared.dice))
+        decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
+        for rule, reason in made.errors:
+            shared.telemetry.rule_error(made.route.name, rule, reason)
+        if made.refused is not None:
+            raise made.refused
+        try:
+            await self._attempt(made)
+        finally:
+            if shared.recorder is not None:
+                shared.recorder.record(self._record(monotonic()))
+
+    async def _attempt(self, made: Plan) -> None:
+        """Attempts until one is answered or nothing is left to try."""
+        shared, facts, decision, route = self._shared, self._facts, self._decision, made.route
+        total = decision.started + route.deadlines.total
+        job = Job(
+            self._peeked.path,
+            self._peeked,
+            facts.prompts,
+            self._headers,
+            self._client,
+            self._answer,
+            decision,
+            route.deadlines,
+            total,
+            listens=shared.recorder is not None,
+        )
+        attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, shared.dice, total)
+        explains = facts.header(EXPLAIN) is not None
+        last: Exchange | Failure | None = None
+        while True:
+            step = attempts.next(monotonic())
+            if isinstance(step, Stop):
+                if step.answer and isinstance(last, Exchange):
+                    last.pass_on()
+                    return
+                decision.status = decision.status or step.error.code
+                raise step.error
+            self._sent = step
+            decision.tier, decision.spilled = step.tier, step.spilled
+            if explains:
+                self._answer.explanation = explained(made.rule, step, attempts.log)
+            last = await shared.sender.attempt(step, job)
+            failure = last if isinstance(last, Failure) else last.failure
+            if failure is None:
+                return
+            attempts.failed(step, failure)
+
+    def _record(self, now: float) -> Record:
+        """The request as it is taken down. Where no engine has counted tokens, an estimate."""
+        decision, facts, sent = self._decision, self._facts, self._sent
+        prompt = facts.prompt(facts.model if sent is None else sent.upstream_model)
+        usage = decision.usage
+        tokens = usage.prompt_tokens
+        if tokens is None:
+            tokens = facts.prompt_tokens
+            if prompt is not None and sent is not None:
+                tokens = max(1, round(prompt.size / sent.pool.learned.bytes_per_token))
+        return Record(
+            started=decision.started,
+            ended=now,
+            pool=None if sent is None else sent.pool.name,
+            endpoint=None if sent is None else sent.endpoint.name,
+            model=decision.model,
+            prompt_tokens=tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_tokens,
+            size=0 if prompt is None else prompt.size,
+            blocks=() if prompt is None else prompt.blocks,
+            key=None if sent is None else sent.pool.key(facts),
+            streams=facts.streams,
+            ttft=None if decision.first_byte is None or not facts.streams else decision.first_byte - decision.started,
+            status=decision.status or "error",
+        )
