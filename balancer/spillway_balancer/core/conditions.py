@@ -11,6 +11,7 @@ from xxhash import xxh3_64_intdigest
 
 from spillway_api.expressions import Condition, EvaluationError, InvalidExpression, MissingKey, condition
 
+from .consumers import Consumer
 from .keys import KeyFacts
 from .pool import Pool
 
@@ -32,6 +33,16 @@ class Asked(KeyFacts, Protocol):
     def prompt_tokens(self) -> int: ...
     @property
     def output_tokens(self) -> int: ...
+    @property
+    def caller(self) -> str:
+        """What fairness between callers counts by. Bounded in length, and tells nobody's key."""
+        ...
+
+    @property
+    def consumer(self) -> Consumer | None:
+        """Who asks, where the route knows its callers."""
+        ...
+
     def headers(self, names: Collection[str] | None) -> Mapping[str, str]: ...
     def tools(self) -> bool: ...
     def images(self) -> bool: ...

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Collection
+from typing import Final
 
 from multidict import MultiMapping
 
+from ..core.consumers import Consumer
 from ..core.prefix import Prompt
 from ..wire import asks
+from ..wire.client_key import client_key
 from ..wire.peeked import Peeked
 from ..wire.prompt_blocks import PromptBlocks, seed_of
 
 MOST_TOKENS = 1 << 53
 """As a limit on an answer: what is more counts as so many, for numbers of expressions have 64 bits."""
 
+_SALT: Final = secrets.token_bytes(16)
+"""Of this process only: what a caller is counted by tells nobody the key, and is nothing that two balancers share."""
+
 
 class Facts:
     """What the core may ask of a request: its headers, its body's facts, who sent it."""
 
     __slots__ = (
+        "_caller",
         "_headers",
         "_peeked",
         "client_ip",
+        "consumer",
         "model",
         "output_tokens",
         "path",
@@ -33,7 +43,10 @@ class Facts:
     def __init__(self, headers: MultiMapping[str], client_ip: str | None, peeked: Peeked) -> None:
         self._headers = headers
         self._peeked = peeked
+        self._caller: str | None = None
         self.client_ip = client_ip
+        self.consumer: Consumer | None = None
+        """Who asks, once the route is found, where the route knows its callers."""
         self.model = peeked.model
         self.path = peeked.path.path
         self.prompt_tokens = peeked.prompt_tokens
@@ -41,6 +54,16 @@ class Facts:
         self.streams = peeked.stream
         self.prompts: dict[str, PromptBlocks | None] = {}
         """Hashed prompts by the endpoints' name of the model, for models share no cache; made when first asked for."""
+
+    @property
+    def caller(self) -> str:
+        """The consumer; for who is none a salted hash of the credential, else the address it comes from."""
+        if self.consumer is not None:
+            return self.consumer.whole
+        if self._caller is None:
+            shown = client_key(self._headers) or self._headers.get("authorization", "")
+            self._caller = f"key:{_salted(shown)}" if shown else f"ip:{self.client_ip or ''}"
+        return self._caller
 
     def prompt(self, model: str) -> Prompt | None:
         if model not in self.prompts:
@@ -83,3 +106,7 @@ class Facts:
 
     def user(self) -> str:
         return self._peeked.body_field("user") or ""
+
+
+def _salted(shown: str) -> str:
+    return hashlib.blake2b(shown.encode("utf-8", "surrogateescape"), digest_size=16, key=_SALT).hexdigest()
