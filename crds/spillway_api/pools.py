@@ -8,7 +8,7 @@ import msgspec
 
 from spillway_api.known import Cluster, HasSecret, Problem, key_of, named
 from spillway_api.snapshot import Credential, Endpoint, Pool
-from spillway_api.types import Model, ModelPool, SecretRef
+from spillway_api.types import ModelPool, SecretRef
 
 _OPENAI = "https://api.openai.com/v1"
 
@@ -19,7 +19,9 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
     provider = spec.source.provider
     return Pool(
         name="/".join(key_of(item)),
-        models=tuple(Model(model.name, model.upstream_name or model.name) for model in spec.models),
+        models=tuple(
+            msgspec.structs.replace(model, upstream_name=model.upstream_name or model.name) for model in spec.models
+        ),
         engine=spec.engine,
         provider=None if provider is None else provider.type,
         endpoints=tuple(_accounts(item, secrets, cluster, problems) + _addresses(item, secrets, cluster, problems)),

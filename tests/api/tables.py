@@ -11,6 +11,7 @@ PROVIDER = "spec.source.provider"
 ACCOUNT = f"{PROVIDER}.accounts[0]"
 PODS = "spec.source.pods"
 SERVICE = "spec.source.service"
+PRICE = "spec.models[0].price"
 KEY = "spec.dispatch.key[0]"
 TIER = "spec.rules[0].tiers[0]"
 SELECTED = f"{PODS}.selector.matchExpressions[0]"
@@ -20,6 +21,8 @@ LOCAL = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 SECRET_NAME = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 SECRET_KEY = "^[-._a-zA-Z0-9]+$"
 DURATION = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+AMOUNT = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
+CURRENCY = "^[A-Z]{3}$"
 METRIC = r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*\})?$"
 
 # base, path, lowest, highest (None: none)
@@ -57,6 +60,10 @@ NUMBERS = [
 TEXTS = [
     ("pool", "spec.models[0].name", 1, 253, r"^[^\s*?]+$", "org/model:8b", "a b"),
     ("pool", "spec.models[0].upstreamName", 1, 253, None, "any name", None),
+    ("pool", f"{PRICE}.input", 0, 20, AMOUNT, "0.25", "-1"),
+    ("pool", f"{PRICE}.cachedInput", 0, 20, AMOUNT, "0", "1."),
+    ("pool", f"{PRICE}.output", 0, 20, AMOUNT, "999999999.999999999", "1e3"),
+    ("pool", f"{PRICE}.currency", 0, 3, CURRENCY, "EUR", "eur"),
     ("pool", f"{ENDPOINT}.name", 1, 63, LOCAL, "gpu-0", "0-gpu"),
     ("provider", f"{ACCOUNT}.name", 1, 63, LOCAL, "main", "Main"),
     ("provider", f"{ACCOUNT}.secretRef.name", 1, 253, SECRET_NAME, "a.b-c", "a_b"),

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spillway_api.compile import Problem, compile_snapshot
-from spillway_api.snapshot import Credential, Endpoint, Target, digest, encode
+from spillway_api.snapshot import Credential, Endpoint, Target, decode, digest, encode
+from spillway_api.types import Model, Price
 
 TIER = "spec.rules[0].tiers[0].pools[0]"
 TWO_MODELS = {"spec.models": [{"name": "small", "upstreamName": "org/small"}, {"name": "large"}]}
@@ -55,6 +56,13 @@ def test_objects_that_fit_become_pools_and_a_route(world):
     assert local.targets == (Target("default/llama", None, 100),)
     assert local.spill is not None
     assert cloud.spill is None
+
+
+def test_what_a_model_is_reaches_the_balancer(world):
+    price = {"input": "0.25", "cachedInput": "0.025", "output": "2.00"}
+    compiled = compile_snapshot(world(provider={"spec.models[0].price": price}), "default", everything_there)
+    model = decode(encode(compiled.snapshot)).pools[1].models[0]
+    assert model == Model("gpt-mini", "gpt-mini", price=Price("0.25", "0.025", "2.00", "USD"))
 
 
 def test_urls_lose_their_trailing_slash_and_nothing_else(world):

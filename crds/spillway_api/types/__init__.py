@@ -38,6 +38,7 @@ from spillway_api.types.health import (
     ProbeMode,
 )
 from spillway_api.types.modelpool import AllowedRoutes, Engine, Model, ModelPool, ModelPoolSpec
+from spillway_api.types.price import Amount, Currency, Price
 from spillway_api.types.retry import Retry, RetryOn, Timeouts
 from spillway_api.types.routepolicy import RoutePolicy, RoutePolicySpec, Rule
 from spillway_api.types.selector import LabelRequirement, LabelSelector, matches
@@ -64,9 +65,11 @@ __all__ = [
     "Account",
     "ActiveHealth",
     "AllowedRoutes",
+    "Amount",
     "Auth",
     "Capacity",
     "Chwbl",
+    "Currency",
     "Dispatch",
     "Duration",
     "DurationRamp",
@@ -94,6 +97,7 @@ __all__ = [
     "PercentRamp",
     "Pods",
     "PoolRef",
+    "Price",
     "ProbeMode",
     "Provider",
     "ProviderType",

@@ -24,6 +24,8 @@ IN_WORDS: dict[str, str] = {
     r"^[^\s*?]+$": "no spaces, no * and no ?",
     r"^[^\s*?]*\*?$": "no spaces, and a * at the end only",
     "^/": "begins with /",
+    r"^[0-9]{1,9}(\.[0-9]{1,9})?$": 'a decimal number as text, such as "0.25"',
+    "^[A-Z]{3}$": "three capital letters, such as USD",
 }
 """Every pattern of the API as a person would say it, for hints and for the reference page."""
 

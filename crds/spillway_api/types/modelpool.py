@@ -10,13 +10,14 @@ from spillway_api.markup import Cel, doc, map_list, pattern
 from spillway_api.types.dispatch import Capacity, Dispatch
 from spillway_api.types.fields import API_VERSION, ObjectMeta
 from spillway_api.types.health import Health, Metrics
+from spillway_api.types.price import Price
 from spillway_api.types.selector import LabelSelector
 from spillway_api.types.source import Auth, Source
 
 Engine = Literal["Auto", "vLLM", "SGLang", "Generic"]
 
 
-class Model(Struct, frozen=True, rename="camel"):
+class Model(Struct, frozen=True, rename="camel", omit_defaults=True):
     """One model that the endpoints of a pool serve."""
 
     name: Annotated[
@@ -28,6 +29,12 @@ class Model(Struct, frozen=True, rename="camel"):
         Annotated[
             str,
             doc("Name sent to the endpoint. Defaults to name.", min_length=1, max_length=253),
+        ]
+        | None
+    ) = None
+    price: (
+        Annotated[
+            Price, doc("Price of one million tokens, for budgets and what requests cost. Without one it is unknown.")
         ]
         | None
     ) = None
