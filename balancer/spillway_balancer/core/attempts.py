@@ -16,6 +16,7 @@ from . import spill
 from .endpoint import EndpointState
 from .errors import AttemptsFailed, DeadlineExceeded, NoReadyEndpoint, RateLimited, SpillwayError
 from .keys import KeyFacts
+from .observing import Observer
 from .pool import Picked, Pool, Want
 from .prefix import Prompt
 from .reasons import REASONS, Failure, Reason
@@ -89,6 +90,7 @@ class Attempts:
         self._why: Reason = "no-ready-endpoint"
         self.log: list[str] = []
         """`tier pool/endpoint: reason` of every failed attempt, and why tiers were left without one."""
+        self.observer: Observer | None = None
 
     def next(self, now: float) -> Try | Stop:
         """The next step at time `now`."""
@@ -150,15 +152,19 @@ class Attempts:
 
     def _leave(self, reason: Reason) -> bool:
         """Go to the next tier if it may be entered for this reason."""
+        onward = self._may_leave(reason)
+        if self.observer is not None:
+            self.observer.left(self._tiers[self._tier], reason, onward)
+        self._tier += onward
+        return onward
+
+    def _may_leave(self, reason: Reason) -> bool:
         if self._tier + 1 >= len(self._tiers):
             return False
         spilling = self._tiers[self._tier].spec.spill
         if reason in ("no-ready-endpoint", "circuit-open") and spilling and not spilling.when_unavailable:
             return False
-        if REASONS[reason].enters not in self._tiers[self._tier + 1].spec.enter_on:
-            return False
-        self._tier += 1
-        return True
+        return REASONS[reason].enters in self._tiers[self._tier + 1].spec.enter_on
 
     def _spills(self, tier: Tier, spilling: Spilling, now: float) -> bool:
         """Whether load sends this request away from the tier before it is tried; asked once a tier."""
@@ -168,16 +174,24 @@ class Attempts:
         share = spilling.share(now)
         self._shares += ((tier.spec.name, share),)
         key = self._key(tier.targets[0].pool)
-        return spill.leaves(share, key, spilling.by, self._dice, salt=self._tier)
+        leaves = spill.leaves(share, key, spilling.by, self._dice, salt=self._tier)
+        if self.observer is not None:
+            self.observer.spilling(tier, share, leaves)
+        return leaves
 
     def _pick(self, tier: Tier, now: float) -> Try | None:
         key = self._key(tier.targets[0].pool)
         for target in order(tier.targets, tier.spec.select, key, self._dice):
             pool = target.pool
             upstream_model = pool.upstream_model(self._facts.model, target.model)
-            if upstream_model is None:
+            want = None if upstream_model is None else self._want(pool, upstream_model)
+            if self.observer is not None:
+                self.observer.looking(tier, target, want, self._failed, now)
+            if upstream_model is None or want is None:
                 continue
-            picked = pool.pick(self._want(pool, upstream_model), self._failed, now, self._dice)
+            picked = pool.pick(want, self._failed, now, self._dice)
+            if self.observer is not None:
+                self.observer.found(tier, target, picked)
             if isinstance(picked, Picked):
                 return self._try(tier, pool, upstream_model, picked)
             if not self._failures or picked != "no-ready-endpoint":
