@@ -14,7 +14,7 @@ import msgspec
 from spillway_api.known import Cluster, Discovered, HasSecret, Known, Problem, key_of, named
 from spillway_api.pools import compile_pool
 from spillway_api.routes import compile_route, route_rule, without_conflicts
-from spillway_api.snapshot import Route, Snapshot, Target
+from spillway_api.snapshot import Route, Snapshot
 from spillway_api.types import ModelPool, RoutePolicy
 
 __all__ = ["Cluster", "Compiled", "Discovered", "HasSecret", "Problem", "compile_snapshot"]
@@ -65,7 +65,7 @@ def compile_snapshot(
     bad |= {problem.object.removeprefix("RoutePolicy/") for problem in problems if problem.fatal}
     kept = _last_good(bad, routes, known)
     routes |= kept
-    used = {target.pool for route in routes.values() for target in _targets(route)}
+    used = {target.pool for route in routes.values() for target in route.targets()}
     by_pool = {pool.name: pool for pool in pools.values() if pool.name in used}
     snapshot = Snapshot(
         gateway,
@@ -109,10 +109,9 @@ def _trimmed(route: Route, taken: Collection[str], known: Known) -> Route | None
         rules.append(route_rule(rule.name, tiers, rule.when))
     if not any(rule.tiers for rule in rules):
         return None
+    mirror = route.mirror
+    if mirror is not None and not known.still_serves(mirror.target, route.name, models):
+        mirror = None
     return msgspec.structs.replace(
-        route, models=tuple(model for model in models if model in served), rules=tuple(rules)
+        route, models=tuple(model for model in models if model in served), rules=tuple(rules), mirror=mirror
     )
-
-
-def _targets(route: Route) -> Iterable[Target]:
-    return (target for rule in route.rules for tier in rule.tiers for target in tier.targets)

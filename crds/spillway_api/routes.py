@@ -9,7 +9,7 @@ import msgspec
 from spillway_api.expressions import InvalidExpression, condition
 from spillway_api.known import Known, Problem, key_of, listed, named, refuse, served_by
 from spillway_api.problem import did_you_mean
-from spillway_api.snapshot import Route, RouteRule, RouteTier, Target
+from spillway_api.snapshot import Mirror, Route, RouteRule, RouteTier, Target
 from spillway_api.types import PoolRef, RoutePolicy
 
 _YOUNGEST = "~"
@@ -62,7 +62,18 @@ def compile_route(item: RoutePolicy, known: Known, problems: list[Problem]) -> R
                 message = f'no pool of this policy has a model "{model}"; set model at one, or add one'
                 refuse(item, f"spec.models[{index}]", "ModelNotInPool", message, problems)
     models = tuple(model for model in spec.models if model in served)
-    return Route("/".join(key_of(item)), models, tuple(rules), spec.timeouts, spec.retry)
+    mirror = _mirror(item, known, problems)
+    return Route("/".join(key_of(item)), models, tuple(rules), spec.timeouts, spec.retry, mirror)
+
+
+def _mirror(item: RoutePolicy, known: Known, problems: list[Problem]) -> Mirror | None:
+    """Where copies go; None where none are wanted, or where there is no such pool."""
+    spec = item.spec.mirror
+    if spec is None:
+        return None
+    ref = PoolRef(spec.pool.name, spec.pool.namespace, spec.pool.model)
+    target, _ = _target(item, ref, "spec.mirror.pool", known, problems)
+    return None if target is None else Mirror(target, spec.percent)
 
 
 def _compiles(item: RoutePolicy, when: str, path: str, problems: list[Problem]) -> bool:

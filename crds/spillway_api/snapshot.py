@@ -7,7 +7,7 @@ newer operator may speak to an older balancer. It holds references to credential
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import msgspec
@@ -82,7 +82,14 @@ class RouteRule(Struct, frozen=True, rename="camel", omit_defaults=True):
     """An expression of `expressions`; None holds always."""
 
 
-class Route(Struct, frozen=True, rename="camel"):
+class Mirror(Struct, frozen=True, rename="camel"):
+    """Where copies of a share of the requests go."""
+
+    target: Target
+    percent: int
+
+
+class Route(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Public model names and the rules that serve them."""
 
     name: str
@@ -91,6 +98,13 @@ class Route(Struct, frozen=True, rename="camel"):
     rules: tuple[RouteRule, ...]
     timeouts: Timeouts
     retry: Retry
+    mirror: Mirror | None = None
+
+    def targets(self) -> Iterator[Target]:
+        """All that it leads to, that of its copies included."""
+        yield from (target for rule in self.rules for tier in rule.tiers for target in tier.targets)
+        if self.mirror is not None:
+            yield self.mirror.target
 
 
 class Snapshot(Struct, frozen=True, rename="camel"):

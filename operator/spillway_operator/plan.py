@@ -147,10 +147,8 @@ def statuses_of(view: StatusView, now: float) -> list[Written]:
         for problem in compiled.problems:
             problems.setdefault(problem.object, {})[problem] = None
         for route in compiled.snapshot.routes:
-            for rule in route.rules:
-                for tier in rule.tiers:
-                    for target in tier.targets:
-                        routes.setdefault(target.pool, set()).add(route.name)
+            for target in route.targets():
+                routes.setdefault(target.pool, set()).add(route.name)
     unheard = view.settling and any(
         gateway.facts is not None
         and sum(each.report is not None for each in gateway.subscribers) < gateway.facts.replicas

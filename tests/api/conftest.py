@@ -104,6 +104,8 @@ BASES: dict[str, dict[str, Any]] = {
         },
     },
 }
+BASES["mirrored"] = copy.deepcopy(BASES["policy"])
+BASES["mirrored"]["spec"]["mirror"] = {"pool": {"name": "openai"}, "percent": 5}
 
 
 class Absent:

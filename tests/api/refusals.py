@@ -139,7 +139,7 @@ HELD_BY_RULES = (
 
 def accepted() -> Iterator[tuple[str, dict[str, Any]]]:
     """What lies right on the bounds."""
-    for base in ("pool", "pods", "service", "inference", "provider", "policy"):
+    for base in ("pool", "pods", "service", "inference", "provider", "policy", "mirrored"):
         yield base, {}
     for base, path, low, high in NUMBERS:
         # A pool of weight 0 needs another beside it, and start and full hold each other: the rules' tables have them.

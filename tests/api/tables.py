@@ -14,6 +14,7 @@ SERVICE = "spec.source.service"
 PRICE = "spec.models[0].price"
 KEY = "spec.dispatch.key[0]"
 TIER = "spec.rules[0].tiers[0]"
+MIRROR = "spec.mirror.pool"
 SELECTED = f"{PODS}.selector.matchExpressions[0]"
 ALLOWED = "spec.allowedRoutes.selector.matchExpressions[0]"
 LABEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -52,6 +53,7 @@ NUMBERS = [
     ("policy", f"{TIER}.spill.errorPercent.start", 0, 100),
     ("policy", f"{TIER}.spill.errorPercent.full", 1, 100),
     ("policy", "spec.retry.attempts", 1, 10),
+    ("mirrored", "spec.mirror.percent", 0, 100),
     ("policy", "spec.retry.budgetPercent", 0, 100),
     ("policy", "spec.retry.retryStatusCodes[0]", 400, 599),
 ]
@@ -106,6 +108,9 @@ TEXTS = [
     ("policy", f"{TIER}.pools[0].name", 1, 63, LABEL, "a", "a.b"),
     ("policy", f"{TIER}.pools[0].namespace", 1, 63, LABEL, "team-a", "team_a"),
     ("policy", f"{TIER}.pools[0].model", 1, 253, None, "any name", None),
+    ("mirrored", f"{MIRROR}.name", 1, 63, LABEL, "a", "a.b"),
+    ("mirrored", f"{MIRROR}.namespace", 1, 63, LABEL, "team-a", "team_a"),
+    ("mirrored", f"{MIRROR}.model", 1, 253, None, "any name", None),
     ("policy", "spec.timeouts.connect", 0, 16, DURATION, "1s", "1 s"),
     ("policy", "spec.timeouts.firstByte", 0, 16, DURATION, "2m", "2 min"),
     ("policy", "spec.timeouts.streamIdle", 0, 16, DURATION, "10s", "10s\n"),
@@ -190,6 +195,9 @@ REQUIRED = [
     ("policy", f"{TIER}.name"),
     ("policy", f"{TIER}.pools"),
     ("policy", f"{TIER}.pools[0].name"),
+    ("mirrored", "spec.mirror.pool"),
+    ("mirrored", "spec.mirror.percent"),
+    ("mirrored", f"{MIRROR}.name"),
     ("policy", f"{TIER}.spill.inFlightPerEndpoint.start"),
     ("policy", f"{TIER}.spill.inFlightPerEndpoint.full"),
     ("policy", f"{TIER}.spill.queuedPerEndpoint.start"),

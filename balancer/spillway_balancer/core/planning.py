@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from .conditions import Asked, ErrorKind, Moment
 from .errors import ModelNotFound, NoReadyEndpoint, NoRule, SpillwayError
-from .routing import Route, Routes, Tier
+from .mirroring import copied
+from .routing import Route, Routes, Target, Tier
 
 
 class Plan(NamedTuple):
@@ -26,6 +27,8 @@ class Plan(NamedTuple):
     """Rules that could not be evaluated, and so did not hold."""
     refused: SpillwayError | None = None
     """Why it is not to be served at all."""
+    mirror: Target | None = None
+    """Where a copy of it goes."""
 
 
 def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
@@ -42,4 +45,6 @@ def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
     if not ruling.tiers:
         error = NoReadyEndpoint("no pool of the rule for this request is there", retry_after=1.0)
         return made._replace(refused=error)
+    if route.mirror is not None:
+        return made._replace(mirror=copied(route, asked, moment.dice))
     return made

@@ -80,8 +80,11 @@ class Route:
         )
         self._whens = tuple(None if rule.when is None else When(rule.when) for rule in spec.rules)
         self._rulings = tuple(Ruling(rule.name, tiers) for rule, tiers in zip(spec.rules, self.rules, strict=True))
-        self.pools = frozenset(t.pool for rule in spec.rules for tier in rule.tiers for t in tier.targets)
-        """Names of those that its tiers lead to."""
+        self.pools = frozenset(target.pool for target in spec.targets())
+        """Names of those that it leads to."""
+        copy = spec.mirror.target if spec.mirror else None
+        self.mirror = Target(pools[copy.pool], copy.model, copy.weight) if copy else None
+        """Where copies of requests go."""
         self._home = next((tier.targets[0].pool for tiers in self.rules for tier in tiers), None)
         own = spec.name.partition("/")[0] + "/"
         self._by_name = {name.removeprefix(own): pools[name] for name in self.pools}

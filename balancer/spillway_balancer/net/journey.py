@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from time import monotonic, time
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from .answer import Answer
 from .client import ClientConnection
 from .explaining import explained
 from .facts import Facts
+from .mirroring import Copies
 from .recording import Record, Recorder
 from .relay import Exchange
 from .sending import Job, Sender
@@ -33,6 +35,7 @@ class Shared(NamedTuple):
     telemetry: Telemetry
     dice: random.Random
     recorder: Recorder | None
+    copies: Copies
 
 
 class Journey:
@@ -58,6 +61,7 @@ class Journey:
         self._decision = decision
         self._sent: Try | None = None
         """The last attempt."""
+        self._copy: asyncio.Task[str] | None = None
 
     async def run(self, runtime: Runtime) -> None:
         shared, decision = self._shared, self._decision
@@ -69,6 +73,10 @@ class Journey:
             raise made.refused
         try:
             await self._attempt(made)
+        except asyncio.CancelledError:
+            if self._copy is not None:  # what nobody waits for in life nobody waits for in the mirror
+                self._copy.cancel()
+            raise
         finally:
             if shared.recorder is not None:
                 shared.recorder.record(self._record(monotonic()))
@@ -104,6 +112,8 @@ class Journey:
             decision.tier, decision.spilled = step.tier, step.spilled
             if explains:
                 self._answer.explanation = explained(made.rule, step, attempts.log)
+            if made.mirror is not None and self._copy is None:  # a task: it is sent once this request has been
+                self._copy = shared.copies.send(route, made.mirror, facts, job)
             last = await shared.sender.attempt(step, job)
             failure = last if isinstance(last, Failure) else last.failure
             if failure is None:

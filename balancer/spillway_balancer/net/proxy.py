@@ -30,6 +30,7 @@ from .client import ClientConnection
 from .credentials import Credentials
 from .facts import Facts
 from .journey import Journey, Shared
+from .mirroring import Copies
 from .recording import Recorder
 from .sending import Sender
 from .serving import Serving
@@ -67,7 +68,8 @@ class Proxy:
         self._telemetry = telemetry
         self._limits = limits
         self.sender = Sender(credentials, telemetry)
-        self._shared = Shared(self.sender, telemetry, dice, recorder)
+        self.copies = Copies(self.sender, telemetry.copies, dice)
+        self._shared = Shared(self.sender, telemetry, dice, recorder, self.copies)
         self.in_flight = 0
         self.draining = False
         """Clients are told to leave: readiness is off, and answers say that their connection closes."""
@@ -215,6 +217,7 @@ class Proxy:
         """Close every connection with its answer; True when all have ended within `limit` seconds."""
         self.leave()
         self._closing = True
+        self.copies.close()
         self._idle.clear()
         if self.in_flight:
             try:
@@ -225,4 +228,5 @@ class Proxy:
         return True
 
     def close(self) -> None:
+        self.copies.close()
         self.sender.close()

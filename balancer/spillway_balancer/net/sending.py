@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..core.attempts import Try
 from ..core.endpoint import EndpointState
 from ..core.learning import Usage
-from ..core.reasons import Failure
+from ..core.reasons import REASONS, Failure
 from ..core.routing import Deadlines
 from ..core.runtime import Runtime
 from ..core.visits import Visit
@@ -22,13 +22,18 @@ from ..wire.prompt_blocks import PromptBlocks, continue_blocks
 from ..wire.providers import ADAPTERS
 from ..wire.usage import AnswerText, UsageWatch
 from .answer import Answer
-from .client import ClientConnection
 from .credentials import Credentials
 from .relay import Exchange
 from .telemetry import Decision, Telemetry
 from .upstream import Connection, ConnectionPool, Origin, RawHeaders, origin_of
 
 log = logging.getLogger("spillway.endpoints")
+
+
+class Reader(Protocol):
+    """Who is told which exchange is for it, so that it can slow an endpoint that it does not keep up with."""
+
+    def attach(self, exchange: Exchange | None) -> None: ...
 
 
 class Job(NamedTuple):
@@ -40,7 +45,7 @@ class Job(NamedTuple):
     """Hashed prompts by the endpoints' name of the model, where a pool wanted them."""
     headers: RawHeaders
     """The client's headers, as far as they go on."""
-    client: ClientConnection
+    client: Reader
     answer: Answer
     decision: Decision
     deadlines: Deadlines
@@ -48,6 +53,8 @@ class Job(NamedTuple):
     """When the request's time is over; seconds of the monotonic clock."""
     listens: bool = False
     """Whether the answer's token counts are wanted, though the pool may not learn from them."""
+    copy: bool = False
+    """Whether nobody waits for the answer. How a copy fares takes no endpoint from those who wait for theirs."""
 
 
 class Lesson:
@@ -137,12 +144,14 @@ class Sender:
             if failure is None:
                 reason = "ok"
                 self.refused.discard(endpoint)
-                pool.succeeded(endpoint, begun, now)
+                if not job.copy:
+                    pool.succeeded(endpoint, begun, now)
             else:
                 reason = failure.reason
                 if reason == "auth" and endpoint.spec.credential is not None:
                     self.refused.add(endpoint)
-                if pool.failed(endpoint, failure, begun, now):
+                blamed = not (job.copy and REASONS[reason].counts)
+                if blamed and pool.failed(endpoint, failure, begun, now):
                     log.warning("endpoint %s/%s is ejected: %s", pool.name, endpoint.name, failure)
             return result
         except asyncio.CancelledError:
@@ -184,7 +193,7 @@ class Sender:
         self,
         connection: Connection,
         exchange: Exchange,
-        client: ClientConnection,
+        client: Reader,
         pieces: list[bytes | memoryview],
     ) -> None:
         """One exchange on one connection. A client that leaves cancels this, and the connection is closed."""

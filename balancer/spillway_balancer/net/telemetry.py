@@ -19,6 +19,7 @@ from prometheus_client import (
 from ..core.learning import Usage
 from ..core.pool import Pool
 from ..core.runtime import Runtime
+from .copy_metrics import CopyMetrics
 from .endpoint_metrics import EndpointMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
@@ -118,6 +119,7 @@ class Telemetry:
         self._in_flight = Gauge(
             "spillway_requests_in_flight", "Requests that the balancer holds now.", registry=registry
         )
+        self.copies = CopyMetrics(registry)
         self.endpoints = EndpointMetrics()
         registry.register(self.endpoints)
         self._followed: dict[str, Pool] = {}

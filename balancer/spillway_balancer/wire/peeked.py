@@ -69,6 +69,11 @@ class Peeked:
         self._encode_model = encode_model
         self._fields = fields
 
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self._body)
+
     def body_field(self, name: str) -> str | None:
         """A string, integer or boolean as text: the top-level key of exactly that name, else the dotted path."""
         return self._fields.field(name)

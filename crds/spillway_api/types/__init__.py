@@ -37,6 +37,7 @@ from spillway_api.types.health import (
     PassiveHealth,
     ProbeMode,
 )
+from spillway_api.types.mirror import Mirror, MirrorPool
 from spillway_api.types.modelpool import AllowedRoutes, Engine, Model, ModelPool, ModelPoolSpec
 from spillway_api.types.price import Amount, Currency, Price
 from spillway_api.types.retry import Retry, RetryOn, Timeouts
@@ -87,6 +88,8 @@ __all__ = [
     "MetricNames",
     "Metrics",
     "MetricsMode",
+    "Mirror",
+    "MirrorPool",
     "Model",
     "ModelPool",
     "ModelPoolSpec",

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 
 from spillway_api.markup import SET, Cel, doc, map_list, pattern
 from spillway_api.types.fields import API_VERSION, ObjectMeta, ObjectName
+from spillway_api.types.mirror import Mirror
 from spillway_api.types.retry import Retry, Timeouts
 from spillway_api.types.tier import Tier
 
@@ -80,6 +81,13 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
             "the same request."
         ),
     ] = field(default_factory=Retry)
+    mirror: (
+        Annotated[
+            Mirror,
+            doc("A copy of a share of the requests goes to this pool; its answers are measured and dropped."),
+        ]
+        | None
+    ) = None
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(

@@ -1,0 +1,59 @@
+"""Copies of requests: which are made, and which endpoint gets one. What becomes of a copy changes nothing for its
+caller; it occupies its endpoint and teaches its load like any other request."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from xxhash import xxh3_64_intdigest
+
+from .attempts import Facts, Try
+from .keys import KeyFacts
+from .pool import Picked, Want
+from .reasons import Reason
+from .routing import Route, Target
+
+NAME: Final = "mirror"
+"""In the place of a tier's name."""
+
+_COPIED: Final = xxh3_64_intdigest(b"mirror")
+
+
+def copied(route: Route, asked: KeyFacts, dice: random.Random) -> Target | None:
+    """Where a copy of this request goes; None when none is made of it.
+
+    Sessions are copied whole, by their key as the mirror's pool reads it, or else its prefix caches would be asked for
+    turns of which they have not seen the ones before. A greater percentage copies those of a smaller one and more.
+    Requests without a key fall to the dice.
+    """
+    target, spec = route.mirror, route.spec.mirror
+    if target is None or spec is None or spec.percent <= 0:
+        return None
+    if spec.percent < 100:
+        key = target.pool.key(asked)
+        place = dice.random() if key is None else place_of(key)
+        if place * 100 >= spec.percent:
+            return None
+    return target
+
+
+def place_of(key: int) -> float:
+    """0 to 1. Hashed once more, so that it has nothing in common with the key's `bucket`, ring place or pool."""
+    return xxh3_64_intdigest(key.to_bytes(8, "little"), _COPIED) / 2.0**64
+
+
+def aim(target: Target, facts: Facts, now: float, dice: random.Random) -> Try | Reason:
+    """The endpoint for a copy, or why there is none. It is sent once, and tried nowhere else.
+
+    Endpoints that are ejected or just coming back get none: the trial that lets them back is a caller's to make.
+    """
+    pool = target.pool
+    model = pool.upstream_model(facts.model, target.model)
+    if model is None:
+        return "model-not-found"
+    prompt = facts.prompt(model) if pool.wants_prompt else None
+    want = Want(pool.key(facts), facts.prompt_tokens, facts.output_tokens, prompt, facts.streams)
+    suspect = {each for each in pool.endpoints.values() if each.circuit.ejected_until is not None}
+    picked = pool.pick(want, suspect, now, dice)
+    return Try(NAME, pool, picked, model, spilled=False) if isinstance(picked, Picked) else picked

@@ -1,0 +1,48 @@
+"""Copies of requests: what a new model or engine would make of real traffic, with nobody waiting for its answers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Struct
+
+from spillway_api.markup import INT32, doc
+from spillway_api.types.fields import ObjectName
+
+
+class MirrorPool(Struct, frozen=True, rename="camel"):
+    """The pool that gets the copies."""
+
+    name: Annotated[ObjectName, doc("Name of a ModelPool.")]
+    namespace: (
+        Annotated[
+            ObjectName,
+            doc(
+                "Namespace of the ModelPool, where it is not that of the route. The pool must allow it "
+                "(`allowedRoutes`)."
+            ),
+        ]
+        | None
+    ) = None
+    model: (
+        Annotated[
+            str,
+            doc(
+                "Model of the pool to use. Defaults to the one that serves the requested name.",
+                min_length=1,
+                max_length=253,
+            ),
+        ]
+        | None
+    ) = None
+
+
+class Mirror(Struct, frozen=True, rename="camel"):
+    """A share of the requests, sent a second time."""
+
+    pool: Annotated[MirrorPool, doc("The pool that gets the copies.")]
+    percent: Annotated[
+        int,
+        doc("How many of a hundred requests are copied: whole sessions, always the same ones first.", ge=0, le=100),
+        INT32,
+    ]

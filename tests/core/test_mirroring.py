@@ -1,0 +1,167 @@
+"""Laws of copies: as many as asked for, whole sessions, and nothing that takes an endpoint from those who wait."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spillway_api import snapshot
+from spillway_api.types import Capacity, Dispatch, Health, KeySource, Metrics, Model, Retry, Timeouts
+from spillway_balancer.core.attempts import Try
+from spillway_balancer.core.conditions import Moment, bucket
+from spillway_balancer.core.mirroring import aim, copied, place_of
+from spillway_balancer.core.planning import plan
+from spillway_balancer.core.runtime import Runtime
+
+NOW = 1000.0
+
+
+class Asked:
+    """A request of a session, or of none."""
+
+    model = "chat"
+    path = "/v1/chat/completions"
+    streams = False
+    prompt_tokens = 10
+    output_tokens = 10
+    client_ip = None
+
+    def __init__(self, session: str | None = None, **told: Any) -> None:
+        self._session = session
+        self.__dict__.update(told)
+
+    def header(self, name: str) -> str | None:
+        return self._session if name == "x-session-id" else None
+
+    def body(self, name: str) -> None:
+        return None
+
+    def prefix(self, chars: int | None) -> None:
+        return None
+
+    def prompt(self, model: str) -> None:
+        return None
+
+    def headers(self, names: object) -> dict[str, str]:
+        return {}
+
+
+def pool(name: str, *models: str, endpoints: int = 2, bound: int = 0) -> snapshot.Pool:
+    return snapshot.Pool(
+        name=f"default/{name}",
+        models=tuple(Model(each) for each in models or ("m",)),
+        engine="Auto",
+        provider=None,
+        endpoints=tuple(snapshot.Endpoint(f"e{i}", f"http://{name}{i}:80") for i in range(endpoints)),
+        dispatch=Dispatch(strategy="LeastLoad", key=[KeySource(type="Header", name="x-session-id")]),
+        capacity=Capacity(max_in_flight_per_endpoint=bound),
+        metrics=Metrics(),
+        health=Health(),
+    )
+
+
+def runtime(percent: int = 100, when: str | None = None, **trial: Any) -> Runtime:
+    tier = snapshot.RouteTier("only", (snapshot.Target("default/local"),), "Weighted", ())
+    mirror = snapshot.Mirror(snapshot.Target("default/trial"), percent)
+    rule = snapshot.RouteRule("r", (tier,), when)
+    route = snapshot.Route("default/chat", ("chat",), (rule,), Timeouts(), Retry(), mirror)
+    return Runtime(snapshot.Snapshot("default", (pool("local"), pool("trial", **trial)), (route,)))
+
+
+def asked(session: str | None = None) -> Any:
+    return Asked(session)
+
+
+@pytest.mark.parametrize("percent", [1, 5, 20, 50, 99])
+@pytest.mark.parametrize("keyed", [True, False])
+def test_as_many_are_copied_as_asked_for(percent: int, keyed: bool) -> None:
+    """10,000 requests, or sessions, within a point."""
+    (route,) = runtime(percent).routes.all
+    dice = random.Random(1)
+    taken = sum(copied(route, asked(f"user-{number}" if keyed else None), dice) is not None for number in range(10_000))
+    assert abs(taken / 100 - percent) <= 1.0
+
+
+@given(session=st.text(min_size=1), fewer=st.integers(0, 100), more=st.integers(0, 100), seed=st.integers())
+def test_a_session_is_copied_whole_and_still_when_more_are(session: str, fewer: int, more: int, seed: int) -> None:
+    fewer, more = sorted((fewer, more))
+    few, many = runtime(fewer).routes.all[0], runtime(more).routes.all[0]
+    dice = random.Random(seed)
+    first = copied(few, asked(session), dice) is not None
+    assert all((copied(few, asked(session), dice) is not None) == first for _ in range(3))
+    if first:
+        assert copied(many, asked(session), dice) is not None
+
+
+def test_none_and_all() -> None:
+    dice = random.Random(1)
+    none, every = runtime(0).routes.all[0], runtime(100).routes.all[0]
+    for session in (None, *map(str, range(200))):
+        assert copied(none, asked(session), dice) is None
+        assert copied(every, asked(session), dice) is not None
+
+
+def test_which_sessions_are_copied_has_nothing_to_do_with_their_bucket() -> None:
+    keys = [random.Random(number).getrandbits(64) for number in range(10_000)]
+    mirrored = [key for key in keys if place_of(key) < 0.2]
+    both = sum(bucket(key) < 50 for key in mirrored)
+    assert 0.45 < both / len(mirrored) < 0.55
+
+
+def test_a_plan_holds_where_the_copy_goes_and_none_when_the_request_is_refused() -> None:
+    moment = Moment(NOW, 0.0, random.Random(1))
+    made = plan(runtime().routes, asked("a"), moment)
+    assert made.mirror is not None
+    assert made.mirror.pool.name == "default/trial"
+    assert [target.pool.name for tier in made.tiers for target in tier.targets] == ["default/local"]
+    refused = plan(runtime(when="false").routes, asked("a"), moment)
+    assert refused.refused is not None
+    assert refused.mirror is None
+
+
+def target(made: Runtime) -> Any:
+    found = made.routes.all[0].mirror
+    assert found is not None
+    return found
+
+
+def test_a_copy_goes_to_one_endpoint_of_its_pool_by_its_own_model() -> None:
+    step = aim(target(runtime()), asked("a"), NOW, random.Random(1))
+    assert isinstance(step, Try)
+    assert (step.pool.name, step.upstream_model) == ("default/trial", "m")
+
+
+def test_an_ejected_endpoint_and_one_that_is_coming_back_get_no_copy() -> None:
+    made = runtime(endpoints=1)
+    aimed = target(made)
+    (endpoint,) = aimed.pool.endpoints.values()
+    endpoint.circuit = endpoint.circuit._replace(ejected_until=NOW - 1.0)  # half-open: the next request is the trial
+    before = endpoint.circuit
+    assert aim(aimed, asked("a"), NOW, random.Random(1)) == "no-ready-endpoint"
+    assert endpoint.circuit == before
+    endpoint.circuit = endpoint.circuit._replace(ejected_until=None)
+    assert isinstance(aim(aimed, asked("a"), NOW, random.Random(1)), Try)
+
+
+def test_a_full_pool_gets_no_copy() -> None:
+    made = runtime(endpoints=1, bound=1)
+    aimed = target(made)
+    step = aim(aimed, asked("a"), NOW, random.Random(1))
+    assert isinstance(step, Try)
+    visit = step.pool.visit(step.picked, NOW)
+    assert aim(aimed, asked("b"), NOW, random.Random(1)) == "saturated"
+    visit.end(NOW)
+    assert isinstance(aim(aimed, asked("b"), NOW, random.Random(1)), Try)
+
+
+def test_a_pool_of_several_models_of_which_none_is_asked_for_gets_none() -> None:
+    tier = snapshot.RouteTier("only", (snapshot.Target("default/local"),), "Weighted", ())
+    mirror = snapshot.Mirror(snapshot.Target("default/trial"), 100)
+    route = snapshot.Route("default/all", ("*",), (snapshot.RouteRule("r", (tier,)),), Timeouts(), Retry(), mirror)
+    made = Runtime(snapshot.Snapshot("default", (pool("local"), pool("trial", "a", "b")), (route,)))
+    assert aim(target(made), Asked(None, model="c"), NOW, random.Random(1)) == "model-not-found"  # type: ignore[arg-type]
+    assert isinstance(aim(target(made), Asked(None, model="b"), NOW, random.Random(1)), Try)  # type: ignore[arg-type]

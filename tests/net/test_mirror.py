@@ -1,0 +1,252 @@
+"""Copies of requests: sent beside the caller's, measured and dropped, whatever becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from spillway_balancer.net import mirroring
+
+REQUESTS = "spillway_mirror_requests_total"
+LABELS = {"route": "default/chat", "pool": "default/trial"}
+
+
+@pytest.fixture
+def mirrored(serve, objects):
+    """`await mirrored(caller's endpoint, trial's endpoint)`: a balancer that copies a share from one to the other."""
+
+    async def make(local: Any, trial: Any, percent: int = 100, **spec: Any) -> Any:
+        mirror = {"pool": {"name": "trial"}, "percent": percent}
+        return await serve(
+            docs=[
+                objects.pool("local", local),
+                objects.pool("trial", trial, models=[{"name": "next", "upstreamName": "org/next"}]),
+                objects.route("local", mirror=mirror, **spec),
+            ]
+        )
+
+    return make
+
+
+def results(lb: Any) -> dict[str, float]:
+    families = lb.balancer.telemetry.registry.collect()
+    samples = [each for family in families for each in family.samples if each.name == REQUESTS]
+    return {each.labels["result"]: each.value for each in samples}
+
+
+async def settled(lb: Any, copies: int) -> dict[str, float]:
+    """The results of so many copies, once they are all there."""
+    await lb.until(lambda: sum(results(lb).values()) >= copies and not lb.balancer.proxy.copies.under_way)
+    return results(lb)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_the_mirror_gets_the_same_request_with_its_own_model(mirrored, endpoint, dial, say, stream) -> None:
+    local, trial = await endpoint(say.well("for the caller")), await endpoint(say.well("for nobody"))
+    lb = await mirrored(local, trial)
+    client = await dial(lb)
+    headers = [("authorization", f"Bearer {say.KEY}"), ("cookie", say.KEY), ("x-session-id", "s"), ("x-own", "1")]
+    reply = await client.chat(headers, stream=stream, temperature=0.5)
+    assert reply.text == "for the caller"
+    await settled(lb, 1)
+    (own,), (copy,) = local.calls, trial.calls
+    assert copy.json() == {**own.json(), "model": "org/next"}
+    assert copy.target == own.target
+    kept = {"accept-encoding", "content-type", "x-session-id", "x-own"}
+    assert {name for name, _ in copy.headers} - {"host", "content-length"} == kept
+    assert results(lb) == {"ok": 1.0}
+
+
+async def test_it_is_measured_and_counts_for_nothing_else(mirrored, engine, dial) -> None:
+    lb = await mirrored(await engine(), await engine(models=("org/next",)))
+    client = await dial(lb)
+    for _ in range(3):
+        assert (await client.chat(stream=True, max_tokens=5)).status == 200
+        assert (await client.chat(max_tokens=5)).status == 200
+    assert await settled(lb, 6) == {"ok": 6.0}
+    for name in ("spillway_mirror_duration_seconds_count", "spillway_mirror_time_to_first_byte_seconds_count"):
+        assert lb.sample(name, **LABELS) == 6.0
+    assert lb.sample("spillway_mirror_tokens_total", **LABELS, kind="output") >= 6.0
+    assert lb.sample("spillway_mirror_tokens_total", **LABELS, kind="prompt") > 0.0
+    assert lb.sample("spillway_requests_total") == 6.0
+    assert lb.sample("spillway_tier_requests_total") == 6.0
+    assert lb.sample("spillway_attempts_total", pool="default/trial", reason="ok") == 6.0
+
+
+async def test_whole_sessions_are_copied(mirrored, endpoint, dial) -> None:
+    local, trial = await endpoint(), await endpoint()
+    lb = await mirrored(local, trial, percent=50)
+    client = await dial(lb)
+    for session in range(40):
+        for _ in range(3):
+            await client.chat([("x-session-id", f"s{session}")])
+    await lb.until(lambda: not lb.balancer.proxy.copies.under_way)
+    times = [sum(call.header("x-session-id") == f"s{session}" for call in trial.calls) for session in range(40)]
+    assert set(times) == {0, 3}
+    assert sum(results(lb).values()) == len(trial.calls)
+
+
+async def ask_some(client: Any, count: int = 30) -> list[float]:
+    took = []
+    for number in range(count):
+        begun = monotonic()
+        reply = await client.chat([("x-session-id", f"s{number}")])
+        took.append(monotonic() - begun)
+        assert reply.text == "hello"
+    return sorted(took)
+
+
+async def test_a_mirror_that_stands_still_delays_nobody(mirrored, endpoint, dial, say) -> None:
+    """The endpoint answers at once; a caller that waited for its copy would never be answered."""
+    lb = await mirrored(await endpoint(), await endpoint(say.steps(say.HANG)))
+    took = await ask_some(await dial(lb))
+    assert took[len(took) // 2] < 0.1
+    assert lb.balancer.proxy.in_flight == 0
+    assert lb.balancer.proxy.copies.under_way == 30
+    assert results(lb) == {}
+    lb.balancer.proxy.copies.close()
+    assert await settled(lb, 30) == {"drained": 30.0}
+
+
+@pytest.mark.parametrize("fault", ["refuse", "reset", "garbage", "error", "cut"])
+async def test_a_mirror_that_fails_is_no_callers_business(mirrored, endpoint, refusing, dial, say, fault) -> None:
+    faults = {
+        "reset": (say.steps(say.RESET), "connect"),
+        "garbage": (say.steps(b"nonsense\r\n\r\n", say.CLOSE), "connect"),
+        "error": (say.steps(say.error(500)), "server-error"),
+        "cut": (say.steps(say.SSE + say.chunks(say.role(), say.word("a")), say.RESET), "interrupted"),
+    }
+    behave, reason = faults.get(fault, (None, "connect"))
+    lb = await mirrored(await endpoint(), refusing if fault == "refuse" else await endpoint(behave))
+    client = await dial(lb)
+    for _ in range(10):
+        assert (await client.chat()).text == "hello"
+    assert await settled(lb, 10) == {reason: 10.0}  # never ejected: ten times the same, though five would eject
+    assert lb.endpoint("e1", "trial").circuit.ejected_until is None
+    assert lb.sample("spillway_mirror_duration_seconds_count", **LABELS) == 0.0
+    assert lb.sample("spillway_requests_total", code="200") == 10.0
+
+
+async def test_a_limit_that_the_mirror_announces_is_kept(mirrored, endpoint, dial, say) -> None:
+    trial = await endpoint(say.steps(say.error(429, retry_after="60")))
+    lb = await mirrored(await endpoint(), trial)
+    client = await dial(lb)
+    await client.chat()
+    await settled(lb, 1)
+    await client.chat()
+    assert await settled(lb, 2) == {"rate-limited": 2.0}
+    assert len(trial.calls) == 1
+
+
+async def test_a_caller_that_leaves_takes_its_copy_along(mirrored, endpoint, dial, say) -> None:
+    local, trial = await endpoint(say.steps(say.HANG)), await endpoint(say.steps(say.HANG))
+    lb = await mirrored(local, trial)
+    client = await dial(lb)
+    await client.send(client.request(body=client.chat_body()))
+    await local.call()
+    copy = await trial.call()
+    client.reset()
+    await copy.gone()
+    assert await settled(lb, 1) == {"client-gone": 1.0}
+
+
+async def test_a_caller_that_is_answered_leaves_its_copy_to_its_end(mirrored, endpoint, dial, say) -> None:
+    release = asyncio.Event()
+    trial = await endpoint(say.steps(release, say.completion()))
+    lb = await mirrored(await endpoint(), trial)
+    client = await dial(lb)
+    assert (await client.chat()).text == "hello"
+    client.close()
+    await trial.call()
+    await lb.until(lambda: lb.balancer.proxy.in_flight == 0)
+    assert lb.balancer.proxy.copies.under_way == 1
+    release.set()
+    assert await settled(lb, 1) == {"ok": 1.0}
+
+
+async def test_no_more_copies_than_the_bound_are_under_way(mirrored, endpoint, dial, say, monkeypatch) -> None:
+    monkeypatch.setattr(mirroring, "MOST_COPIES", 4)
+    trial = await endpoint(say.steps(say.HANG))
+    lb = await mirrored(await endpoint(), trial)
+    client = await dial(lb)
+    await ask_some(client, 10)
+    copies = lb.balancer.proxy.copies
+    assert copies.under_way == 4
+    assert results(lb) == {"full": 6.0}
+    copies.close()
+    await settled(lb, 10)
+    assert copies.bytes == 0
+
+
+async def test_nor_more_bytes(mirrored, endpoint, dial, say, monkeypatch) -> None:
+    monkeypatch.setattr(mirroring, "MOST_BYTES", 5000)
+    lb = await mirrored(await endpoint(), await endpoint(say.steps(say.HANG)))
+    client = await dial(lb)
+    for _ in range(5):
+        assert (await client.chat(user="u" * 2000)).status == 200
+    copies = lb.balancer.proxy.copies
+    assert copies.under_way == 2
+    assert 4000 < copies.bytes <= 5000
+    assert (await client.chat()).status == 200  # a small one still fits
+    assert copies.under_way == 3
+    assert results(lb) == {"full": 3.0}
+    copies.close()
+    await settled(lb, 6)
+
+
+async def test_an_answer_without_end_is_cut(mirrored, endpoint, dial, say, monkeypatch) -> None:
+    monkeypatch.setattr(mirroring, "MOST_ANSWER", 200_000)
+
+    async def babble(call: Any) -> None:
+        call.write(say.SSE)
+        while not call.writer.is_closing():
+            call.write(say.chunks(say.word("a" * 10_000)))
+            await call.writer.drain()
+
+    trial = await endpoint(babble)
+    lb = await mirrored(await endpoint(), trial)
+    assert (await (await dial(lb)).chat(stream=True)).text == "hello"
+    assert await settled(lb, 1) == {"too-long": 1.0}
+
+
+async def test_leave_taking_waits_for_no_copy(mirrored, endpoint, dial, say) -> None:
+    trial = await endpoint(say.steps(say.HANG))
+    lb = await mirrored(await endpoint(), trial)
+    client = await dial(lb)
+    await client.chat()
+    copy = await trial.call()
+    begun = monotonic()
+    assert await lb.balancer.proxy.drain(10.0)
+    await copy.gone()
+    assert monotonic() - begun < 5.0
+    assert await settled(lb, 1) == {"drained": 1.0}
+
+
+async def test_a_request_that_is_refused_makes_no_copy(mirrored, endpoint, dial) -> None:
+    trial = await endpoint()
+    lb = await mirrored(await endpoint(), trial)
+    client = await dial(lb)
+    assert (await client.post("/v1/chat/completions", {"model": "unknown"})).status == 404
+    assert (await client.chat()).status == 200
+    await settled(lb, 1)
+    assert len(trial.calls) == 1
+
+
+async def test_a_retry_makes_no_second_copy(serve, objects, endpoint, dial, say) -> None:
+    failing, trial = await endpoint(say.steps(say.error(500))), await endpoint()
+    lb = await serve(
+        docs=[
+            objects.pool("local", failing, await endpoint(), dispatch={"strategy": "RoundRobin"}),
+            objects.pool("trial", trial),
+            objects.route("local", mirror={"pool": {"name": "trial"}, "percent": 100}),
+        ]
+    )
+    client = await dial(lb)
+    for _ in range(6):
+        assert (await client.chat()).status == 200
+    assert failing.calls
+    await settled(lb, 6)
+    assert len(trial.calls) == 6
