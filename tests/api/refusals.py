@@ -42,7 +42,7 @@ def _filled(entry: Any, index: int) -> Any:
 
 def _around(path: str, value: Any) -> dict[str, Any]:
     """The edit that puts `value` at `path`; a list on the way that no base has is made of it alone."""
-    if path.endswith("[0]") and not path.startswith("spec.models"):
+    if path.endswith("[0]") and path != "spec.models[0]":
         return {path.removesuffix("[0]"): [value]}
     return {path: value}
 
@@ -102,6 +102,9 @@ def refusals() -> Iterator[tuple[str, dict[str, Any], str]]:
     path = "spec.retry.retryOn"
     yield "policy", {path: ["Reset"] * 9}, f"{path}: Too many: 9: must have at most 8 items"
     yield "policy", {path: ["Reset", "Reset"]}, f'{path}[1]: Duplicate value: "Reset"'
+    path = "spec.models[0].capabilities"
+    yield "pool", {path: ["Chat"] * 17}, f"{path}: Too many: 17: must have at most 16 items"
+    yield "pool", {path: ["Chat", "Chat"]}, f'{path}[1]: Duplicate value: "Chat"'
     path = f"{TIER}.enterOn"
     yield "policy", {path: ["Auth"] * 9}, f"{path}: Too many: 9: must have at most 8 items"
     yield "policy", {path: ["Auth", "Auth"]}, f'{path}[1]: Duplicate value: "Auth"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from spillway_api.types import StrategyName
+from spillway_api.types import Capability, StrategyName
 
 ENDPOINT = "spec.source.static.endpoints[0]"
 PROVIDER = "spec.source.provider"
@@ -29,6 +29,7 @@ METRIC = r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*\})?$"
 # base, path, lowest, highest (None: none)
 NUMBERS = [
     ("pool", f"{ENDPOINT}.weight", 1, 1000),
+    ("pool", "spec.models[0].contextWindow", 1, None),
     ("provider", f"{ACCOUNT}.weight", 1, 1000),
     ("pods", f"{PODS}.ports[0]", 1, 65535),
     ("pool", "spec.dispatch.chwbl.loadFactorPercent", 100, 1000),
@@ -124,6 +125,7 @@ TEXTS = [
 # base, path, what is supported
 CHOICES = [
     ("pool", "spec.engine", ["Auto", "vLLM", "SGLang", "Generic"]),
+    ("pool", "spec.models[0].capabilities[0]", [*get_args(Capability)]),
     ("provider", f"{PROVIDER}.type", ["OpenAI", "OpenAICompatible"]),
     ("pods", f"{PODS}.scheme", ["http", "https"]),
     ("pods", f"{SELECTED}.operator", ["In", "NotIn", "Exists", "DoesNotExist"]),

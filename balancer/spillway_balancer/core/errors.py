@@ -89,6 +89,12 @@ class NoRule(BadRequest):
     code = "no_rule"
 
 
+class NoCapableTarget(BadRequest):
+    """No model behind the name that was asked for has all that the request needs, by what they declare."""
+
+    code = "no_capable_target"
+
+
 class MethodNotAllowed(BadRequest):
     status = 405
     code = "method_not_allowed"

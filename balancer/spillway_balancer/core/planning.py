@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .capabilities import LeftOut, able
 from .conditions import Asked, ErrorKind, Moment
-from .errors import ModelNotFound, NoReadyEndpoint, NoRule, SpillwayError
+from .errors import ModelNotFound, NoCapableTarget, NoReadyEndpoint, NoRule, SpillwayError
 from .mirroring import copied
 from .routing import Route, Routes, Target, Tier
 
@@ -29,6 +30,8 @@ class Plan(NamedTuple):
     """Why it is not to be served at all."""
     mirror: Target | None = None
     """Where a copy of it goes."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Targets of the rule that the tiers do not hold."""
 
 
 def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
@@ -49,6 +52,24 @@ def plan_by(route: Route, declared: str, asked: Asked, moment: Moment) -> Plan:
     if not ruling.tiers:
         error = NoReadyEndpoint("no pool of the rule for this request is there", retry_after=1.0)
         return made._replace(refused=error)
+    if route.declares:
+        made = _within_their_power(made, asked)
     if route.mirror is not None:
-        return made._replace(mirror=copied(route, asked, moment.dice))
+        made = made._replace(mirror=copied(route, asked, moment.dice))
     return made
+
+
+def _within_their_power(made: Plan, asked: Asked) -> Plan:
+    """What is left of a plan where models declare what they can do."""
+    tiers, left_out, missing = able(made.tiers, asked)
+    made = made._replace(tiers=tiers, left_out=made.left_out + left_out)
+    if tiers:
+        return made
+    needed = ", ".join(missing)
+    return made._replace(
+        refused=NoCapableTarget(
+            f"no model behind this name can do all that the request needs: {needed}",
+            param="model",
+            attempts=tuple(map(str, left_out)),
+        )
+    )

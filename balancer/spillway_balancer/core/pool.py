@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from spillway_api import snapshot
 from spillway_api.durations import seconds
+from spillway_api.types import Model
 
 from .circuit import CircuitPolicy, may_eject, spares, warmth
 from .endpoint import EndpointState
@@ -87,6 +88,9 @@ class Pool:
         """Whether the choice depends on what is cached where, so that `Want.prompt` is worth its making."""
         self._wants_latency = self.strategy.reads == "latency"
         self.models = {model.name: model.upstream_name or model.name for model in spec.models}
+        self._models = {model.name: model for model in spec.models}
+        self.declares = any(model.capabilities or model.context_window for model in spec.models)
+        """Whether a model says what it can do, so that a request may be beyond it."""
 
     def upstream_model(self, requested: str, target_model: str | None) -> str | None:
         """What this pool calls the model: the target's own, else the requested name, else the pool's only one."""
@@ -95,6 +99,14 @@ class Pool:
         if requested in self.models:
             return self.models[requested]
         return next(iter(self.models.values())) if len(self.models) == 1 else None
+
+    def model(self, requested: str, target_model: str | None) -> Model | None:
+        """The same model with all that its owner says of it."""
+        if target_model is not None:
+            return self._models.get(target_model)
+        if requested in self._models:
+            return self._models[requested]
+        return next(iter(self._models.values())) if len(self._models) == 1 else None
 
     def key(self, facts: KeyFacts) -> int | None:
         """The key whose requests this pool keeps together, None when the request has none."""

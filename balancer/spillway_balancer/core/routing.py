@@ -85,6 +85,8 @@ class Route:
         copy = spec.mirror.target if spec.mirror else None
         self.mirror = Target(pools[copy.pool], copy.model, copy.weight) if copy else None
         """Where copies of requests go."""
+        self.declares = any(pools[name].declares for name in self.pools)
+        """Whether some target says what it can do."""
         self._home = next((tier.targets[0].pool for tiers in self.rules for tier in tiers), None)
         own = spec.name.partition("/")[0] + "/"
         self._by_name = {name.removeprefix(own): pools[name] for name in self.pools}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..core.attempts import Try
+from ..core.capabilities import LeftOut
 
 
-def explained(rule: str, step: Try, log: Sequence[str]) -> bytes:
+def explained(rule: str, step: Try, log: Sequence[str], left_out: Sequence[LeftOut] = ()) -> bytes:
     """The value of `x-spillway-explain`: `name=value` pairs with `; ` between them. Names and numbers, no content.
 
     Tokens are estimates, times are seconds. docs/dispatch.md says what each means.
@@ -25,6 +26,8 @@ def explained(rule: str, step: Try, log: Sequence[str]) -> bytes:
         "prompt-tokens": f"{forecast.prompt_tokens:.0f}",
         "requests": str(endpoint.load.in_flight),
     }
+    if left_out:
+        said["left-out"] = ",".join(f"{each.tier}:{each.pool}({each.why})" for each in left_out)
     if step.shares:
         said["spill"] = ",".join(f"{tier}:{share:.2f}" for tier, share in step.shares)
     if forecast.ttft is not None:

@@ -107,11 +107,12 @@ class Journey:
                     last.pass_on()
                     return
                 decision.status = decision.status or step.error.code
+                step.error.attempts = (*map(str, made.left_out), *step.error.attempts)
                 raise step.error
             self._sent = step
             decision.tier, decision.spilled = step.tier, step.spilled
             if explains:
-                self._answer.explanation = explained(made.rule, step, attempts.log)
+                self._answer.explanation = explained(made.rule, step, attempts.log, made.left_out)
             if made.mirror is not None and self._copy is None:  # a task: it is sent once this request has been
                 self._copy = shared.copies.send(route, made.mirror, facts, job)
             last = await shared.sender.attempt(step, job)

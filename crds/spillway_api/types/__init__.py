@@ -38,7 +38,7 @@ from spillway_api.types.health import (
     ProbeMode,
 )
 from spillway_api.types.mirror import Mirror, MirrorPool
-from spillway_api.types.modelpool import AllowedRoutes, Engine, Model, ModelPool, ModelPoolSpec
+from spillway_api.types.modelpool import AllowedRoutes, Capability, Engine, Model, ModelPool, ModelPoolSpec
 from spillway_api.types.price import Amount, Currency, Price
 from spillway_api.types.retry import Retry, RetryOn, Timeouts
 from spillway_api.types.routepolicy import RoutePolicy, RoutePolicySpec, Rule
@@ -68,6 +68,7 @@ __all__ = [
     "AllowedRoutes",
     "Amount",
     "Auth",
+    "Capability",
     "Capacity",
     "Chwbl",
     "Currency",

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Struct, field
 
-from spillway_api.markup import Cel, doc, map_list, pattern
+from spillway_api.markup import INT32, SET, Cel, doc, map_list, pattern
 from spillway_api.types.dispatch import Capacity, Dispatch
 from spillway_api.types.fields import API_VERSION, ObjectMeta
 from spillway_api.types.health import Health, Metrics
@@ -15,6 +15,21 @@ from spillway_api.types.selector import LabelSelector
 from spillway_api.types.source import Auth, Source
 
 Engine = Literal["Auto", "vLLM", "SGLang", "Generic"]
+Capability = Literal[
+    "Chat",
+    "Completions",
+    "Responses",
+    "Messages",
+    "Embeddings",
+    "Rerank",
+    "Score",
+    "Transcription",
+    "Speech",
+    "Images",
+    "Tools",
+    "Vision",
+    "StructuredOutput",
+]
 
 
 class Model(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -38,6 +53,28 @@ class Model(Struct, frozen=True, rename="camel", omit_defaults=True):
         ]
         | None
     ) = None
+    context_window: (
+        Annotated[
+            int,
+            doc(
+                "Tokens that a prompt and its answer may have together. Requests that are longer, by estimate, are "
+                "neither spilled here nor fall back to it. Without one it is unknown, and nothing is kept away.",
+                ge=1,
+            ),
+            INT32,
+        ]
+        | None
+    ) = None
+    capabilities: Annotated[
+        tuple[Capability, ...],
+        doc(
+            "What the model can do: APIs that it serves (Chat for /v1/chat/completions and so on) and what requests "
+            "may ask of it (Tools, Vision, StructuredOutput). Where some are named it has these and no others, and "
+            "gets no request that needs more; where none is named it is taken to have all.",
+            max_length=16,
+        ),
+        SET,
+    ] = ()
 
 
 class AllowedRoutes(Struct, frozen=True, rename={"from_": "from"}):

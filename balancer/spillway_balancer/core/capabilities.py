@@ -1,0 +1,183 @@
+"""Which targets can serve a request at all: what it needs, against what their models declare to have.
+
+A model that names no capability is taken to have all; one that names some has these and no others, so that `Chat` alone
+is a model without tools. What a request needs is read from its body, and only where some model declares what it has.
+
+The length of a prompt is an estimate, so it refuses nobody. A target that may be too small is one that a request is not
+sent on to, with margin; but where it begins it goes, and the engine answers itself, unless a target beside it has more
+room or the next tier may be entered for `ContextLength`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple, Protocol
+
+from spillway_api.types import Capability, Model
+
+from .learning import BYTES_PER_TOKEN
+from .pool import Pool
+from .routing import Target, Tier
+
+KINDS: Final[dict[str, Capability]] = {
+    "/v1/chat/completions": "Chat",
+    "/v1/completions": "Completions",
+    "/v1/responses": "Responses",
+    "/v1/messages": "Messages",
+    "/v1/embeddings": "Embeddings",
+    "/v1/rerank": "Rerank",
+    "/v1/score": "Score",
+    "/v1/audio/transcriptions": "Transcription",
+    "/v1/audio/translations": "Transcription",
+    "/v1/audio/speech": "Speech",
+    "/v1/images/generations": "Images",
+    "/v1/images/edits": "Images",
+    "/v1/images/variations": "Images",
+}
+"""What a model must have to be asked there. A path that is not here (moderations) needs nothing."""
+
+_OF_ONE_PROMPT: Final = frozenset({"Chat", "Completions", "Responses", "Messages"})
+"""Others send many texts at once, whose sum says nothing of the window each has to fit."""
+
+MARGIN: Final = 1.25
+"""By as much may an estimated prompt be longer than it seems, or shorter."""
+
+Room = Literal["enough", "doubtful", "too small"]
+
+
+class Asks(Protocol):
+    """What a request tells of its needs. The methods read its body."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    def tools(self) -> bool: ...
+    def images(self) -> bool: ...
+    def json(self) -> bool: ...
+    def max_tokens(self) -> int: ...
+
+
+class Needs:
+    """What a request needs of a model, found out when a model's declaration makes it matter, and once."""
+
+    __slots__ = ("_asks", "_capabilities", "_output")
+
+    def __init__(self, asks: Asks) -> None:
+        self._asks = asks
+        self._capabilities: tuple[Capability, ...] | None = None
+        self._output: int | None = None
+
+    @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        """The API that it speaks first, then what it asks for there."""
+        if self._capabilities is None:
+            asks, kind = self._asks, KINDS.get(self._asks.path)
+            found: list[Capability] = [] if kind is None else [kind]
+            found += ["Tools"] if asks.tools() else []
+            found += ["Vision"] if asks.images() else []
+            found += ["StructuredOutput"] if asks.json() else []
+            self._capabilities = tuple(found)
+        return self._capabilities
+
+    def room(self, model: Model, pool: Pool) -> Room:
+        """Whether prompt and answer fit into the model's window, as tokens of this pool are known to be. An answer
+        without a limit takes what is left: engines see to that themselves."""
+        window = model.context_window
+        if window is None or KINDS.get(self._asks.path) not in _OF_ONE_PROMPT:
+            return "enough"
+        if self._output is None:
+            self._output = self._asks.max_tokens()
+        prompt = self._asks.prompt_tokens * BYTES_PER_TOKEN / pool.learned.bytes_per_token
+        if prompt * MARGIN + self._output <= window:
+            return "enough"
+        return "doubtful" if prompt / MARGIN + self._output <= window else "too small"
+
+
+def lacks(model: Model, needs: Needs) -> tuple[Capability, ...]:
+    """What the request needs and the model declares not to have."""
+    declared = model.capabilities
+    return tuple(need for need in needs.capabilities if need not in declared) if declared else ()
+
+
+class LeftOut(NamedTuple):
+    """A target that a request must not reach, and why."""
+
+    tier: str
+    pool: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.tier} {self.pool}: {self.why}"
+
+
+class Able(NamedTuple):
+    """What is left of a rule's tiers for a request."""
+
+    tiers: tuple[Tier, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    missing: tuple[Capability, ...] = ()
+    """All that some target lacks."""
+
+
+def able(tiers: tuple[Tier, ...], asks: Asks) -> Able:
+    """The tiers with those targets only that can serve the request; a tier of which none is left is not there. Where
+    every one declares that it cannot, no tier is."""
+    needs = Needs(asks)
+    out: list[LeftOut] = []
+    missing: dict[Capability, None] = {}
+    kept: list[tuple[Tier, list[tuple[Target, Room]]]] = []
+    for tier in tiers:
+        rooms: list[tuple[Target, Room]] = []
+        for target in tier.targets:
+            model = target.pool.model(asks.model, target.model)
+            lacking = () if model is None else lacks(model, needs)
+            if lacking:
+                missing |= dict.fromkeys(lacking)
+                out.append(LeftOut(tier.spec.name, target.pool.name, f"has no {', '.join(lacking)}"))
+            else:
+                rooms.append((target, "enough" if model is None else needs.room(model, target.pool)))
+        if _takes(tier, (target for target, _ in rooms)):
+            kept.append((tier, rooms))
+    if all(room == "enough" for _, rooms in kept for _, room in rooms):
+        return Able(_tiers(kept), tuple(out), tuple(missing))
+    return Able(_tiers(_roomy(kept, out)), tuple(out), tuple(missing))
+
+
+_Rooms = list[tuple[Tier, list[tuple[Target, Room]]]]
+
+
+def _roomy(kept: _Rooms, out: list[LeftOut]) -> _Rooms:
+    """Those that a request of this length may be sent on to, behind where it begins."""
+
+    def narrowed(tier: Tier, rooms: list[tuple[Target, Room]], fit: tuple[Room, ...]) -> list[tuple[Target, Room]]:
+        out.extend(
+            LeftOut(tier.spec.name, target.pool.name, f"context window {room}")
+            for target, room in rooms
+            if room not in fit
+        )
+        return [each for each in rooms if each[1] in fit]
+
+    (home, at_home), *behind = kept
+    onward = [(tier, narrowed(tier, rooms, ("enough",))) for tier, rooms in behind]
+    onward = [(tier, rooms) for tier, rooms in onward if _takes(tier, (target for target, _ in rooms))]
+    beside = [each for each in at_home if each[1] != "too small"]
+    elsewhere = bool(onward) and "ContextLength" in onward[0][0].spec.enter_on
+    if _takes(home, (target for target, _ in beside)) or elsewhere:
+        at_home = narrowed(home, at_home, ("enough", "doubtful"))
+    return [(home, at_home), *onward] if _takes(home, (target for target, _ in at_home)) else onward
+
+
+def _takes(tier: Tier, targets: Iterable[Target]) -> bool:
+    """Whether these of its targets are any that take requests. Where the tier's own had no weight, none needs it."""
+    left = list(targets)
+    return any(target.weight for target in left) or (bool(left) and not any(each.weight for each in tier.targets))
+
+
+def _tiers(kept: _Rooms) -> tuple[Tier, ...]:
+    return tuple(
+        tier if len(rooms) == len(tier.targets) else tier._replace(targets=tuple(target for target, _ in rooms))
+        for tier, rooms in kept
+    )

@@ -1,0 +1,227 @@
+"""Who can serve a request: nobody gets what it declares not to be able to do, and an estimate refuses nobody."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spillway_api import snapshot
+from spillway_api.types import Capability, Capacity, Dispatch, Health, Metrics, Model, Retry, Timeouts
+from spillway_balancer.core.capabilities import KINDS, Needs, lacks
+from spillway_balancer.core.conditions import Moment
+from spillway_balancer.core.planning import Plan, plan
+from spillway_balancer.core.runtime import Runtime
+
+CHAT = "/v1/chat/completions"
+ALL: tuple[Capability, ...] = get_args(Capability)
+MOMENT = Moment(1000.0, 1.8e9, random.Random(1))
+
+
+class Request:
+    """What a request tells, and how often it was asked."""
+
+    caller, consumer, client_ip, streams, output_tokens, model = "", None, None, False, 256, "chat"
+
+    def __init__(self, path: str = CHAT, tokens: int = 100, limit: int = 0, **asks: bool) -> None:
+        self.path, self.prompt_tokens, self._limit, self._asks = path, tokens, limit, asks
+        self.asked: Counter[str] = Counter()
+
+    def _told(self, name: str) -> bool:
+        self.asked[name] += 1
+        return self._asks.get(name, False)
+
+    def tools(self) -> bool:
+        return self._told("tools")
+
+    def images(self) -> bool:
+        return self._told("images")
+
+    def json(self) -> bool:
+        return self._told("json")
+
+    def max_tokens(self) -> int:
+        self.asked["max_tokens"] += 1
+        return self._limit
+
+    def user(self) -> str:
+        return ""
+
+    def headers(self, names: Any) -> dict[str, str]:
+        return {}
+
+    def header(self, name: str) -> None: ...
+    def body(self, name: str) -> None: ...
+    def prefix(self, chars: int | None) -> None: ...
+
+
+def runtime(*tiers: Any) -> Runtime:
+    """Tiers of models, a pool for each; in place of a model may stand (model, weight), and `enterOn` as a string."""
+    pools, made = [], []
+    for number, models in enumerate(tiers):
+        enter_on = tuple(each for each in models if isinstance(each, str))
+        targets = []
+        for at, each in enumerate(each for each in models if not isinstance(each, str)):
+            model, weight = each if type(each) is tuple else (each, 100)
+            name = f"default/p{number}{'abcd'[at]}"
+            endpoints = (snapshot.Endpoint("e", "http://e:80"),)
+            pools.append(
+                snapshot.Pool(name, (model,), "Auto", None, endpoints, Dispatch(), Capacity(), Metrics(), Health())
+            )
+            targets.append(snapshot.Target(name, None, weight))
+        made.append(snapshot.RouteTier(f"t{number}", tuple(targets), "Weighted", enter_on))
+    route = snapshot.Route("default/chat", ("chat",), (snapshot.RouteRule("all", tuple(made)),), Timeouts(), Retry())
+    return Runtime(snapshot.Snapshot("default", tuple(pools), (route,)))
+
+
+def model(*capabilities: Capability, window: int | None = None) -> Model:
+    return Model("m", capabilities=capabilities, context_window=window)
+
+
+def decided(request: Request, *tiers: Any) -> Plan:
+    return plan(runtime(*tiers).routes, request, MOMENT)
+
+
+def names(made: Plan) -> list[str]:
+    return [target.pool.name.removeprefix("default/p") for tier in made.tiers for target in tier.targets]
+
+
+NEEDS: list[tuple[dict[str, Any], Capability]] = [
+    *(({"path": path}, kind) for path, kind in KINDS.items()),
+    ({"tools": True}, "Tools"),
+    ({"images": True}, "Vision"),
+    ({"json": True}, "StructuredOutput"),
+]
+
+
+@pytest.mark.parametrize(("asks", "need"), NEEDS, ids=[f"{asks} {need}" for asks, need in NEEDS])
+def test_each_need_is_one_capability(asks: dict[str, Any], need: Capability) -> None:
+    every = model(*ALL)
+    without = model(*(each for each in ALL if each != need))
+    assert lacks(every, Needs(Request(**asks))) == ()
+    assert lacks(without, Needs(Request(**asks))) == (need,)
+    assert lacks(model(), Needs(Request(**asks))) == ()
+
+
+def test_chat_alone_is_a_model_without_tools_and_a_path_of_no_kind_needs_nothing() -> None:
+    assert lacks(model("Chat"), Needs(Request(tools=True, json=True))) == ("Tools", "StructuredOutput")
+    assert lacks(model("Tools"), Needs(Request(path="/v1/moderations"))) == ()
+
+
+@given(
+    tiers=st.lists(
+        st.lists(st.tuples(st.sets(st.sampled_from(["Chat", "Tools", "Vision"])), st.sampled_from([0, 1, 100])),
+                 min_size=1, max_size=3),
+        min_size=1, max_size=4,
+    ),
+    tools=st.booleans(),
+    images=st.booleans(),
+)  # fmt: skip
+def test_what_is_left_can_serve_and_what_is_left_out_cannot(tiers: Any, tools: bool, images: bool) -> None:
+    tiers = [[(model(*sorted(has)), weight) for has, weight in tier] for tier in tiers]
+    tiers = [tier if any(weight for _, weight in tier) else [(tier[0][0], 1), *tier[1:]] for tier in tiers]
+    request = Request(tools=tools, images=images)
+    made = decided(request, *tiers)
+    needs = Needs(request)
+    for tier in made.tiers:
+        assert any(target.weight for target in tier.targets)
+        for target in tier.targets:
+            assert not lacks(target.pool.spec.models[0], needs)
+    able = [
+        f"{number}{'abcd'[at]}"
+        for number, tier in enumerate(tiers)
+        for at, (each, _) in enumerate(tier)
+        if not lacks(each, needs) and any(weight and not lacks(other, needs) for other, weight in tier)
+    ]
+    assert names(made) == able
+    assert (made.refused is None) == bool(able)
+    assert len(made.left_out) == sum(bool(lacks(each, needs)) for tier in tiers for each, _ in tier)
+    if made.refused is not None:
+        assert (made.refused.status, made.refused.code) == (400, "no_capable_target")
+
+
+def test_the_error_says_what_is_missing_and_where() -> None:
+    made = decided(Request(images=True, tools=True), [model("Chat", "Tools")], [model("Chat", "Vision")])
+    assert made.refused is not None
+    assert made.refused.message.endswith("needs: Vision, Tools")
+    assert made.refused.attempts == ("t0 default/p0a: has no Vision", "t1 default/p1a: has no Tools")
+
+
+def test_a_request_that_its_first_tier_cannot_serve_begins_at_the_next_whatever_may_enter_it() -> None:
+    assert names(decided(Request(images=True), [model("Chat")], [model("Chat", "Vision"), "Capacity"])) == ["1a"]
+
+
+def test_nothing_is_read_of_a_body_where_nobody_declares_anything() -> None:
+    request = Request(tools=True)
+    assert names(decided(request, [model()], [Model("m")])) == ["0a", "1a"]
+    assert not request.asked
+    request = Request(tokens=100_000)
+    decided(request, [model(window=8192)], [model(window=8192)])
+    assert request.asked == {"max_tokens": 1}
+    request = Request(tools=True)
+    decided(request, [model("Chat")], [model("Chat")], [model("Chat", "Tools")])
+    assert request.asked == {"tools": 1, "images": 1, "json": 1}
+
+
+# ---- the context window, which is an estimate against a fact
+
+SMALL, LARGE = model(window=8_000), model(window=128_000)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "limit", "tiers", "left"),
+    [
+        (6_000, 0, [[LARGE], [SMALL]], ["0a", "1a"]),
+        (7_000, 0, [[LARGE], [SMALL]], ["0a"]),  # would fit by 12 %: no spill rests on that
+        (6_000, 1_000, [[LARGE], [SMALL]], ["0a"]),  # nor with the answer that it asks for
+        (20_000, 0, [[SMALL], [SMALL]], ["0a"]),  # home answers itself
+        (20_000, 0, [[SMALL]], ["0a"]),
+        (20_000, 0, [[SMALL], [LARGE, "Capacity"]], ["0a", "1a"]),  # the policy lets no length enter there
+        (20_000, 0, [[SMALL], [LARGE, "Capacity", "ContextLength"]], ["1a"]),
+        (9_000, 0, [[SMALL], [LARGE, "ContextLength"]], ["0a", "1a"]),  # home may have room for it after all
+        (20_000, 0, [[SMALL], [SMALL], [LARGE, "ContextLength"]], ["2a"]),
+        (20_000, 0, [[SMALL, LARGE], [SMALL, "ContextLength"]], ["0b"]),
+        (20_000, 0, [[SMALL, (LARGE, 0)]], ["0a", "0b"]),  # what takes no requests gets none for their length
+        (20_000, 0, [[Model("m")], [Model("m")]], ["0a", "1a"]),
+    ],
+)
+def test_long_requests_go_where_there_is_room_and_home_where_nobody_can_say(
+    tokens: int, limit: int, tiers: Any, left: list[str]
+) -> None:
+    made = decided(Request(tokens=tokens, limit=limit), *tiers)
+    assert made.refused is None
+    assert names(made) == left
+
+
+def test_tokens_are_counted_as_the_pool_has_learned_to() -> None:
+    """Code or Chinese: three bytes a token and not four."""
+    made = runtime([LARGE], [SMALL])
+    assert names(plan(made.routes, Request(tokens=6_000), MOMENT)) == ["0a", "1a"]
+    made.pools["default/p1a"].learned.bytes_per_token = 3.0
+    assert names(plan(made.routes, Request(tokens=6_000), MOMENT)) == ["0a"]
+
+
+def test_texts_that_are_embedded_together_need_no_window_together() -> None:
+    assert names(decided(Request(path="/v1/embeddings", tokens=90_000), [SMALL], [SMALL])) == ["0a", "1a"]
+
+
+@given(
+    windows=st.lists(st.lists(st.sampled_from([None, 1_000, 8_000, 128_000]), min_size=1, max_size=3), min_size=1),
+    tokens=st.integers(1, 200_000),
+    limit=st.integers(0, 10_000),
+    enters=st.booleans(),
+)
+def test_an_estimate_refuses_nobody(windows: Any, tokens: int, limit: int, enters: bool) -> None:
+    enter_on = ["ContextLength"] if enters else []
+    tiers = [[*(model(window=each) for each in tier), *enter_on] for tier in windows]
+    made = decided(Request(tokens=tokens, limit=limit), *tiers)
+    assert made.refused is None
+    assert made.tiers
+    for tier in made.tiers[1:]:
+        for target in tier.targets:
+            window = target.pool.spec.models[0].context_window
+            assert window is None or tokens * 1.25 + limit <= window
