@@ -116,6 +116,9 @@ TEXTS = [
     ("policy", "spec.timeouts.firstByte", 0, 16, DURATION, "2m", "2 min"),
     ("policy", "spec.timeouts.streamIdle", 0, 16, DURATION, "10s", "10s\n"),
     ("policy", "spec.timeouts.total", 0, 16, DURATION, "1h", "∞"),
+    ("policy", "spec.retry.backoffBase", 0, 16, DURATION, "0s", "0"),
+    ("policy", "spec.retry.backoffMax", 0, 16, DURATION, "5s", "5 s"),
+    ("policy", "spec.retry.maxRetryAfter", 0, 16, DURATION, "1m", "1 m"),
     ("policy", f"{TIER}.spill.predictedTTFT.start", 0, 16, DURATION, "500ms", "0.5s"),
     ("policy", f"{TIER}.spill.predictedTTFT.full", 0, 16, DURATION, "1m", "1min"),
     ("policy", f"{TIER}.spill.smoothing", 0, 16, DURATION, "0s", "0"),
@@ -146,6 +149,7 @@ CHOICES = [
     ),
     ("policy", f"{TIER}.spill.by", ["Key", "Request"]),
     ("policy", "spec.retry.retryOn[0]", ["ConnectError", "Reset", "FirstByteTimeout"]),
+    ("policy", "spec.retry.jitter", ["Full", "Equal", "None"]),
 ]
 
 _TIER = {"name": "t{}", "pools": [{"name": "llama"}]}
@@ -392,6 +396,14 @@ RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "spec.timeouts",
         "object",
         "connect, firstByte and total must not decrease",
+    ),
+    ("policy", {"spec.retry.backoffMax": "49ms"}, "spec.retry", "object", "backoffMax must not be below backoffBase"),
+    (
+        "policy",
+        {"spec.retry.backoffBase": "2001ms"},
+        "spec.retry",
+        "object",
+        "backoffMax must not be below backoffBase",
     ),
 ]
 

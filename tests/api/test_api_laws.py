@@ -87,7 +87,11 @@ DEFAULTS = {
         "retry.retryOn[0]": "ConnectError",
         "retry.retryOn[1]": "Reset",
         **{f"retry.retryStatusCodes[{at}]": code for at, code in enumerate((429, 500, 502, 503, 504, 529))},
+        "retry.backoffBase": "50ms",
+        "retry.backoffMax": "2s",
+        "retry.jitter": "Full",
         "retry.budgetPercent": 20,
+        "retry.maxRetryAfter": "1s",
     },
 }
 

@@ -13,13 +13,15 @@ import pytest
 
 from spillway_api import snapshot
 from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, PassiveHealth, Retry, Timeouts
-from spillway_balancer.core.attempts import Attempts, Stop, Try
+from spillway_balancer.core.attempts import Attempts, Stop, Try, Wait
 from spillway_balancer.core.circuit import QUOTA_OFF
 from spillway_balancer.core.errors import AttemptsFailed, DeadlineExceeded, RateLimited
 from spillway_balancer.core.reasons import REASONS, Class, Failure, Reason, of_status
 from spillway_balancer.core.runtime import Runtime
 
 NOW = 1000.0
+BACKOFF = 0.05
+"""Seconds: the longest first pause by default."""
 CLASSES = get_args(Class)
 NONE = "\N{EN DASH}"
 AS_IT_IS = "the endpoint's own answer"
@@ -37,15 +39,19 @@ class Row(NamedTuple):
     """-, counts, off until Retry-After, off 15 min, or off until its credential changes."""
     client: Any = AttemptsFailed
     """What it gets when nothing else is left."""
+    again: str = "no"
+    """Whether the same endpoint is asked again when no other is left."""
 
 
 CONNECT: Any = {"retry_on": "ConnectError"}
 LATE: Any = {"retry_on": "FirstByteTimeout"}
 TABLE: dict[Reason, Row] = {
-    "rate-limited": Row(Failure("rate-limited", 429, 20.0), True, "Capacity", "off until Retry-After", RateLimited),
+    "rate-limited": Row(
+        Failure("rate-limited", 429, 20.0), True, "Capacity", "off until Retry-After", RateLimited, "after Retry-After"
+    ),
     "quota-exhausted": Row(Failure("quota-exhausted", 402), True, "Capacity", "off 15 min", RateLimited),
-    "overloaded": Row(Failure("overloaded", 503), True, "Transient", "counts"),
-    "server-error": Row(Failure("server-error", 500), True, "Transient", "counts"),
+    "overloaded": Row(Failure("overloaded", 503), True, "Transient", "counts", again="once, with backoff"),
+    "server-error": Row(Failure("server-error", 500), True, "Transient", "counts", again="once, with backoff"),
     "connect": Row(Failure("connect", **CONNECT), True, "Transient", "counts"),
     "first-byte-timeout": Row(Failure("first-byte-timeout", **LATE), True, "Transient", "counts", DeadlineExceeded),
     "stall": Row(Failure("stall", **LATE), True, "Transient", "counts", DeadlineExceeded),
@@ -109,15 +115,16 @@ def pool(name: str, endpoints: int, failures: int = 1) -> snapshot.Pool:
     )
 
 
-def served(endpoints: int, enter_on: tuple[str, ...] | None = None) -> Runtime:
-    """A tier of so many endpoints, and another of one that is entered for these classes."""
+def served(endpoints: int, enter_on: tuple[str, ...] | None = None, failures: int = 1) -> Runtime:
+    """A tier of so many endpoints, and another of one that is entered for these classes. So many failures in a row
+    eject an endpoint, 0: none do."""
     tiers = [snapshot.RouteTier("home", (snapshot.Target("default/home"),), "Weighted", ())]
     if enter_on is not None:
         tiers.append(snapshot.RouteTier("away", (snapshot.Target("default/away"),), "Weighted", enter_on))
     retry = Retry(attempts=5, retry_on=("ConnectError", "Reset", "FirstByteTimeout"))
     rule = snapshot.RouteRule("default", tuple(tiers))
     route = snapshot.Route("default/chat", ("chat",), (rule,), Timeouts(), retry)
-    return Runtime(snapshot.Snapshot("default", (pool("home", endpoints), pool("away", 1)), (route,)))
+    return Runtime(snapshot.Snapshot("default", (pool("home", endpoints, failures), pool("away", 1)), (route,)))
 
 
 def request(runtime: Runtime, streams: bool) -> Attempts:
@@ -138,6 +145,7 @@ def fail(way: Attempts, failure: Failure) -> Try:
 
 def test_every_reason_has_its_row() -> None:
     assert set(BEFORE) | set(TABLE) | set(AFTER) == set(get_args(Reason)) == set(REASONS)
+    assert all(REASONS[reason].again == "never" for reason in {*BEFORE, *AFTER})
 
 
 EVERY = pytest.mark.parametrize("reason", TABLE)
@@ -146,18 +154,55 @@ BOTH = pytest.mark.parametrize("streams", [True, False], ids=["stream", "plain"]
 
 @BOTH
 @EVERY
-def test_the_next_endpoint_and_never_the_same_again(reason: Reason, streams: bool) -> None:
+def test_the_next_endpoint_and_not_the_same_while_another_is_left(reason: Reason, streams: bool) -> None:
     row = TABLE[reason]
-    way = request(served(2), streams)
+    way = request(served(2, failures=0), streams)
     first = fail(way, row.failure)
     step = way.next(NOW)
     if not row.elsewhere:
         assert isinstance(step, Stop)
         return
-    assert isinstance(step, Try)
+    assert isinstance(step, Try), "without a pause"
     assert step.endpoint is not first.endpoint
     way.failed(step, row.failure)
-    assert isinstance(way.next(NOW), Stop), "a request never tries an endpoint that has failed it"
+    assert isinstance(way.next(NOW), Wait if row.again == "once, with backoff" else Stop)
+
+
+@BOTH
+@EVERY
+def test_the_same_endpoint_again_when_no_other_is_left(reason: Reason, streams: bool) -> None:
+    row = TABLE[reason]
+    soon = row.failure._replace(retry_after=0.5) if row.failure.retry_after else row.failure
+    way = request(served(1, failures=0), streams)
+    first = fail(way, soon)
+    step = way.next(NOW)
+    if row.again == "no":
+        assert isinstance(step, Stop)
+        return
+    assert isinstance(step, Wait)
+    least = 0.5 if row.again == "after Retry-After" else 0.0
+    assert least <= step.seconds <= least + BACKOFF
+    early = way.next(NOW + step.seconds / 2)
+    assert isinstance(early, Wait), "a timer may be early"
+    now = NOW + step.seconds
+    repeated = way.next(now)
+    assert isinstance(repeated, Try)
+    assert repeated.endpoint is first.endpoint
+    way.failed(repeated, soon)
+    repeated.pool.failed(repeated.endpoint, soon, now, now)
+    assert isinstance(way.next(now), Wait if row.again == "after Retry-After" else Stop), (
+        "once, but for limits that pass"
+    )
+
+
+@BOTH
+def test_a_longer_retry_after_than_the_policy_waits_for_is_the_clients(streams: bool) -> None:
+    way = request(served(1), streams)
+    fail(way, Failure("rate-limited", 429, 1.001))
+    assert isinstance(way.next(NOW), Stop)
+    way = request(served(1), streams)
+    fail(way, Failure("rate-limited", 429))
+    assert isinstance(way.next(NOW), Stop), "without a Retry-After nobody knows"
 
 
 @BOTH
@@ -280,8 +325,9 @@ def test_the_page_has_the_same_table() -> None:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:3] == "| `"]
     told = {name: row[2:] for row in rows for name in re.findall("`([a-z-]+)`", row[0])}
     assert set(told) == set(REASONS)
-    for reason, (elsewhere, circuit, enters) in told.items():
+    for reason, (again, elsewhere, circuit, enters) in told.items():
         treatment = REASONS[reason]  # type: ignore[index]
+        assert again == (TABLE[reason].again if reason in TABLE else "no"), reason  # type: ignore[index]
         assert elsewhere.startswith("yes" if treatment.elsewhere else "no"), reason
         if reason in TABLE:
             assert circuit.replace(NONE, "-") == TABLE[reason].circuit, reason  # type: ignore[index]

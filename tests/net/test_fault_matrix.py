@@ -1,6 +1,6 @@
 """The fault matrix: every fault, of a stream and of a plain answer, of a self-hosted endpoint and of a provider's
-account, alone and beside another one, over real sockets. What a client sees stands in docs/faults.md; the table there
-is this one.
+account, every time and only once, alone and beside another one, over real sockets. What a client sees stands in
+docs/faults.md; the table there is this one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 SOON = {"connect": "300ms", "firstByte": "300ms", "streamIdle": "300ms"}
 ROUTE = {"timeouts": SOON, "retry": {"retryOn": ["ConnectError", "Reset", "FirstByteTimeout"]}}
 REFUSE = "refuse"
+PLACES = ("alone", "once", "beside")
+ATTEMPTS = 3
+"""`retry.attempts`, as it is by default."""
 
 WHOLE = "200, whole"
 FAILED = "503 `attempts_failed`"
@@ -37,13 +40,23 @@ class Fault(NamedTuple):
     plain: tuple[Any, ...] | None
     reason: str
     alone: str
-    """What the client sees when no other endpoint may be asked."""
+    """What the client sees when no other endpoint may be asked, and this one does so every time."""
     beside: str = WHOLE
     """And when there is another one."""
+    once: str | None = None
+    """When there is no other, but this one does so only once; None: as when it does every time."""
+
+    def seen(self, place: str) -> str:
+        return {"alone": self.alone, "once": self.once or self.alone, "beside": self.beside}[place]
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the same endpoint is asked again."""
+        return self.once is not None
 
 
-def both(name: str, *steps: Any, reason: str, alone: str, beside: str = WHOLE) -> Fault:
-    return Fault(name, steps, steps, reason, alone, beside)
+def both(name: str, *steps: Any, reason: str, alone: str, beside: str = WHOLE, once: str | None = None) -> Fault:
+    return Fault(name, steps, steps, reason, alone, beside, once)
 
 
 def slowly(*pieces: bytes) -> tuple[Any, ...]:
@@ -64,8 +77,8 @@ BAD_JSON = say.message(body=b'{"id": ')
 CONNECT: Any = {"reason": "connect", "alone": FAILED}
 SILENT: Any = {"reason": "first-byte-timeout", "alone": LATE}
 STALL: Any = {"reason": "stall", "alone": LATE}
-SERVER: Any = {"reason": "server-error", "alone": FAILED}
-BUSY: Any = {"reason": "overloaded", "alone": FAILED}
+SERVER: Any = {"reason": "server-error", "alone": FAILED, "once": WHOLE}
+BUSY: Any = {"reason": "overloaded", "alone": FAILED, "once": WHOLE}
 BROKEN: Any = {"reason": "interrupted", "alone": EVENT, "beside": EVENT}
 SHORT: Any = {"reason": "interrupted", "alone": CUT, "beside": CUT}
 
@@ -102,6 +115,13 @@ FAULTS = [
     both("429", say.error(429, "rate_limit_exceeded"), reason="rate-limited", alone=LIMITED),
     both("429 with Retry-After", say.error(429, retry_after="7"), reason="rate-limited", alone=WAIT),
     both("429 with `retry-after-ms`", say.error(429, retry_after_ms="6500"), reason="rate-limited", alone=WAIT),
+    both(
+        "429 with a Retry-After of 50 ms",
+        say.error(429, retry_after_ms="50"),
+        reason="rate-limited",
+        alone=f"{LIMITED}, Retry-After: 1",
+        once=WHOLE,
+    ),
     both("429 `insufficient_quota`", say.error(429, "insufficient_quota"), reason="quota-exhausted", alone=LIMITED),
     both("402", say.error(402), reason="quota-exhausted", alone=LIMITED),
     both("500", say.error(500), **SERVER),
@@ -125,25 +145,26 @@ FAULTS = [
 
 def cells() -> list[Any]:
     return [
-        pytest.param(kind, stream, fault, id=f"{kind}-{'stream' if stream else 'plain'}-{fault.name}")
+        pytest.param(kind, stream, fault, place, id=f"{place}-{kind}-{'stream' if stream else 'plain'}-{fault.name}")
         for kind in ("self-hosted", "provider")
         for fault in FAULTS
         for stream in (True, False)
-        if (fault.stream if stream else fault.plain) is not None
+        for place in PLACES
+        if (fault.stream if stream else fault.plain) is not None and (fault.repeated or place != "once")
     ]
 
 
 @pytest.fixture
 def stage(serve, endpoint, objects, refusing, tmp_path: Path):
-    """A balancer before an endpoint that has this fault once, and before `others` that have none."""
+    """A balancer before an endpoint that has this fault so many `times`, and before `others` that have none."""
 
-    async def build(kind: str, steps: tuple[Any, ...], others: int) -> Any:
+    async def build(kind: str, steps: tuple[Any, ...], others: int, times: int) -> Any:
         secrets = tmp_path / "secrets"
         for name in ("a", "b"):
             (secrets / name).mkdir(parents=True)
             (secrets / name / "api-key").write_text(say.KEY)
         refuses = steps == (REFUSE,)
-        plan = deque() if refuses else deque([say.steps(*steps)])
+        plan = deque() if refuses else deque([say.steps(*steps)] * times)
         engines = [await endpoint() for _ in range(1 + others)]
         for each in engines:
             each.plan = plan
@@ -186,21 +207,24 @@ def seen(reply: Reply) -> str:
     return told if wait is None or reply.status == 503 else f"{told}, Retry-After: {wait}"
 
 
-@pytest.mark.parametrize(("kind", "stream", "fault"), cells())
-@pytest.mark.parametrize("others", [0, 1], ids=["alone", "beside another"])
-async def test_what_the_client_sees(stage, dial, kind: str, stream: bool, fault: Fault, others: int) -> None:
+@pytest.mark.parametrize(("kind", "stream", "fault", "place"), cells())
+async def test_what_the_client_sees(stage, dial, kind: str, stream: bool, fault: Fault, place: str) -> None:
     steps = fault.stream if stream else fault.plain
     assert steps is not None
-    lb, engines = await stage(kind, steps, others)
+    others = int(place == "beside")
+    lb, engines = await stage(kind, steps, others, 9 if place == "alone" else 1)
     client = await dial(lb)
     reply = await client.chat(stream=stream)
-    assert seen(reply) == (fault.beside if others else fault.alone)
+    assert seen(reply) == fault.seen(place)
     if reply.status == 200 and not reply.whole:
         await lb.until(lambda: lb.sample("spillway_attempts_total"))
         return
-    assert lb.sample("spillway_attempts_total", reason=fault.reason) == 1
-    again = others and fault.reason != "ok" and fault.beside == WHOLE
-    assert lb.sample("spillway_attempts_total") == (2 if again else 1)
+    failed = 1
+    if place == "alone" and fault.repeated:
+        failed = ATTEMPTS if fault.reason == "rate-limited" else 2
+    assert lb.sample("spillway_attempts_total", reason=fault.reason) == failed
+    again = fault.reason != "ok" and place != "alone" and fault.seen(place) == WHOLE
+    assert lb.sample("spillway_attempts_total") == failed + again
     calls = [call for each in engines for call in each.calls]
     if kind == "provider":
         assert {call.header("authorization") for call in calls} <= {f"Bearer {say.KEY}"}
@@ -211,10 +235,11 @@ async def test_what_the_client_sees(stage, dial, kind: str, stream: bool, fault:
 
 def table() -> list[str]:
     """The matrix as the page has it."""
-    lines = ["| the endpoint | stream | plain | reason | alone | beside another |", "|---|---|---|---|---|---|"]
+    lines = ["| the endpoint | stream | plain | reason | alone | alone, once | beside another |", f"|{'---|' * 7}"]
     for fault in FAULTS:
         kinds = ["yes" if steps is not None else "" for steps in (fault.stream, fault.plain)]
-        lines.append(f"| {' | '.join((fault.name, *kinds, f'`{fault.reason}`', fault.alone, fault.beside))} |")
+        what = (fault.name, *kinds, f"`{fault.reason}`", *(fault.seen(place) for place in PLACES))
+        lines.append(f"| {' | '.join(what)} |")
     return lines
 
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import pytest
 from tests.conftest import Say as say  # by its full name, as pytest has imported it
 
+from spillway_balancer.core.reasons import REASONS
+
 SOON = {"connect": "400ms", "firstByte": "400ms", "streamIdle": "400ms"}
 RETRY = {"retryOn": ["ConnectError", "Reset", "FirstByteTimeout"]}
 ROUTE = {"timeouts": SOON, "retry": RETRY}
@@ -145,17 +147,19 @@ async def test_without_another_endpoint_the_error_says_what_was_tried(serve, end
     engine = await endpoint(say.steps(*fault.steps))
     lb = await serve(engine, route=ROUTE)
     client = await dial(lb)
+    times = 2 if fault.retried and REASONS[fault.reason].again == "once" else 1
     reply = await client.chat(stream=stream)
     assert (reply.status, reply.whole) == (fault.status, True)
     if fault.code:
         error = reply.error
         assert error["code"] == fault.code
-        (attempt,) = error["attempts"]
-        assert attempt.startswith(f"only default/local/e1: {fault.reason}")
+        assert len(error["attempts"]) == times
+        for attempt in error["attempts"]:
+            assert attempt.startswith(f"only default/local/e1: {fault.reason}")
     else:  # the endpoint's own words
         assert reply.error["message"] == "no"
-    assert len(engine.calls) == 1
-    assert lb.sample("spillway_attempts_total", reason=fault.reason) == 1
+    assert len(engine.calls) == times
+    assert lb.sample("spillway_attempts_total", reason=fault.reason) == times
     assert lb.sample("spillway_requests_total", code=str(fault.status), route="default/chat") == 1
 
 
@@ -350,12 +354,44 @@ async def test_the_smallest_of_several_waits_is_passed_on(serve, endpoint, dial)
     assert (reply.status, reply.header("retry-after"), len(reply.error["attempts"])) == (429, "20", 3)
 
 
-async def test_a_request_never_tries_an_endpoint_that_failed_it(serve, endpoint, dial) -> None:
+async def test_an_endpoint_is_asked_again_once_when_all_have_failed(serve, endpoint, dial) -> None:
     engines = [await endpoint(say.steps(say.error(500))) for _ in range(4)]
+    lb = await serve(*engines, route={"retry": {"attempts": 10, "backoffBase": "1ms"}})
+    reply = await (await dial(lb)).chat()
+    assert (reply.status, len(reply.error["attempts"])) == (503, 8)
+    tried = [attempt.split(":")[0] for attempt in reply.error["attempts"]]
+    assert len(set(tried[:4])) == 4, "each of them before any again"
+    assert [len(each.calls) for each in engines] == [2, 2, 2, 2]
+
+
+async def test_an_endpoint_that_refuses_connections_is_not_asked_again(serve, endpoint, dial) -> None:
+    engines = [await endpoint(say.steps(say.RESET)) for _ in range(4)]
     lb = await serve(*engines, route={"retry": {"attempts": 10}})
     reply = await (await dial(lb)).chat()
     assert (reply.status, len(reply.error["attempts"])) == (503, 4)
     assert [len(each.calls) for each in engines] == [1, 1, 1, 1]
+
+
+async def test_a_client_that_leaves_in_a_pause_is_waited_for_by_nobody(serve, endpoint, dial) -> None:
+    engine = await endpoint(say.steps(say.error(503)))
+    slow = {"backoffBase": "60s", "backoffMax": "60s", "jitter": "None"}
+    lb = await serve(engine, route={"retry": slow})
+    client = await dial(lb)
+    await client.send(client.request("/v1/chat/completions", client.chat_body()))
+    await engine.call()
+    await lb.until(lambda: lb.sample("spillway_attempts_total", reason="overloaded") == 1)
+    client.reset()
+    await lb.until(lambda: lb.sample("spillway_requests_total", code="499") == 1)
+    assert len(engine.calls) == 1
+
+
+async def test_a_pause_is_cut_by_what_is_left_of_the_requests_time(serve, endpoint, dial) -> None:
+    engine = await endpoint(say.steps(say.error(503)))
+    slow = {"backoffBase": "60s", "backoffMax": "60s", "jitter": "None"}
+    times = {"connect": "1s", "firstByte": "10s", "total": "10s"}
+    lb = await serve(engine, route={"retry": slow, "timeouts": times})
+    reply = await (await dial(lb)).chat()
+    assert (reply.status, len(engine.calls)) == (503, 1), "at once, since a pause of a minute leads nowhere"
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3])

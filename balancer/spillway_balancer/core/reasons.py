@@ -32,24 +32,28 @@ Reason = Literal[
 Class = Literal["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy"]
 
 
+Repeat = Literal["never", "once", "after its Retry-After"]
+
+
 class Treatment(NamedTuple):
-    """What follows from a reason. A request never tries an endpoint that has failed it, whatever the reason."""
+    """What follows from a reason. A request never tries an endpoint that has failed it while anything else is left."""
 
     elsewhere: bool  # another endpoint of the same tier may be tried
     counts: bool  # the endpoint's circuit counts it as a failure
     enters: Class | None  # the class that the next tier's `enterOn` must name
     answer_as_is: bool = False  # the endpoint's own answer is the client's answer when nothing else is tried
     by_status: bool = False  # `retry.retryStatusCodes` decides on it, where there is a status
+    again: Repeat = "never"  # whether the same endpoint may be asked again when no other is left
 
 
 REASONS: dict[Reason, Treatment] = {
     "saturated": Treatment(True, False, "Capacity"),
     "wait-predicted": Treatment(True, False, "Capacity"),
     "no-ready-endpoint": Treatment(True, False, "Capacity"),
-    "rate-limited": Treatment(True, False, "Capacity", by_status=True),
+    "rate-limited": Treatment(True, False, "Capacity", by_status=True, again="after its Retry-After"),
     "quota-exhausted": Treatment(True, False, "Capacity"),
-    "overloaded": Treatment(True, True, "Transient", by_status=True),
-    "server-error": Treatment(True, True, "Transient", by_status=True),
+    "overloaded": Treatment(True, True, "Transient", by_status=True, again="once"),
+    "server-error": Treatment(True, True, "Transient", by_status=True, again="once"),
     "connect": Treatment(True, True, "Transient"),
     "first-byte-timeout": Treatment(True, True, "Transient"),
     "stall": Treatment(True, True, "Transient"),

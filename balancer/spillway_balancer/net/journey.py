@@ -7,7 +7,7 @@ import random
 from time import monotonic, time
 from typing import NamedTuple
 
-from ..core.attempts import Attempts, Stop, Try
+from ..core.attempts import Attempts, Stop, Try, Wait
 from ..core.conditions import Moment
 from ..core.planning import Plan, plan
 from ..core.reasons import Failure
@@ -109,6 +109,9 @@ class Journey:
                 decision.status = decision.status or step.error.code
                 step.error.attempts = (*map(str, made.left_out), *step.error.attempts)
                 raise step.error
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)  # a client that leaves cancels it
+                continue
             self._sent = step
             decision.tier, decision.spilled = step.tier, step.spilled
             if explains:

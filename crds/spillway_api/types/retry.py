@@ -10,6 +10,7 @@ from spillway_api.markup import INT32, SET, Cel, doc
 from spillway_api.types.fields import Duration
 
 RetryOn = Literal["ConnectError", "Reset", "FirstByteTimeout"]
+Jitter = Literal["Full", "Equal", "None"]
 
 
 class Timeouts(Struct, frozen=True, rename="camel"):
@@ -44,6 +45,21 @@ class Retry(Struct, frozen=True, rename="camel"):
         doc("Status codes of an endpoint after which another one is tried.", max_length=32),
         SET,
     ] = (429, 500, 502, 503, 504, 529)
+    backoff_base: Annotated[
+        Duration,
+        doc(
+            "Longest pause before the first retry at an endpoint that was overloaded or broke, when no other is left; "
+            "doubles with every failure. To another endpoint a request goes at once."
+        ),
+    ] = "50ms"
+    backoff_max: Annotated[Duration, doc("Longest pause, however many retries there were.")] = "2s"
+    jitter: Annotated[
+        Jitter,
+        doc(
+            "How much of the pause is left to chance, so that those who failed together do not return together - all "
+            "of it, half of it, or nothing."
+        ),
+    ] = "Full"
     budget_percent: Annotated[
         int,
         doc(
@@ -53,3 +69,14 @@ class Retry(Struct, frozen=True, rename="camel"):
         ),
         INT32,
     ] = 20
+    max_retry_after: Annotated[
+        Duration,
+        doc(
+            "A Retry-After up to this long is waited for, when no other account, pool or tier is left; a longer one "
+            "goes to the client."
+        ),
+    ] = "1s"
+
+    RULES: ClassVar[tuple[Cel, ...]] = (
+        Cel("duration(self.backoffMax) >= duration(self.backoffBase)", "backoffMax must not be below backoffBase"),
+    )

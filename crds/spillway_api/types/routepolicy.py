@@ -78,7 +78,7 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
         Retry,
         doc(
             "Applies until the first byte of the answer is sent on. A failed endpoint is not tried again by "
-            "the same request."
+            "the same request while another one is left."
         ),
     ] = field(default_factory=Retry)
     mirror: (

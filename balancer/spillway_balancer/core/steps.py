@@ -1,0 +1,59 @@
+"""What a request does next: send itself somewhere, wait a moment, or give up; and what such a step needs to know."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from .endpoint import EndpointState
+from .errors import SpillwayError
+from .keys import KeyFacts
+from .pool import Picked, Pool
+from .prefix import Prompt
+
+
+class Facts(KeyFacts, Protocol):
+    """What an attempt needs to know of a request."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+    @property
+    def streams(self) -> bool: ...
+    def prompt(self, model: str) -> Prompt | None: ...
+
+
+class Try(NamedTuple):
+    """Send the request to this endpoint."""
+
+    tier: str
+    pool: Pool
+    picked: Picked
+    upstream_model: str
+    spilled: bool  # another tier than the first
+    shares: tuple[tuple[str, float], ...] = ()
+    """What was leaving the tiers that spill, of those that were asked, when they were: 0 to 1."""
+
+    @property
+    def endpoint(self) -> EndpointState:
+        return self.picked.endpoint
+
+
+class Wait(NamedTuple):
+    """Do nothing for so many seconds, then ask for the next step again. Never reaches past the request's deadline."""
+
+    seconds: float
+    why: str
+    """In words for the list of attempts and for who asks."""
+
+
+class Stop(NamedTuple):
+    """Give up. `answer` means: the last endpoint's own answer is the most informative one."""
+
+    error: SpillwayError
+    answer: bool = False
+
+
+Step = Try | Wait | Stop

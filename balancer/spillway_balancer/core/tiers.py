@@ -1,0 +1,146 @@
+"""One request's way down the tiers of its rule: which tier it is in, why it leaves one, and which endpoint it finds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+
+from . import spill
+from .endpoint import EndpointState
+from .observing import Observer
+from .pool import Picked, Pool, Want
+from .reasons import REASONS, Reason
+from .routing import Tier, order
+from .spilling import Spilling
+from .steps import Facts, Try
+
+
+class Tiers:
+    """The tiers of a plan, as one request sees them. What is not among them cannot be reached."""
+
+    def __init__(self, tiers: tuple[Tier, ...], facts: Facts, dice: random.Random, log: list[str]) -> None:
+        self.all = tiers
+        self._facts = facts
+        self._dice = dice
+        self._log = log
+        self._keys: dict[str, int | None] = {}
+        self._at = 0
+        self._home: list[int] = []  # tiers left before sending; they are better than an error
+        self._entered = -1
+        self._shares: tuple[tuple[str, float], ...] = ()
+        self.why: Reason = "no-ready-endpoint"
+        """Why the last tier that was asked had no endpoint, or the reason of the last failure."""
+        self.observer: Observer | None = None
+
+    def find(self, failed: Collection[EndpointState], now: float) -> Try | None:
+        """An endpoint that has not failed the request, in the first tier that is open to it."""
+        while self._at < len(self.all):
+            tier = self.all[self._at]
+            shut = self._shut(tier, now)
+            if shut is not None:
+                self._home.append(self._at)
+                self.why = shut
+                self._log.append(f"{tier.spec.name}: {shut}")
+                if self.leave(shut):
+                    continue
+            found = self._pick(tier, failed, now)
+            if found is not None:
+                return found
+            if not self.leave(self.why):
+                break
+        for index in self._home:
+            found = self._pick(self.all[index], failed, now)
+            if found is not None:
+                return found
+        return self._panic(failed, now)
+
+    def leave(self, reason: Reason) -> bool:
+        """Go to the next tier if it may be entered for this reason."""
+        onward = self._may_leave(reason)
+        if self.observer is not None:
+            self.observer.left(self.all[self._at], reason, onward)
+        self._at += onward
+        return onward
+
+    def again(self, step: Try, now: float) -> Try | None:
+        """The same endpoint once more, if it takes requests now."""
+        pool = step.pool
+        others = [each for each in pool.endpoints.values() if each is not step.endpoint]
+        picked = pool.pick(self._want(pool, step.upstream_model), others, now, self._dice)
+        return step._replace(picked=picked) if isinstance(picked, Picked) else None
+
+    def _may_leave(self, reason: Reason) -> bool:
+        if self._at + 1 >= len(self.all):
+            return False
+        spilling = self.all[self._at].spec.spill
+        if reason in ("no-ready-endpoint", "circuit-open") and spilling and not spilling.when_unavailable:
+            return False
+        return REASONS[reason].enters in self.all[self._at + 1].spec.enter_on
+
+    def _shut(self, tier: Tier, now: float) -> Reason | None:
+        """Why the tier is not open to this request before anything is sent there. Asked once a tier."""
+        if self._entered >= self._at:
+            return None
+        self._entered = self._at
+        if tier.spilling is not None and self._spills(tier, tier.spilling, now):
+            return tier.spilling.reason
+        return None
+
+    def _spills(self, tier: Tier, spilling: Spilling, now: float) -> bool:
+        """Whether load sends this request away."""
+        share = spilling.share(now)
+        self._shares += ((tier.spec.name, share),)
+        key = self._key(tier.targets[0].pool)
+        leaves = spill.leaves(share, key, spilling.by, self._dice, salt=self._at)
+        if self.observer is not None:
+            self.observer.spilling(tier, share, leaves)
+        return leaves
+
+    def _pick(self, tier: Tier, failed: Collection[EndpointState], now: float) -> Try | None:
+        key = self._key(tier.targets[0].pool)
+        for target in order(tier.targets, tier.spec.select, key, self._dice):
+            pool = target.pool
+            upstream_model = pool.upstream_model(self._facts.model, target.model)
+            want = None if upstream_model is None else self._want(pool, upstream_model)
+            if self.observer is not None:
+                self.observer.looking(tier, target, want, failed, now)
+            if upstream_model is None or want is None:
+                continue
+            picked = pool.pick(want, failed, now, self._dice)
+            if self.observer is not None:
+                self.observer.found(tier, target, picked)
+            if isinstance(picked, Picked):
+                return self._try(tier, pool, upstream_model, picked)
+            if not failed or picked != "no-ready-endpoint":
+                self.why = picked
+        return None
+
+    def _panic(self, failed: Collection[EndpointState], now: float) -> Try | None:
+        """Every endpoint of the last tier is ejected: the one due back soonest is tried rather than nothing."""
+        tier = self.all[min(self._at, len(self.all) - 1)]
+        soonest: tuple[tuple[bool, float], Pool, str, EndpointState] | None = None
+        for target in order(tier.targets, tier.spec.select, self._key(tier.targets[0].pool), self._dice):
+            upstream_model = target.pool.upstream_model(self._facts.model, target.model)
+            if upstream_model is None:
+                continue
+            endpoint = target.pool.soonest_back(failed, now)
+            if endpoint is not None and (soonest is None or endpoint.due_back < soonest[0]):
+                soonest = endpoint.due_back, target.pool, upstream_model, endpoint
+        if soonest is None:
+            return None
+        _, pool, upstream_model, endpoint = soonest
+        return self._try(tier, pool, upstream_model, pool.take(endpoint, self._want(pool, upstream_model), now))
+
+    def _try(self, tier: Tier, pool: Pool, upstream_model: str, picked: Picked) -> Try:
+        spilled = tier is not self.all[0]
+        return Try(tier.spec.name, pool, picked, upstream_model, spilled, self._shares)
+
+    def _want(self, pool: Pool, upstream_model: str) -> Want:
+        facts = self._facts
+        prompt = facts.prompt(upstream_model) if pool.wants_prompt else None
+        return Want(self._key(pool), facts.prompt_tokens, facts.output_tokens, prompt, facts.streams)
+
+    def _key(self, pool: Pool) -> int | None:
+        if pool.name not in self._keys:
+            self._keys[pool.name] = pool.key(self._facts)
+        return self._keys[pool.name]
