@@ -86,7 +86,8 @@ def _last_good(bad: Collection[str], routes: Mapping[str, Route], known: Known) 
     while True:
         # A public name has one route. A policy of whose last good version nothing is left falls back on what its
         # present one can serve, and that holds names too: hence again, until none falls.
-        taken = {model for name, route in routes.items() if name not in wanted for model in route.models}
+        others = (route for name, route in routes.items() if name not in wanted and route.mode == "Enforce")
+        taken = {model for route in others for model in route.models}
         kept = {name: left for name, route in wanted.items() if (left := _trimmed(route, taken, known)) is not None}
         if len(kept) == len(wanted):
             return kept
@@ -95,7 +96,7 @@ def _last_good(bad: Collection[str], routes: Mapping[str, Route], known: Known) 
 
 def _trimmed(route: Route, taken: Collection[str], known: Known) -> Route | None:
     """A route without the names that are taken and the targets that lead nowhere any more; None if nothing is left."""
-    models = tuple(model for model in route.models if model not in taken)
+    models = tuple(model for model in route.models if route.mode == "Shadow" or model not in taken)
     served: set[str] = set()
     rules = []
     for rule in route.rules:

@@ -20,10 +20,12 @@ def without_conflicts(policies: Sequence[RoutePolicy], problems: list[Problem]) 
     """The policies whose public names are their own, in the order given.
 
     A name belongs to the oldest policy that claims it. Who claims another's name serves nothing and holds no
-    name either, so that the answer depends on age alone and never on the order of arrival.
+    name either, so that the answer depends on age alone and never on the order of arrival. A policy in Shadow claims
+    none: it looks on as the requests of others are decided.
     """
     owners: dict[str, RoutePolicy] = {}
-    for item in sorted(policies, key=lambda item: (item.metadata.creation_timestamp or _YOUNGEST, key_of(item))):
+    enforced = [item for item in policies if item.spec.mode == "Enforce"]
+    for item in sorted(enforced, key=lambda item: (item.metadata.creation_timestamp or _YOUNGEST, key_of(item))):
         taken = [(index, model) for index, model in enumerate(item.spec.models) if model in owners]
         for index, model in taken:
             message = f'model "{model}" belongs to {named(owners[model])}, which is older or first by name'
@@ -31,7 +33,7 @@ def without_conflicts(policies: Sequence[RoutePolicy], problems: list[Problem]) 
         if not taken:
             owners.update(dict.fromkeys(item.spec.models, item))
     kept = {key_of(item) for item in owners.values()}
-    return [item for item in policies if key_of(item) in kept]
+    return [item for item in policies if item.spec.mode == "Shadow" or key_of(item) in kept]
 
 
 def compile_route(item: RoutePolicy, known: Known, problems: list[Problem]) -> Route | None:
@@ -63,7 +65,7 @@ def compile_route(item: RoutePolicy, known: Known, problems: list[Problem]) -> R
                 refuse(item, f"spec.models[{index}]", "ModelNotInPool", message, problems)
     models = tuple(model for model in spec.models if model in served)
     mirror = _mirror(item, known, problems)
-    return Route("/".join(key_of(item)), models, tuple(rules), spec.timeouts, spec.retry, mirror)
+    return Route("/".join(key_of(item)), models, tuple(rules), spec.timeouts, spec.retry, mirror=mirror, mode=spec.mode)
 
 
 def _mirror(item: RoutePolicy, known: Known, problems: list[Problem]) -> Mirror | None:

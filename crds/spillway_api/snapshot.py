@@ -99,6 +99,8 @@ class Route(Struct, frozen=True, rename="camel", omit_defaults=True):
     timeouts: Timeouts
     retry: Retry
     mirror: Mirror | None = None
+    mode: str = "Enforce"
+    """Shadow: it records what it would do with requests of its names, and serves none."""
 
     def targets(self) -> Iterator[Target]:
         """All that it leads to, that of its copies included."""

@@ -77,6 +77,8 @@ class RouteSight(NamedTuple):
     kept: bool
     """That is its last good version and not this one."""
     tiers: Sequence[TierSight] = ()
+    shadow: bool = False
+    """It looks on as another route decides."""
 
 
 class TierSight(NamedTuple):
@@ -179,6 +181,8 @@ def route_ready(sight: RouteSight) -> Verdict:
         return Verdict("False", "AllPoolsUnready", "no pool of any tier has a ready endpoint")
     if sight.tiers and all(tier.state == "Unavailable" for tier in sight.tiers):
         return Verdict("False", "NoOpenTier", "no tier takes requests")
+    if sight.shadow:
+        return Verdict("True", "Shadow", "on all balancers it records what it would do; it serves nothing")
     return Verdict("True", "Programmed", "in force on all balancers")
 
 

@@ -246,7 +246,7 @@ def _route_sight(
     part, name = watched.key, _name(watched)
     named = watched.item.spec.gateways if watched.item is not None else tuple(view.gateways)
     tiers: list[TierSight] = []
-    kept = served = False
+    kept = served = shadow = False
     for gateway in named:
         known = view.gateways.get(gateway)
         if known is None or known.progress.compiled is None:
@@ -257,6 +257,7 @@ def _route_sight(
         if route is None:
             continue
         served = True
+        shadow = route.mode == "Shadow"
         if tiers:
             continue  # of several gateways the first one's tiers are shown
         tiers = [
@@ -273,6 +274,7 @@ def _route_sight(
         served=served,
         kept=kept,
         tiers=tiers,
+        shadow=shadow,
     )
 
 

@@ -148,6 +148,7 @@ CHOICES = [
         ["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy"],
     ),
     ("policy", f"{TIER}.spill.by", ["Key", "Request"]),
+    ("policy", "spec.mode", ["Enforce", "Shadow"]),
     ("policy", "spec.retry.retryOn[0]", ["ConnectError", "Reset", "FirstByteTimeout"]),
     ("policy", "spec.retry.jitter", ["Full", "Equal", "None"]),
 ]

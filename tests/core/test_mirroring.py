@@ -68,7 +68,7 @@ def runtime(percent: int = 100, when: str | None = None, **trial: Any) -> Runtim
     tier = snapshot.RouteTier("only", (snapshot.Target("default/local"),), "Weighted", ())
     mirror = snapshot.Mirror(snapshot.Target("default/trial"), percent)
     rule = snapshot.RouteRule("r", (tier,), when)
-    route = snapshot.Route("default/chat", ("chat",), (rule,), Timeouts(), Retry(), mirror)
+    route = snapshot.Route("default/chat", ("chat",), (rule,), Timeouts(), Retry(), mirror=mirror)
     return Runtime(snapshot.Snapshot("default", (pool("local"), pool("trial", **trial)), (route,)))
 
 
@@ -161,7 +161,9 @@ def test_a_full_pool_gets_no_copy() -> None:
 def test_a_pool_of_several_models_of_which_none_is_asked_for_gets_none() -> None:
     tier = snapshot.RouteTier("only", (snapshot.Target("default/local"),), "Weighted", ())
     mirror = snapshot.Mirror(snapshot.Target("default/trial"), 100)
-    route = snapshot.Route("default/all", ("*",), (snapshot.RouteRule("r", (tier,)),), Timeouts(), Retry(), mirror)
+    route = snapshot.Route(
+        "default/all", ("*",), (snapshot.RouteRule("r", (tier,)),), Timeouts(), Retry(), mirror=mirror
+    )
     made = Runtime(snapshot.Snapshot("default", (pool("local"), pool("trial", "a", "b")), (route,)))
     assert aim(target(made), Asked(None, model="c"), NOW, random.Random(1)) == "model-not-found"  # type: ignore[arg-type]
     assert isinstance(aim(target(made), Asked(None, model="b"), NOW, random.Random(1)), Try)  # type: ignore[arg-type]

@@ -181,7 +181,7 @@ async def serve(tmp_path: Path, caplog: pytest.LogCaptureFixture, say: Any, obje
         await one.balancer.stop()
     for record in caplog.get_records("call"):
         said.append(record.getMessage() + (record.exc_text or ""))
-        own = record.name in ("asyncio", "spillway.proxy", "spillway.http", "spillway.endpoints")
+        own = record.name in ("asyncio", "spillway.proxy", "spillway.http", "spillway.endpoints", "spillway.mirror")
         assert not (own and record.levelno >= logging.ERROR), said[-1]
     for secret in (say.PROMPT, say.KEY):
         assert not [line for line in said if secret in line]

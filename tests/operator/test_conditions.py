@@ -140,6 +140,8 @@ ROWS = [
     ("pool", "MetricsHealthy", "False", "AuthRequired", pool(metrics="AuthRequired"), "own counts"),
     ("route", "Ready", "True", "Programmed", route(), "all balancers"),
     ("route", "Ready", "True", "Programmed", route(tiers=(EMPTY, OPEN)), "all balancers"),
+    ("route", "Ready", "True", "Shadow", route(shadow=True), "it serves nothing"),
+    ("route", "Ready", "False", "AllPoolsUnready", route(shadow=True, tiers=(EMPTY,)), "no pool of any tier"),
     ("route", "Ready", "False", "AllPoolsUnready", route(tiers=(EMPTY, EMPTY)), "no pool of any tier"),
     ("route", "Ready", "False", "NoOpenTier", route(tiers=(SHUT, EMPTY)), "no tier takes requests"),
     ("route", "Ready", "False", "UnknownGateway", route(reach=(ABSENT,), served=False), "no gateway edge"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import xxhash
@@ -133,8 +133,10 @@ class Routes:
         self.all = tuple(routes)
         self.exact: dict[str, Route] = {}
         prefixes: dict[str, Route] = {}
+        self.shadows = tuple(route for route in self.all if route.spec.mode == "Shadow")
+        """Those that serve nothing, and say what they would do."""
         for route in self.all:
-            for name in route.spec.models:
+            for name in route.spec.models if route.spec.mode == "Enforce" else ():
                 if name.endswith("*"):
                     prefixes[name[:-1]] = route
                 else:
@@ -150,6 +152,17 @@ class Routes:
             if model.startswith(prefix):
                 return (route, prefix + "*") if route.serves(model) else None
         return None
+
+    def shadows_of(self, model: str) -> Iterator[tuple[Route, str]]:
+        """The shadows of a requested name, and of each the declared name that matches best."""
+        for route in self.shadows:
+            names = route.spec.models
+            if model in names:
+                yield route, model
+                continue
+            wild = [name for name in names if name.endswith("*") and model.startswith(name[:-1])]
+            if wild and route.serves(model):
+                yield route, max(wild, key=len)
 
     def names(self) -> list[str]:
         """What may be asked for: exact names, and for a wildcard the matching models of its pools."""

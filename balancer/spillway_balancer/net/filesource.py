@@ -111,7 +111,7 @@ class FileSource:
 def summary(snapshot: Snapshot) -> str:
     """One line for a person."""
     endpoints = sum(len(pool.endpoints) for pool in snapshot.pools)
-    names = [name for route in snapshot.routes for name in route.models]
+    names = [name for route in snapshot.routes for name in route.models if route.mode == "Enforce"]
     named = ", ".join(names[:MOST_NAMES]) or "(none)"
     if len(names) > MOST_NAMES:
         named += f" and {len(names) - MOST_NAMES} more"

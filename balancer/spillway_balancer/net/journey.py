@@ -21,6 +21,7 @@ from .mirroring import Copies
 from .recording import Record, Recorder
 from .relay import Exchange
 from .sending import Job, Sender
+from .shadowing import looked
 from .telemetry import Decision, Telemetry
 from .upstream import RawHeaders
 
@@ -65,10 +66,13 @@ class Journey:
 
     async def run(self, runtime: Runtime) -> None:
         shared, decision = self._shared, self._decision
-        made = plan(runtime.routes, self._facts, Moment(monotonic(), time(), shared.dice))
+        moment = Moment(monotonic(), time(), shared.dice)
+        made = plan(runtime.routes, self._facts, moment)
         decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
         for rule, reason in made.errors:
             shared.telemetry.rule_error(made.route.name, rule, reason)
+        if runtime.routes.shadows:
+            decision.shadows = looked(runtime.routes, self._facts, moment, shared.telemetry)
         if made.refused is not None:
             raise made.refused
         try:
@@ -112,7 +116,7 @@ class Journey:
             if isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)  # a client that leaves cancels it
                 continue
-            self._sent = step
+            self._sent = decision.sent = step
             decision.tier, decision.spilled = step.tier, step.spilled
             if explains:
                 self._answer.explanation = explained(made.rule, step, attempts.log, made.left_out)

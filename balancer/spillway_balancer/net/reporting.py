@@ -56,7 +56,8 @@ def steps(
         for rule, made in zip(route.spec.rules, route.rules, strict=True):
             for tier in made:
                 told_tier = _tier(route.name, rule.name, tier, ready, now)
-                if told_tier is not None:
+                # A shadow sends nothing, so nothing spills from it.
+                if told_tier is not None and not (told_tier.state == "Spilling" and route.spec.mode == "Shadow"):
                     tiers.append(told_tier)
         yield
     return Report(tuple(pools), tuple(tiers))

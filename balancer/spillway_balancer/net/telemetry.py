@@ -16,9 +16,11 @@ from prometheus_client import (
     generate_latest,
 )
 
+from ..core.attempts import Try
 from ..core.learning import Usage
 from ..core.pool import Pool
 from ..core.runtime import Runtime
+from ..core.shadows import Look
 from .copy_metrics import CopyMetrics
 from .endpoint_metrics import EndpointMetrics
 
@@ -53,6 +55,8 @@ class Decision:
     code: int = 0
     status: str = ""  # how the last attempt ended: `ok` or a reason; empty when there was none
     usage: Usage = NOT_TOLD
+    sent: Try | None = None  # the last attempt
+    shadows: tuple[Look, ...] = ()  # what policies in Shadow would have done
 
 
 class Telemetry:
@@ -80,6 +84,11 @@ class Telemetry:
         self._rule_errors = Counter(
             "spillway_rule_errors", "Expressions of rules that had no value, so that their rule did not hold.",
             ["route", "rule", "reason"], registry=registry,
+        )  # fmt: skip
+        self._shadows = Counter(
+            "spillway_shadow_decisions",
+            "What policies in Shadow would have done; agrees: the request was sent to that pool and model.",
+            ["route", "rule", "tier", "pool", "agrees"], registry=registry,
         )  # fmt: skip
         self._attempts = Counter(
             "spillway_attempts", "Attempts by how they ended: ok, or a reason of docs/reasons.md.",
@@ -143,6 +152,9 @@ class Telemetry:
         self._child(self._durations, route, model).observe(now - decision.started)
         if decision.first_byte is not None:
             self._child(self._first_bytes, route, model).observe(decision.first_byte - decision.started)
+        for look in decision.shadows:
+            agrees = "true" if look.agrees(decision.sent) else "false"
+            self._child(self._shadows, look.route, look.rule, look.tier, look.pool, agrees).inc()
         if decision.tier:
             spilled = "true" if decision.spilled else "false"
             self._child(self._tiers, route, decision.rule, decision.tier, spilled).inc()

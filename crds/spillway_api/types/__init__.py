@@ -41,7 +41,7 @@ from spillway_api.types.mirror import Mirror, MirrorPool
 from spillway_api.types.modelpool import AllowedRoutes, Capability, Engine, Model, ModelPool, ModelPoolSpec
 from spillway_api.types.price import Amount, Currency, Price
 from spillway_api.types.retry import Jitter, Retry, RetryOn, Timeouts
-from spillway_api.types.routepolicy import RoutePolicy, RoutePolicySpec, Rule
+from spillway_api.types.routepolicy import PolicyMode, RoutePolicy, RoutePolicySpec, Rule
 from spillway_api.types.selector import LabelRequirement, LabelSelector, matches
 from spillway_api.types.source import (
     Account,
@@ -101,6 +101,7 @@ __all__ = [
     "PassiveHealth",
     "PercentRamp",
     "Pods",
+    "PolicyMode",
     "PoolRef",
     "Price",
     "ProbeMode",

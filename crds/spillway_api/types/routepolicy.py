@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -11,6 +11,8 @@ from spillway_api.types.fields import API_VERSION, ObjectMeta, ObjectName
 from spillway_api.types.mirror import Mirror
 from spillway_api.types.retry import Retry, Timeouts
 from spillway_api.types.tier import Tier
+
+PolicyMode = Literal["Enforce", "Shadow"]
 
 
 class Rule(Struct, frozen=True, rename="camel"):
@@ -88,6 +90,10 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
         ]
         | None
     ) = None
+    mode: Annotated[
+        PolicyMode,
+        doc("Shadow evaluates the policy and records what it would do, but another route decides."),
+    ] = "Enforce"
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(
