@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from spillway_api import compile as compiling
+from spillway_api import pools, routes
 from spillway_api.compile import Problem
 from spillway_api.stream import MetricsState
 from spillway_operator import conditions, sources
@@ -190,9 +190,9 @@ def verdicts():
 
 
 def found():
-    """Reasons of problems that compile.py and sources.py find: constants of the form of a reason."""
+    """Reasons of problems that pools.py, routes.py and sources.py find: constants of the form of a reason."""
     reasons = set()
-    for module in (compiling, sources):
+    for module in (pools, routes, sources):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             elements = node.args if isinstance(node, ast.Call) else getattr(node, "elts", ())
             words = [each.value for each in elements if isinstance(each, ast.Constant) and isinstance(each.value, str)]

@@ -54,7 +54,7 @@ def plan_by(route: Route, declared: str, asked: Asked, moment: Moment) -> Plan:
         return made._replace(refused=error)
     if route.declares:
         made = _within_their_power(made, asked)
-    if route.mirror is not None:
+    if route.mirror is not None and made.refused is None:
         made = made._replace(mirror=copied(route, asked, moment.dice))
     return made
 
