@@ -176,6 +176,49 @@ def lint(file: Files, gateway: Gateway = "default", secrets: Secrets = None) -> 
 
 
 @app.command()
+def explain(
+    request: Annotated[
+        Path, typer.Argument(help="JSON file with the body of a request, or with path, headers and body; - reads it.")
+    ],
+    file: Files,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", help="'name: value' of the request; repeatable.")
+    ] = None,
+    path: Annotated[str, typer.Option(help="Where the request is sent.")] = "/v1/chat/completions",
+    state: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with what is assumed of pools and callers; else all is ready and idle."),
+    ] = None,
+    gateway: Gateway = "default",
+    secrets: Annotated[
+        Path | None,
+        typer.Option(help="Folder of credentials; unless told, all are taken to be there.", file_okay=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the dice, for what is drawn by lot.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole account for programs.")] = False,
+) -> None:
+    """Say what becomes of a request and why, offline. Exits 1 when it is refused, 2 when nothing can be said."""
+    from .explain.command import run_explain
+    from .explain.document import Unusable
+
+    try:
+        code = run_explain(
+            request=request,
+            file=file,
+            gateway=gateway,
+            secrets=secrets,
+            headers=header or (),
+            path=path,
+            state=state,
+            seed=seed,
+            as_json=as_json,
+        )
+    except Unusable as error:
+        raise fail("\n".join(error.lines), 2) from None
+    raise typer.Exit(code)
+
+
+@app.command()
 def engine(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

@@ -86,6 +86,23 @@ def name_of(item: ModelPool | RoutePolicy) -> str:
     return f"{type(item).__name__}/{item.metadata.namespace}/{item.metadata.name}"
 
 
+def text_of(path: Path) -> str | FileProblem:
+    """The text of a file, or why it has none."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        return FileProblem(str(path), 0, 0, "", f"cannot be read: {error.strerror}")
+    if len(data) > MAX_BYTES:
+        return FileProblem(str(path), 0, 0, "", f"is larger than {MAX_BYTES // 2**20} MiB; split it into several files")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        return FileProblem(str(path), line, column, "", "not text in UTF-8")
+
+
 class _Reader:
     """Collects what a list of files holds."""
 
@@ -119,20 +136,12 @@ class _Reader:
             if (real := path.resolve()) in self._seen:
                 return
             self._seen.add(real)
-            with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
         except OSError as error:
             self._refuse(shown, f"cannot be read: {error.strerror}")
             return
-        if len(data) > MAX_BYTES:
-            self._refuse(shown, f"is larger than {MAX_BYTES // 2**20} MiB; split it into several files")
-            return
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            column = error.start - data.rfind(b"\n", 0, error.start)
-            self.problems.append(FileProblem(shown, line, column, "", "not text in UTF-8"))
+        text = text_of(path)
+        if isinstance(text, FileProblem):
+            self.problems.append(text)
             return
         before = len(self.problems)
         for document in documents(text):
@@ -158,7 +167,7 @@ class _Reader:
         before = len(self.problems)
         name = _name(value)
         for flaw in document.flaws:
-            message = _with_hint(flaw.message, flaw.hint)
+            message = with_hint(flaw.message, flaw.hint)
             self.problems.append(FileProblem(file, flaw.line, flaw.column, "", message, name))
         if root is None or value is None:
             return
@@ -185,7 +194,7 @@ class _Reader:
         self.objects.append(item)
 
     def _report(self, file: str, root: Node, name: str, error: FieldError) -> None:
-        message = _with_hint(error.message, error.hint)
+        message = with_hint(error.message, error.hint)
         self.problems.append(FileProblem(file, *root.place(error.steps), error.path, message, name))
 
     def _refuse(self, file: str, message: str) -> None:
@@ -234,5 +243,6 @@ def _name(value: Any) -> str:
     return f"{value.get('kind')}/{metadata.get('namespace') or 'default'}/{metadata['name']}"
 
 
-def _with_hint(message: str, hint: str) -> str:
+def with_hint(message: str, hint: str) -> str:
+    """A message, and what would be right in brackets behind it."""
     return f"{message} ({hint})" if hint else message

@@ -33,6 +33,7 @@ _ORDER = (
     "description",
     "type",
     "x-kubernetes-int-or-string",
+    "x-kubernetes-preserve-unknown-fields",
     "format",
     "enum",
     "default",
@@ -191,6 +192,9 @@ def schema_of(annotation: Any) -> Schema:
         bounds = _MAP_BOUNDS
     elif get_origin(base) is Literal:
         body = {"type": "string", "enum": list(get_args(base))}
+        bounds = {}
+    elif base is Any:
+        body = {"x-kubernetes-preserve-unknown-fields": True}
         bounds = {}
     elif base == int | str:
         body = {}  # x-kubernetes-int-or-string says what it is, and allows no type beside it

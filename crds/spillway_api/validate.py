@@ -47,6 +47,14 @@ def validate(schema: Schema, document: dict[str, Any]) -> Validated:
     return Validated(filled, tuple(errors))
 
 
+def checked(schema: Schema, document: dict[str, Any]) -> Validated:
+    """Checks any other document in the same words: one that is no object of Kubernetes and has no metadata."""
+    filled: dict[str, Any] = defaulted(schema, document)
+    errors = [*_structure(schema, filled, ())]
+    errors += _rules(schema, filled, (), [error.steps for error in errors if error.blocking])
+    return Validated(filled, tuple(errors))
+
+
 def defaulted(schema: Schema, value: Any) -> Any:
     """A copy of `value` with defaults filled in and nulls of objects dropped, as the server stores it."""
     if isinstance(value, dict) and not schema.keys().isdisjoint(("properties", "additionalProperties")):
@@ -69,6 +77,8 @@ def defaulted(schema: Schema, value: Any) -> Any:
 
 def _structure(schema: Schema, value: Any, steps: Steps) -> Iterator[FieldError]:
     """Errors of types, bounds, enumerations, patterns, required and unknown fields, in document order."""
+    if "x-kubernetes-preserve-unknown-fields" in schema:
+        return
     found = _type_of(value)
     expected: str = schema.get("type", "integer,string")  # without a type it is x-kubernetes-int-or-string
     if found not in expected.split(",") and not (found == "integer" and expected == "number"):
@@ -170,10 +180,9 @@ def _rules(schema: Schema, value: Any, steps: Steps, broken: list[Steps]) -> Ite
         shown_at = (*steps, *(step for step in rule.get("fieldPath", "").split(".") if step))
         yield FieldError(shown_at, f'Invalid value: "{schema.get("type", "")}": {message}')
     if isinstance(value, dict):
-        properties = schema.get("properties", {})
+        properties, others = schema.get("properties", {}), schema.get("additionalProperties", {})
         for name, inner in value.items():
-            if name in properties:
-                yield from _rules(properties[name], inner, (*steps, name), broken)
+            yield from _rules(properties.get(name, others), inner, (*steps, name), broken)
     elif isinstance(value, list) and "items" in schema:
         for index, inner in enumerate(value):
             yield from _rules(schema["items"], inner, (*steps, index), broken)

@@ -54,6 +54,11 @@ class Attempts:
     def observer(self, observer: Observer) -> None:
         self.tiers.observer = observer
 
+    @property
+    def number(self) -> int:
+        """Of the attempt that is under way, or comes next, from 1."""
+        return len(self._failed) + 1
+
     def next(self, now: float) -> Step:
         """The next step at time `now`."""
         if now >= self._deadline:

@@ -131,6 +131,17 @@ class Pool:
     def pick(self, want: Want, exclude: Collection[EndpointState], now: float, dice: random.Random) -> Picked | Reason:
         """An endpoint for a request, or why there is none."""
         self.last_asked = now
+        candidates, why = self.candidates(want, exclude, now)
+        if self.slow_start:
+            candidates = self._warmed(candidates, want.key, now, dice)
+        cost = float(want.prompt_tokens + want.output_tokens) if self._by_tokens else 1.0
+        choice = self.strategy.choose(Ask(want.key, cost), candidates, dice)
+        if choice is None:
+            return why
+        return self._take(self.endpoints[choice.name], choice, want, now)
+
+    def candidates(self, want: Want, exclude: Collection[EndpointState], now: float) -> tuple[list[Candidate], Reason]:
+        """The endpoints that may take a request, slow start aside, in the order of the pool; why there are none."""
         prompt = want.prompt if self.wants_prompt else None
         tokens: float = want.prompt_tokens
         if prompt is not None:
@@ -139,13 +150,7 @@ class Pool:
         candidates, why, elsewhere = self._candidates(prompt, tokens, exclude, now)
         if elsewhere and prompt is not None and self._homes is not None:
             candidates = self._homes.guess(candidates, elsewhere, want.key, prompt, tokens, self.block_tokens)
-        if self.slow_start:
-            candidates = self._warmed(candidates, want.key, now, dice)
-        cost = float(want.prompt_tokens + want.output_tokens) if self._by_tokens else 1.0
-        choice = self.strategy.choose(Ask(want.key, cost), candidates, dice)
-        if choice is None:
-            return why
-        return self._take(self.endpoints[choice.name], choice, want, now)
+        return candidates, why
 
     def _candidates(
         self, prompt: Prompt | None, tokens: float, exclude: Collection[EndpointState], now: float
@@ -251,7 +256,8 @@ class Pool:
             seen.append(at)
         return seen
 
-    def _forecast(self, endpoint: EndpointState, want: Want, now: float) -> Forecast:
+    def forecast(self, endpoint: EndpointState, want: Want, now: float) -> Forecast:
+        """What is expected of the request there."""
         prompt = want.prompt if self.wants_prompt else None
         if prompt is None:
             return Forecast(want.prompt_tokens, 0.0, want.output_tokens, streams=want.streams)
@@ -363,7 +369,7 @@ class Pool:
 
     def _take(self, endpoint: EndpointState, choice: Choice, want: Want, now: float) -> Picked:
         endpoint.circuit = endpoint.circuit.trial(now)
-        return Picked(endpoint, choice, self._forecast(endpoint, want, now))
+        return Picked(endpoint, choice, self.forecast(endpoint, want, now))
 
     def succeeded(self, endpoint: EndpointState, begun: float, now: float) -> None:
         """Learn from an attempt that `begun` then and ended well."""

@@ -87,7 +87,8 @@ class Route:
         """Where copies of requests go."""
         self.declares = any(pools[name].declares for name in self.pools)
         """Whether some target says what it can do."""
-        self._home = next((tier.targets[0].pool for tiers in self.rules for tier in tiers), None)
+        self.home = next((tier.targets[0].pool for tiers in self.rules for tier in tiers), None)
+        """The pool as which the key of a session is read, where no tier is chosen yet."""
         own = spec.name.partition("/")[0] + "/"
         self._by_name = {name.removeprefix(own): pools[name] for name in self.pools}
         timeouts = spec.timeouts
@@ -108,7 +109,7 @@ class Route:
             if when is None:
                 return ruling._replace(errors=tuple(errors)) if errors else ruling
             if view is None:
-                view = View(asked, moment, self._by_name, self._home)
+                view = View(asked, moment, self._by_name, self.home)
             held = when.holds(view)
             if held is True:
                 return ruling._replace(errors=tuple(errors)) if errors else ruling

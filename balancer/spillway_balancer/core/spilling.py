@@ -27,12 +27,12 @@ def by_load(spec: Spill) -> bool:
 class Spilling:
     """The spill settings of one tier at work. What they have come to outlives a reload."""
 
-    __slots__ = ("_dwell", "_every", "_pools", "_ramps", "_smoothed", "_smoothing", "by", "reason")
+    __slots__ = ("_dwell", "_every", "_pools", "_smoothed", "_smoothing", "by", "ramps", "reason")
 
     def __init__(self, spec: Spill, targets: Iterable[tuple[Pool, int]], previous: Spilling | None = None) -> None:
         """`targets`: the pools of the tier with their weights. Those of weight 0 take nothing, and tell nothing."""
         self.by: SpillBy = spec.by
-        self._ramps = Ramps.of(spec)
+        self.ramps = Ramps.of(spec)
         self._pools = tuple({pool.name: pool for pool, weight in targets if weight > 0}.values())
         self._smoothing = seconds(spec.smoothing)
         self._dwell = seconds(spec.min_dwell)
@@ -50,7 +50,7 @@ class Spilling:
         ready = self._ready(now)
         if not ready:
             return 0.0
-        asked, highest = aim(self._read(ready, now), self._ramps)
+        asked, highest = aim(self._read(ready, now), self.ramps)
         if highest:  # else the share is on its way down, and has come from where it was
             self.reason = "wait-predicted" if highest == "ttft" else "saturated"
         self._smoothed = after = follow(before, asked, now, self._smoothing, self._dwell)
@@ -69,7 +69,7 @@ class Spilling:
         ]
 
     def _read(self, ready: list[tuple[Pool, EndpointState]], now: float) -> Signals:
-        asked = self._ramps
+        asked = self.ramps
 
         def each(known: Callable[[Pool, EndpointState, float], float | None]) -> float | None:
             return _mean([value for pool, endpoint in ready if (value := known(pool, endpoint, now)) is not None])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spillway_api.compile import compile_snapshot
 from spillway_api.files import SUFFIXES, load
+from spillway_api.known import Cluster
 from spillway_api.snapshot import Snapshot
 
 from .credentials import Credentials
@@ -30,13 +31,13 @@ class Judged:
     notes: tuple[str, ...]
 
 
-def judge(paths: Sequence[Path], gateway: str, credentials: Credentials) -> Judged:
+def judge(paths: Sequence[Path], gateway: str, credentials: Credentials, cluster: Cluster | None = None) -> Judged:
     """Read, validate and compile. Never raises for what stands in a file."""
     loaded = load(paths)
     notes = [f"{skipped.file}:{skipped.line}: skipped: {skipped.message}" for skipped in loaded.skipped]
     if loaded.problems:  # what hangs together with a refused object would only be reported as missing
         return Judged(None, tuple(map(str, loaded.problems)), tuple(notes))
-    compiled = compile_snapshot(loaded.objects, gateway, credentials.has)
+    compiled = compile_snapshot(loaded.objects, gateway, credentials.has, cluster)
     errors: list[str] = []
     for problem in compiled.problems:
         said = loaded.problem_at(problem.object, problem.path, f"{problem.reason}: {problem.message}")

@@ -119,7 +119,7 @@ class Journey:
             self._sent = decision.sent = step
             decision.tier, decision.spilled = step.tier, step.spilled
             if explains:
-                self._answer.explanation = explained(made.rule, step, attempts.log, made.left_out)
+                self._answer.explanation = explained(made, step, attempts)
             if made.mirror is not None and self._copy is None:  # a task: it is sent once this request has been
                 self._copy = shared.copies.send(route, made.mirror, facts, job)
             last = await shared.sender.attempt(step, job)

@@ -80,3 +80,17 @@ class Adaptive:
                 best.append(at)
         chosen = best[0] if len(best) == 1 else dice.choice(best or able)
         return Choice(chosen.name, "prefix" if chosen.cached > 0 else "least-work")
+
+    @staticmethod
+    def costs(candidates: Sequence[Candidate]) -> list[float]:
+        """The cost of each, for people who ask why: `choose` has it inline, where a call for each would be dear."""
+        if not candidates:
+            return []
+        depth = sum(at.pending for at in candidates) / len(candidates)
+        mean = sum(at.weight * at.speed for at in candidates) / len(candidates)
+        return [_cost(at, depth, at.weight * at.speed / mean) for at in candidates]
+
+
+def _cost(at: Candidate, depth: float, share: float) -> float:
+    behind = min(BEHIND * at.pending + 1.0, depth * share)
+    return (at.queue + at.miss * (1.0 + BETA * behind + ALPHA * at.requests) + DELTA * at.context) / share

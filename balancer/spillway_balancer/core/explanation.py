@@ -1,0 +1,385 @@
+"""Why a request goes where it goes, as values: the account that `spillway explain` prints and `spillway test` checks.
+
+Nothing is decided here. A request is planned and attempted by the code that serves, with an observer beside it that
+takes down each step, and what an endpoint would answer is told by whoever asks. So an account cannot say anything else
+than what happens. Names and numbers, and no content of the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final, Literal, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .attempts import Attempts, Facts, Try, Wait
+from .conditions import Asked, Moment, bucket
+from .endpoint import EndpointState
+from .errors import SpillwayError
+from .keys import key_of
+from .planning import Plan, plan
+from .pool import Picked, Pool, Want
+from .reasons import Failure, Reason
+from .routing import Routes, Target, Tier
+from .spill import Ramps
+from .strategies.adaptive import Adaptive
+from .telling import line, told
+
+NO_MODEL: Final = "no-such-model"
+"""Why a pool is passed over that has no model for the request."""
+
+Held = Literal["holds", "does not hold", "missing", "error", "not asked"]
+
+
+class Request(Asked, Facts, Protocol):
+    """What plans and attempts both ask of a request."""
+
+
+class RuleAsked(Struct, frozen=True, rename="camel"):
+    """What became of a rule: `missing` is an entry that is not there, such as an absent header; `error` any other."""
+
+    name: str
+    when: str | None
+    result: Held
+
+
+SIGNALS: Final = {
+    "queued": "queuedPerEndpoint",
+    "in_flight": "inFlightPerEndpoint",
+    "ttft": "predictedTTFT",
+    "kv_percent": "kvCachePercent",
+    "error_percent": "errorPercent",
+}
+"""As `spill` of a tier names them."""
+
+
+class NotUsed(Struct, frozen=True, rename="camel"):
+    """A pool of a tier that the request must not reach."""
+
+    tier: str
+    pool: str
+    why: str
+
+
+class Signal(Struct, frozen=True, rename="camel"):
+    """One reason to spill: nothing leaves up to `start`, everything from `full` on."""
+
+    name: str
+    value: float | None
+    """Seconds for a time; None is unknown, and sends nobody away."""
+    start: float
+    full: float
+
+
+class Spilled(Struct, frozen=True, rename="camel", tag="spill"):
+    """The share of the requests that load was sending away from a tier."""
+
+    tier: str
+    share: float
+    by: str
+    leaves: bool
+    """Whether this request is of the share."""
+    signals: tuple[Signal, ...]
+
+
+class EndpointSeen(Struct, frozen=True, rename="camel"):
+    """One endpoint of a pool at the moment of the choice."""
+
+    name: str
+    state: str
+    """`ready`, or why it cannot be chosen."""
+    weight: int
+    requests: int
+    """In flight there."""
+    queued_tokens: float | None = None
+    """Prompt tokens to be computed before this request; this and the next two where the strategy reads caches."""
+    cached_tokens: float | None = None
+    ttft: float | None = None
+    """Predicted seconds to the first token of this request."""
+    rate: float | None = None
+    """Prompt tokens a second, as learned; None before any was seen, when a first guess stands in."""
+    cost: float | None = None
+    """What the strategy compares, where that is one number."""
+
+
+class Looked(Struct, frozen=True, rename="camel", tag="look"):
+    """A pool was asked for an endpoint."""
+
+    tier: str
+    pool: str
+    weight: int
+    """Of the pool in its tier."""
+    strategy: str
+    endpoints: tuple[EndpointSeen, ...] = ()
+    chosen: str | None = None
+    reason: str = ""
+    """Why that endpoint, in the strategy's word; else why none."""
+
+
+class Left(Struct, frozen=True, rename="camel", tag="leave"):
+    """A tier was left, or would have been if there were a next one that may be entered for this reason."""
+
+    tier: str
+    reason: str
+    onward: bool
+
+
+class Attempted(Struct, frozen=True, rename="camel", tag="attempt"):
+    """The request was sent there, and failed as was assumed."""
+
+    tier: str
+    pool: str
+    endpoint: str
+    failure: str
+
+
+class Waited(Struct, frozen=True, rename="camel", tag="wait"):
+    """It waits before it goes on."""
+
+    tier: str
+    seconds: float
+    why: str
+
+
+Step = Spilled | Looked | Left | Attempted | Waited
+
+
+class Served(Struct, frozen=True, rename="camel", tag="served"):
+    """Where the request goes."""
+
+    tier: str
+    pool: str
+    endpoint: str
+    upstream_model: str
+    spilled: bool
+    """To another tier than the first."""
+    reason: str
+    attempt: int
+    prompt_tokens: float
+    """An estimate, by what the pool has learned of its tokens."""
+    cached_tokens: float | None
+    ttft: float | None
+    learned: bool
+    """Whether `ttft` rests on first tokens that were seen; else on a first guess of the rate."""
+
+
+class Refused(Struct, frozen=True, rename="camel", tag="refused"):
+    """What the client is told instead."""
+
+    status: int
+    code: str
+    message: str
+    retry_after: float | None = None
+    attempts: tuple[str, ...] = ()
+
+
+class Explanation(Struct, frozen=True, rename="camel"):
+    """The whole account of one request."""
+
+    model: str
+    path: str
+    stream: bool
+    prompt_tokens: int
+    """An estimate: bytes of text / 4."""
+    output_tokens: int
+    """The most that may be generated, as far as the request says."""
+    outcome: Served | Refused
+    policy: str = ""
+    """Empty where no policy has the model."""
+    matched: str = ""
+    """The name or pattern of the policy that the model matched."""
+    key: str = ""
+    """Where the key of the session was found, as the policy's first pool reads it; empty when the request has none."""
+    bucket: int | None = None
+    """Of the key; a request without one draws one."""
+    rules: tuple[RuleAsked, ...] = ()
+    rule: str = ""
+    tiers: tuple[str, ...] = ()
+    """Of the rule, as far as the request may use them, in order."""
+    left_out: tuple[NotUsed, ...] = ()
+    """Pools of the rule that are kept from it, before anything is chosen."""
+    mirror: str = ""
+    """The pool that a copy goes to."""
+    steps: tuple[Step, ...] = ()
+    header: str = ""
+    """What `x-spillway-explain: 1` would answer."""
+
+
+Answers = Callable[[Pool, EndpointState], Failure | None]
+"""What an endpoint would make of the request: None is a good answer."""
+
+
+def explain(routes: Routes, asked: Request, moment: Moment, answers: Answers) -> Explanation:
+    """Plan the request and attempt it. No time passes but while it waits."""
+    account = Explanation(
+        model=asked.model,
+        path=asked.path,
+        stream=asked.streams,
+        prompt_tokens=asked.prompt_tokens,
+        output_tokens=asked.output_tokens,
+        outcome=_NOTHING,
+    )
+    try:
+        made = plan(routes, asked, moment)
+    except SpillwayError as error:
+        return replace(account, outcome=_refused(error))
+    key = _key(made, asked)
+    account = replace(
+        account,
+        policy=made.route.name,
+        matched=made.model,
+        key="" if key is None else key[0],
+        bucket=None if key is None else bucket(key[1]),
+        rules=_rules(made),
+        rule=made.rule,
+        tiers=tuple(tier.spec.name for tier in made.tiers),
+        left_out=tuple(NotUsed(*each) for each in made.left_out),
+        mirror="" if made.mirror is None else made.mirror.pool.name,
+    )
+    if made.refused is not None:
+        return replace(account, outcome=_refused(made.refused))
+    return _attempted(account, made, asked, moment, answers)
+
+
+def _attempted(account: Explanation, made: Plan, asked: Request, moment: Moment, answers: Answers) -> Explanation:
+    now, route = moment.now, made.route
+    deadline = now + route.deadlines.total
+    attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, asked, moment.dice, deadline)
+    attempts.observer = watch = Watch(now)
+    while True:
+        step = attempts.next(now)
+        if isinstance(step, Wait):
+            watch.steps.append(Waited(watch.steps[-1].tier, step.seconds, step.why))
+            now += step.seconds
+            continue
+        if not isinstance(step, Try):
+            return replace(account, outcome=_refused(step.error), steps=tuple(watch.steps))
+        failure = answers(step.pool, step.endpoint)
+        if failure is None:
+            header = line(told(made, step, attempts.number, attempts.log))
+            return replace(account, outcome=_served(step, attempts.number), steps=tuple(watch.steps), header=header)
+        watch.steps.append(Attempted(step.tier, step.pool.name, step.endpoint.name, str(failure)))
+        attempts.failed(step, failure)
+
+
+class Watch:
+    """The observer that takes down the steps of a request."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self.steps: list[Step] = []
+
+    def spilling(self, tier: Tier, share: float, leaves: bool) -> None:
+        spilling = tier.spilling
+        assert spilling is not None
+        known = zip(Ramps._fields, spilling.ramps, spilling.signals(self.now), strict=True)
+        signals = tuple(Signal(SIGNALS[name], value, *ends) for name, ends, value in known if ends is not None)
+        self.steps.append(Spilled(tier.spec.name, share, spilling.by, leaves, signals))
+
+    def looking(
+        self, tier: Tier, target: Target, want: Want | None, tried: Collection[EndpointState], now: float
+    ) -> None:
+        pool = target.pool
+        look = Looked(tier.spec.name, pool.name, target.weight, pool.spec.dispatch.strategy)
+        if want is None:
+            look = replace(look, reason=NO_MODEL)
+        else:
+            look = replace(look, endpoints=_seen(pool, want, tried, now))
+        self.steps.append(look)
+
+    def found(self, tier: Tier, target: Target, found: Picked | Reason) -> None:
+        look = self.steps[-1]
+        assert isinstance(look, Looked)
+        if isinstance(found, Picked):
+            self.steps[-1] = replace(look, chosen=found.endpoint.name, reason=found.choice.reason)
+        else:
+            self.steps[-1] = replace(look, reason=found)
+
+    def left(self, tier: Tier, reason: Reason, onward: bool) -> None:
+        self.steps.append(Left(tier.spec.name, reason, onward))
+
+
+_NOTHING: Final = Refused(0, "", "")
+
+
+def _rules(made: Plan) -> tuple[RuleAsked, ...]:
+    """What became of each: a plan says which one holds and which could not be evaluated, and asks none behind."""
+    errors = dict(made.errors)
+    asked, over = [], False
+    for rule in made.route.spec.rules:
+        result: Held = "not asked" if over else errors.get(rule.name, "does not hold")
+        if not over and made.rule == rule.name:
+            result, over = "holds", True
+        asked.append(RuleAsked(rule.name, rule.when, result))
+    return tuple(asked)
+
+
+def _key(made: Plan, asked: Request) -> tuple[str, int] | None:
+    """Where the session's key was found, and the key."""
+    home = made.route.home
+    for source in () if home is None else home.spec.dispatch.key:
+        key = key_of((source,), asked)
+        if key is not None:
+            return source.type + (f" {source.name}" if source.name else ""), key
+    return None
+
+
+def _seen(pool: Pool, want: Want, tried: Collection[EndpointState], now: float) -> tuple[EndpointSeen, ...]:
+    """All endpoints of the pool, those that may take the request with what the strategy goes by."""
+    candidates, _ = pool.candidates(want, tried, now)
+    costs = pool.strategy.costs(candidates) if isinstance(pool.strategy, Adaptive) else [None] * len(candidates)
+    able = {at.name: (at, cost) for at, cost in zip(candidates, costs, strict=True)}
+    seen = []
+    for name, endpoint in pool.endpoints.items():
+        weight, requests = endpoint.spec.weight, pool.requests_at(endpoint, now)
+        if name not in able:
+            seen.append(EndpointSeen(name, _state(endpoint, endpoint in tried, now), weight, requests))
+            continue
+        at, cost = able[name]
+        look = EndpointSeen(name, "ready", at.weight, at.requests, cost=cost)
+        if pool.wants_prompt:
+            ttft = pool.forecast(endpoint, want, now).ttft
+            look = replace(look, queued_tokens=at.queue, cached_tokens=at.cached, ttft=ttft, rate=endpoint.learned.rate)
+        seen.append(look)
+    return tuple(seen)
+
+
+def _state(endpoint: EndpointState, tried: bool, now: float) -> str:
+    """In words, why an endpoint is none of the candidates."""
+    circuit = endpoint.circuit
+    if tried:
+        return "tried already"
+    if not endpoint.keyed:
+        return "has no credential"
+    if not endpoint.probe.usable:
+        return "fails its probes"
+    if endpoint.refused:
+        return "does not take its credential"
+    if now < circuit.shut_until:
+        return f"limited for {circuit.shut_until - now:.0f} s"
+    if circuit.state(now) == "open":
+        return "ejected, awaits a probe" if circuit.awaits_probe else f"ejected for {circuit.until - now:.0f} s"
+    return "on trial" if not circuit.admits(now) else "full"
+
+
+def _served(step: Try, number: int) -> Served:
+    forecast = step.picked.forecast
+    reads_cache = forecast.ttft is not None
+    return Served(
+        step.tier,
+        step.pool.name,
+        step.endpoint.name,
+        step.upstream_model,
+        step.spilled,
+        step.picked.choice.reason,
+        number,
+        forecast.prompt_tokens,
+        forecast.cached_tokens if reads_cache else None,
+        forecast.ttft,
+        reads_cache and step.endpoint.learned.rate is not None,
+    )
+
+
+def _refused(error: SpillwayError) -> Refused:
+    return Refused(error.status, error.code, error.message, error.retry_after, error.attempts)

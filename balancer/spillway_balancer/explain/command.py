@@ -1,0 +1,50 @@
+"""`spillway explain`: what becomes of one request, said in lines or as JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from ..core.explanation import Served
+from .asking import from_file, header
+from .document import read
+from .given import State
+from .report import lines
+from .world import Policies, World
+
+SERVED: Final = 0
+REFUSED: Final = 1
+
+
+def run_explain(
+    *,
+    request: Path,
+    file: Sequence[Path],
+    gateway: str,
+    secrets: Path | None,
+    headers: Sequence[str],
+    path: str,
+    state: Path | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """The exit code: 0 where the request would be served, 1 where the client would be told an error. Raises Unusable
+    for what cannot be explained."""
+    assumed = None if state is None else read(state, State)
+    policies = Policies(file, gateway, secrets, None if assumed is None else assumed.value)
+    account = World(policies.snapshot, assumed, seed).ask(from_file(request, [header(each) for each in headers], path))
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(account), indent=2).decode() + "\n")
+    else:
+        console = Console(highlight=False, soft_wrap=True)
+        for note in policies.notes:
+            Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"note: {note}"))
+        for line in lines(account):
+            console.print(Text(line.text, line.style))
+    return SERVED if isinstance(account.outcome, Served) else REFUSED

@@ -1,0 +1,179 @@
+"""The account of a request as text: lines that read the same in a terminal, in a log and in the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from ..core.explanation import (
+    NO_MODEL,
+    Attempted,
+    EndpointSeen,
+    Explanation,
+    Left,
+    Looked,
+    RuleAsked,
+    Served,
+    Signal,
+    Spilled,
+    Step,
+    Waited,
+)
+
+MOST_ENDPOINTS: Final = 12
+"""Lines of a pool; --json has all."""
+
+WHY: Final = {
+    "prefix": "it has a part of the prompt cached",
+    "least-work": "the least work, with nothing of the prompt cached",
+    "ring": "its place on the ring of the session's key",
+    "overflow": "the key's own endpoint has more than its share of the load",
+    "least-load": "the least load",
+    "power-of-two": "the less loaded of two that were drawn by lot",
+    "lowest-latency": "the first tokens of late came soonest there",
+    "weighted-round-robin": "its turn",
+    "round-robin": "its turn",
+    "random": "drawn by lot",
+    "panic": "every endpoint is out, and this one is due back first",
+}
+"""What a strategy's word means."""
+
+
+class Line(NamedTuple):
+    text: str
+    style: str = ""
+
+
+def lines(account: Explanation) -> Iterator[Line]:
+    """The whole account, from the request to where it goes."""
+    yield from _head(account)
+    if account.rules:
+        yield Line("")
+        yield from _rules(account.rules)
+    for each in account.left_out:
+        yield Line(f"kept out {each.tier}: {each.pool} {each.why}")
+    for tier in account.tiers:
+        steps = [step for step in account.steps if step.tier == tier]
+        yield Line("")
+        served = isinstance(account.outcome, Served) and account.outcome.tier == tier
+        yield Line(f"tier {tier}" + ("" if steps else ": not reached"), "bold" if served else "")
+        for step in steps:
+            yield from _step(step, account)
+    yield Line("")
+    yield from _end(account)
+
+
+def _head(account: Explanation) -> Iterator[Line]:
+    if not account.model:
+        yield Line(f"request  POST {account.path}, which is not understood")
+        return
+    stream = ", streamed" if account.stream else ""
+    size = f"about {account.prompt_tokens:,} prompt tokens, up to {account.output_tokens:,} to generate"
+    yield Line(f"request  POST {account.path}, model {account.model}{stream}: {size}")
+    if account.policy:
+        yield Line(f"policy   {account.policy}, by the name {account.matched}")
+        drawn = "none: what goes by key is drawn by lot"
+        yield Line("key      " + (f"by {account.key}, bucket {account.bucket}" if account.key else drawn))
+
+
+def _rules(rules: Sequence[RuleAsked]) -> Iterator[Line]:
+    names = max(len(rule.name) for rule in rules)
+    results = max(len(_result(rule)) for rule in rules)
+    for rule in rules:
+        holds = rule.result == "holds"
+        when = "always" if rule.when is None else " ".join(rule.when.split())
+        text = f"rule   {'>' if holds else ' '} {rule.name:<{names}}  {_result(rule):<{results}}  {when}"
+        yield Line(text.rstrip(), "bold" if holds else "")
+
+
+def _result(rule: RuleAsked) -> str:
+    if rule.result == "missing":
+        return "no value: an entry is missing"
+    return "no value: an error" if rule.result == "error" else rule.result
+
+
+def _step(step: Step, account: Explanation) -> Iterator[Line]:
+    match step:
+        case Spilled():
+            side = "this request is of them" if step.leaves else "this one stays"
+            yield Line(f"  spill: {step.share:.0%} of the requests leave, by {step.by}; {side}")
+            for signal in step.signals:
+                yield Line(f"    {signal.name}: {_signal(signal)}")
+        case Looked():
+            yield from _look(step)
+        case Attempted():
+            yield Line(f"  attempt at {step.pool}/{step.endpoint} fails: {step.failure}", "red")
+        case Waited():
+            yield Line(f"  waits {step.seconds:.3f} s: {step.why}")
+        case Left(onward=True):
+            yield Line(f"  left for the next tier: {step.reason}")
+        case Left():
+            yield Line(f"  {step.reason}: no next tier that may be entered for it")
+
+
+def _signal(signal: Signal) -> str:
+    unit = " s" if signal.name == "predictedTTFT" else " %" if signal.name.endswith("Percent") else ""
+    value = "unknown" if signal.value is None else f"{signal.value:.3g}{unit}"
+    return f"{value} (leave from {signal.start:g}{unit}, all at {signal.full:g}{unit})"
+
+
+def _look(look: Looked) -> Iterator[Line]:
+    if look.reason == NO_MODEL:
+        yield Line(f"  pool {look.pool}: has no such model")
+        return
+    yield Line(f"  pool {look.pool}, weight {look.weight}, {look.strategy}:")
+    shown = sorted(look.endpoints, key=lambda each: (each.name != look.chosen, each.state != "ready", _cost(each)))
+    rows = [_HEADING, *(_row(each, each.name == look.chosen) for each in shown[:MOST_ENDPOINTS])]
+    wide = [max(len(row[at]) for row in rows) for at in range(len(_HEADING))]
+    columns = [at for at in range(len(_HEADING)) if at < 2 or any(row[at] for row in rows[1:])]
+    for number, row in enumerate(rows):
+        cells = [f"{row[at]:<{wide[at]}}" if at < 2 else f"{row[at]:>{wide[at]}}" for at in columns]
+        chosen = number and shown[number - 1].name == look.chosen
+        yield Line("    " + "  ".join(cells).rstrip(), "bold" if chosen else "" if number else "dim")
+    if len(shown) > MOST_ENDPOINTS:
+        yield Line(f"    and {len(shown) - MOST_ENDPOINTS} more")
+    if look.chosen is None:
+        yield Line(f"    none: {look.reason}")
+
+
+_HEADING: Final = ("  endpoint", "state", "weight", "in flight", "queued tokens", "cached", "predicted", "cost")
+
+
+def _row(each: EndpointSeen, chosen: bool) -> tuple[str, ...]:
+    return (
+        f"{'>' if chosen else ' '} {each.name}",
+        each.state,
+        str(each.weight),
+        str(each.requests),
+        _number(each.queued_tokens),
+        _number(each.cached_tokens),
+        "" if each.ttft is None else f"{each.ttft:.3f} s" if each.rate else "unknown",
+        _number(each.cost),
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _cost(each: EndpointSeen) -> float:
+    return float("inf") if each.cost is None else each.cost
+
+
+def _end(account: Explanation) -> Iterator[Line]:
+    outcome = account.outcome
+    if not isinstance(outcome, Served):
+        wait = "" if outcome.retry_after is None else f", Retry-After {outcome.retry_after:.0f} s"
+        yield Line(f"answer   {outcome.status} {outcome.code}{wait}: {outcome.message}", "bold red")
+        return
+    spilled = ", spilled" if outcome.spilled else ""
+    attempt = f", attempt {outcome.attempt}" if outcome.attempt > 1 else ""
+    where = f"{outcome.pool}/{outcome.endpoint} as {outcome.upstream_model}"
+    yield Line(f"goes to  {where} (tier {outcome.tier}{spilled}{attempt})", "bold green")
+    yield Line(f"because  {outcome.reason}: {WHY.get(outcome.reason, 'so its strategy says')}")
+    if outcome.ttft is not None:
+        cached = f"{outcome.cached_tokens or 0:,.0f} of {outcome.prompt_tokens:,.0f} prompt tokens cached"
+        first = f"the first token after {outcome.ttft:.3f} s"
+        yield Line(f"expects  {cached}; {first if outcome.learned else 'nothing is known of its speed'}")
+    if account.mirror:
+        yield Line(f"copied   to {account.mirror}")

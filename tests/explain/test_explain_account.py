@@ -1,0 +1,171 @@
+"""What `spillway explain` says follows from the state that is assumed, and is what the balancer itself would do."""
+
+from __future__ import annotations
+
+import pytest
+
+SESSION = ("-H", "x-session-id: ann")
+
+
+def steps(account, kind):
+    return [step for step in account["steps"] if step["type"] == kind]
+
+
+def test_all_is_ready_and_idle_unless_something_else_is_assumed(bench, two_tiers) -> None:
+    account = bench.account(two_tiers(inFlightPerEndpoint={"start": 4, "full": 8}))
+    assert account["policy"] == "default/chat"
+    assert account["rules"] == [{"name": "all", "when": None, "result": "holds"}]
+    assert account["tiers"] == ["local", "cloud"]
+    outcome = account["outcome"]
+    assert (outcome["type"], outcome["tier"], outcome["pool"]) == ("served", "local", "default/own")
+    assert (outcome["spilled"], outcome["attempt"], outcome["upstreamModel"]) == (False, 1, "own-model")
+    (spill,) = steps(account, "spill")
+    assert (spill["share"], spill["leaves"]) == (0.0, False)
+    (look,) = steps(account, "look")
+    assert [each["state"] for each in look["endpoints"]] == ["ready", "ready"]
+    assert outcome["endpoint"] == look["chosen"]
+    assert account["header"].startswith(f"rule=all; tier=local; pool=default/own; endpoint={look['chosen']}; ")
+
+
+def test_a_full_pool_is_left_before_it_is_tried(bench, two_tiers) -> None:
+    policies = two_tiers(inFlightPerEndpoint={"start": 4, "full": 8})
+    account = bench.account(policies, state={"pools": {"own": {"inFlight": 8}}})
+    (spill,) = steps(account, "spill")
+    assert (spill["share"], spill["leaves"]) == (1.0, True)
+    assert spill["signals"] == [{"name": "inFlightPerEndpoint", "value": 8.0, "start": 4.0, "full": 8.0}]
+    assert steps(account, "leave") == [{"type": "leave", "tier": "local", "reason": "saturated", "onward": True}]
+    assert (account["outcome"]["tier"], account["outcome"]["spilled"]) == ("cloud", True)
+    assert "spill=local:1.00" in account["header"]
+
+
+SIGNALS = [
+    ({"queuedPerEndpoint": {"start": 0, "full": 4}}, {"queued": 2}, 2.0),
+    ({"inFlightPerEndpoint": {"start": 0, "full": 8}}, {"inFlight": 4}, 4.0),
+    ({"predictedTTFT": {"start": "0s", "full": "6s"}}, {"predictedTTFT": "3s"}, 3.0),
+    ({"predictedTTFT": {"start": "0s", "full": "6s"}}, {"predictedTTFT": "3s", "inFlight": 9, "queued": 5}, 3.0),
+    ({"predictedTTFT": {"start": "0s", "full": "6s"}}, {"predictedTTFT": "50s"}, 50.0),
+    ({"kvCachePercent": {"start": 0, "full": 100}}, {"kvCachePercent": 50}, 50.0),
+    ({"errorPercent": {"start": 0, "full": 100}}, {"errorPercent": 50}, 50.0),
+    ({"errorPercent": {"start": 0, "full": 100}}, {"errorPercent": 100}, 100.0),
+]
+
+
+@pytest.mark.parametrize(("spill", "given", "value"), SIGNALS, ids=str)
+def test_each_signal_is_what_the_state_says(bench, two_tiers, spill, given, value) -> None:
+    account = bench.account(two_tiers(**spill), state={"pools": {"own": given}})
+    (seen,) = steps(account, "spill")
+    assert [signal["value"] for signal in seen["signals"]] == [pytest.approx(value)]
+    assert seen["share"] == pytest.approx(min(1.0, value / seen["signals"][0]["full"]))
+
+
+def test_unknown_signals_are_said_to_be_unknown(bench, two_tiers) -> None:
+    said = bench.explain(two_tiers(predictedTTFT={"start": "2s", "full": "6s"}))
+    assert "predictedTTFT: unknown (leave from 2 s, all at 6 s)" in said.out
+
+
+STATES = [
+    ({"health": "Failing"}, "fails its probes"),
+    ({"circuit": "Open"}, "ejected for 5 s"),
+    ({"limitedFor": "30s"}, "limited for 30 s"),
+    ({"credential": "Missing"}, "has no credential"),
+    ({"credential": "Refused"}, "does not take its credential"),
+]
+
+
+@pytest.mark.parametrize(("given", "state"), STATES, ids=[state for _, state in STATES])
+def test_why_an_endpoint_is_not_chosen(bench, two_tiers, given, state) -> None:
+    account = bench.account(two_tiers(), state={"pools": {"own": {"endpoints": {"e1": given}}}})
+    (look,) = steps(account, "look")
+    assert {each["name"]: each["state"] for each in look["endpoints"]} == {"e1": state, "e2": "ready"}
+    assert look["chosen"] == "e2"
+
+
+def test_a_pool_of_which_nothing_is_ready_is_left_or_not(bench, two_tiers) -> None:
+    state = {"pools": {"own": {"ready": 0}}}
+    assert bench.account(two_tiers(), state=state)["outcome"]["tier"] == "cloud"
+    refused = bench.explain(two_tiers(enter_on=["Transient"]), "--json", state=state)
+    assert refused.code == 1
+    account = refused.json()
+    assert steps(account, "leave") == [
+        {"type": "leave", "tier": "local", "reason": "no-ready-endpoint", "onward": False}
+    ]
+    outcome = account["outcome"]
+    assert (outcome["type"], outcome["status"], outcome["code"]) == ("refused", 503, "no_ready_endpoint")
+
+
+def test_so_many_endpoints_are_ready(bench, two_tiers) -> None:
+    account = bench.account(two_tiers(), state={"pools": {"own": {"ready": 1}}})
+    (look,) = steps(account, "look")
+    assert [each["state"] for each in look["endpoints"]] == ["ready", "fails its probes"]
+
+
+def test_attempts_that_are_assumed_to_fail_go_on_as_the_policy_says(bench, two_tiers) -> None:
+    state = {"pools": {"own": {"fails": "server-error"}}}
+    account = bench.account(two_tiers(), state=state)
+    tried = [f"{step['pool']}/{step['endpoint']}: {step['failure']}" for step in steps(account, "attempt")]
+    assert sorted(tried) == ["default/own/e1: server-error (500)", "default/own/e2: server-error (500)"]
+    assert (account["outcome"]["endpoint"], account["outcome"]["attempt"]) == ("main", 3)
+    assert "attempt=3" in account["header"]
+    one = bench.account(two_tiers(), state={"pools": {"own": {"fails": "bad-request"}}})
+    assert len(steps(one, "attempt")) == 1
+    assert one["outcome"]["type"] == "refused"
+
+
+def test_what_is_cached_of_the_prompt_draws_it(bench, two_tiers) -> None:
+    words = [{"role": "user", "content": "In the beginning the reef was without form, and void. " * 200}]
+    for name in ("e1", "e2"):
+        state = {"pools": {"own": {"endpoints": {name: {"cachedPercent": 80}}}}}
+        account = bench.account(two_tiers(), state=state, messages=words)
+        outcome = account["outcome"]
+        assert (outcome["endpoint"], outcome["reason"]) == (name, "prefix")
+        assert outcome["cachedTokens"] == pytest.approx(0.8 * outcome["promptTokens"], rel=0.05)
+        (look,) = steps(account, "look")
+        costs = {each["name"]: each["cost"] for each in look["endpoints"]}
+        assert min(costs, key=costs.__getitem__) == name
+
+
+def test_rules_say_why_they_do_not_hold(bench, examples) -> None:
+    account = bench.account(examples / "rules.yaml", *SESSION, body={"model": "best-model", "messages": []})
+    assert {rule["name"]: rule["result"] for rule in account["rules"]} == {
+        "near-limit": "does not hold",
+        "premium": "missing",
+        "long": "does not hold",
+        "canary": "does not hold",
+        "default": "holds",
+    }
+    account = bench.account(
+        examples / "rules.yaml", "-H", "x-tier: premium", body={"model": "best-model", "messages": []}
+    )
+    assert [rule["result"] for rule in account["rules"]] == ["does not hold", "holds", *["not asked"] * 3]
+    assert account["outcome"]["pool"] == "default/large"
+
+
+def test_the_key_and_its_bucket_are_told(bench, two_tiers) -> None:
+    account = bench.account(two_tiers(), *SESSION)
+    again = bench.account(two_tiers(), "-H", "X-Session-Id:ann")
+    assert account["key"] == "Header x-session-id"
+    assert account["bucket"] == again["bucket"]
+    assert account["outcome"] == again["outcome"]
+
+
+@pytest.mark.parametrize(("now", "rule"), [("2026-05-01T22:30:00+02:00", "night"), ("2026-05-01T12:00:00Z", "day")])
+def test_time_is_what_the_state_says(bench, two_tiers, now, rule) -> None:
+    policies = two_tiers()
+    tiers = "tiers: [{name: local, pools: [{name: own}]}]"
+    text = policies.read_text().split("kind: RoutePolicy")[0] + (
+        "kind: RoutePolicy\nmetadata: {name: chat}\nspec:\n  models: [chat]\n  rules:\n"
+        f"  - {{name: night, when: 'now.getHours() >= 20', {tiers}}}\n  - {{name: day, {tiers}}}\n"
+    )
+    assert bench.account(bench.write("policies.yaml", text), state={"now": now})["rule"] == rule
+
+
+def test_the_header_has_these_names_in_this_order(bench, two_tiers) -> None:
+    """They are what scripts read: new ones are added, these stay."""
+    policies = two_tiers(inFlightPerEndpoint={"start": 4, "full": 8})
+    header = bench.account(policies, state={"pools": {"own": {"inFlight": 8}}})["header"]
+    assert header == (
+        "rule=all; tier=cloud; pool=default/other; endpoint=main; strategy=Adaptive; reason=least-work; attempt=1; "
+        "prompt-tokens=8; requests=0; spill=local:1.00; cached-tokens=0; queued-tokens=0; ttft=0.001; "
+        "bytes-per-token=4.00; prefill-rate=unknown; speed=1.00; cache-tokens=400000; policy=default/chat; "
+        "matched=chat; model=other-model; before=local: saturated"
+    )
