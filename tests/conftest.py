@@ -95,9 +95,10 @@ class Reply(NamedTuple):
 
     @property
     def events(self) -> list[str]:
-        """The data of each event of a stream; every event must be complete."""
+        """The data of each event of a stream, comments aside; every event must be complete."""
         assert self.body.endswith(b"\n\n"), self.body[-80:]
-        return [event.split("data: ", 1)[1] for event in self.body.decode().removesuffix("\n\n").split("\n\n") if event]
+        events = self.body.decode().removesuffix("\n\n").split("\n\n")
+        return [event.split("data: ", 1)[1] for event in events if event and not event.startswith(":")]
 
     @property
     def text(self) -> str:

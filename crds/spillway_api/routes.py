@@ -65,7 +65,16 @@ def compile_route(item: RoutePolicy, known: Known, problems: list[Problem]) -> R
                 refuse(item, f"spec.models[{index}]", "ModelNotInPool", message, problems)
     models = tuple(model for model in spec.models if model in served)
     mirror = _mirror(item, known, problems)
-    return Route("/".join(key_of(item)), models, tuple(rules), spec.timeouts, spec.retry, mirror=mirror, mode=spec.mode)
+    return Route(
+        "/".join(key_of(item)),
+        models,
+        tuple(rules),
+        spec.timeouts,
+        spec.retry,
+        mirror=mirror,
+        mode=spec.mode,
+        streams=spec.streams,
+    )
 
 
 def _mirror(item: RoutePolicy, known: Known, problems: list[Problem]) -> Mirror | None:

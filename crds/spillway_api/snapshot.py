@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Retry, Spill, Timeouts
+from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Retry, Spill, Streams, Timeouts
 
 
 class Credential(Struct, frozen=True, rename="camel"):
@@ -101,6 +101,7 @@ class Route(Struct, frozen=True, rename="camel", omit_defaults=True):
     mirror: Mirror | None = None
     mode: str = "Enforce"
     """Shadow: it records what it would do with requests of its names, and serves none."""
+    streams: Streams | None = None
 
     def targets(self) -> Iterator[Target]:
         """All that it leads to, that of its copies included."""

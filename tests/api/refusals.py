@@ -187,6 +187,7 @@ def accepted() -> Iterator[tuple[str, dict[str, Any]]]:
         yield "policy", {SPILL: {signal: {"start": start, "full": full}, "whenUnavailable": False}}
     yield "policy", {SPILL: {}}
     yield "policy", {"spec.retry.retryOn": [], "spec.retry.retryStatusCodes": []}
+    yield "policy", {"spec.streams": {}}
     yield "policy", {"spec.retry": {"backoffBase": "2s", "backoffMax": "2000ms"}}
     yield "pool", {"spec.models[0].upstreamName": None}
     yield "pool", {"spec.models[0].name": "no\u00a0break"}  # RE2's \s is ASCII

@@ -119,6 +119,7 @@ TEXTS = [
     ("policy", "spec.retry.backoffBase", 0, 16, DURATION, "0s", "0"),
     ("policy", "spec.retry.backoffMax", 0, 16, DURATION, "5s", "5 s"),
     ("policy", "spec.retry.maxRetryAfter", 0, 16, DURATION, "1m", "1 m"),
+    ("policy", "spec.streams.keepAlive", 0, 16, DURATION, "100ms", "0.1s"),
     ("policy", f"{TIER}.spill.predictedTTFT.start", 0, 16, DURATION, "500ms", "0.5s"),
     ("policy", f"{TIER}.spill.predictedTTFT.full", 0, 16, DURATION, "1m", "1min"),
     ("policy", f"{TIER}.spill.smoothing", 0, 16, DURATION, "0s", "0"),
@@ -398,6 +399,7 @@ RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "object",
         "connect, firstByte and total must not decrease",
     ),
+    ("policy", {"spec.streams.keepAlive": "99ms"}, "spec.streams", "object", "keepAlive must be at least 100ms"),
     ("policy", {"spec.retry.backoffMax": "49ms"}, "spec.retry", "object", "backoffMax must not be below backoffBase"),
     (
         "policy",

@@ -217,8 +217,10 @@ async def test_what_the_client_sees(stage, dial, kind: str, stream: bool, fault:
     reply = await client.chat(stream=stream)
     assert seen(reply) == fault.seen(place)
     if reply.status == 200 and not reply.whole:
-        await lb.until(lambda: lb.sample("spillway_attempts_total"))
+        await lb.until(lambda: lb.sample("spillway_requests_total", code="502"))
         return
+    if not fault.seen(place).startswith(("200, whole", "200, as")):
+        assert lb.sample("spillway_requests_total", code="200") == 0, "no answer that broke off counts as a success"
     failed = 1
     if place == "alone" and fault.repeated:
         failed = ATTEMPTS if fault.reason == "rate-limited" else 2

@@ -98,6 +98,9 @@ class Route:
             seconds(timeouts.stream_idle),
             seconds(timeouts.total),
         )
+        streams = spec.streams
+        self.keep_alive = seconds(streams.keep_alive) if streams and streams.keep_alive else None
+        """After so many seconds of silence a stream that has not begun shows life; None: never."""
         self.retry_budget: RetryBudget = previous.retry_budget if previous else RetryBudget()
         self.retry_budget.percent = spec.retry.budget_percent
 

@@ -15,6 +15,8 @@ from aiohttp import web
 
 from ..core.errors import SpillwayError
 from ..wire import openai
+from ..wire.opened import as_events
+from ..wire.paths import Path
 
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n".encode() for status, phrase in _PHRASES.items()}
@@ -55,8 +57,12 @@ class _Clock:
 _clock = _Clock()
 
 
+_EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+
+
 class Answer:
-    """One answer to one client. `whole` once, or `begin`, `more`… and `end`."""
+    """One answer to one client. `whole` once, or `begin`, `more`… and `end`; before them `comment`s, as many as wanted,
+    for a client that has asked for a stream and that is to see life."""
 
     __slots__ = (
         "_chunked",
@@ -67,6 +73,8 @@ class Answer:
         "ended",
         "explanation",
         "keep_alive",
+        "opened",
+        "path",
         "status",
     )
 
@@ -76,14 +84,39 @@ class Answer:
         self._head_only = head_only
         self._chunked = False
         self.keep_alive = keep_alive
+        self.path: Path | None = None
+        """That was asked; comments need it, for what comes after them are events."""
         self.begun = False
+        self.opened = False
+        """Begun by comments, as a 200, with nothing of an answer yet: every end is an event from now on."""
         self.ended = False
         self.status = 0
+        """Of HTTP; of a stream that went wrong after its head, what it would have been: it is counted so."""
         self.explanation = b""
         """Value of the header that says why an endpoint was chosen; empty for who has not asked."""
 
+    def comment(self, text: bytes) -> None:
+        """A line of the event stream that clients skip; the first begins the answer. Nothing once content has begun.
+
+        `text` is one line. Only for requests that ask for a stream, on paths whose streams are events.
+        """
+        if self.ended or (self.begun and not self.opened):
+            return
+        line = b": %b\n\n" % text
+        if self.opened:
+            self.more(line)
+        else:
+            explanation, self.explanation = self.explanation, b""  # of an attempt that need not be the last
+            self.begin(200, _EVENTS, None, line)
+            self.explanation = explanation
+            self.opened = True
+
     def whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: Sequence[bytes]) -> None:
         """A complete answer in one write."""
+        if self.opened:
+            assert self.path is not None
+            self._close(status, as_events(status, b"".join(body), self.path))
+            return
         size = sum(map(len, body))
         out = self._head(status, headers)
         out.append(b"content-length: %d\r\n\r\n" % size)
@@ -97,6 +130,10 @@ class Answer:
 
     def error(self, error: SpillwayError) -> None:
         """An error of our own in OpenAI's shape."""
+        if self.opened:
+            assert self.path is not None
+            self._close(error.status, openai.error_event(error, self.path))
+            return
         headers: list[tuple[bytes, bytes]] = []
         if error.retry_after is not None:
             # Whole seconds for every client, and OpenAI's own header for those that can wait more exactly.
@@ -105,7 +142,13 @@ class Answer:
         self.json(error.status, openai.error_body(error), headers)
 
     def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, first: bytes) -> None:
-        """Head and first bytes of a streamed answer in one write."""
+        """Head and first bytes of a streamed answer in one write. After comments it is an event stream that begins."""
+        if self.opened:
+            self.opened = False
+            self.status = status
+            said = b": x-spillway-explain: %b\n\n" % self.explanation if self.explanation else b""
+            self.more(said + first)
+            return
         out = self._head(status, headers)
         if length is not None:
             out += (b"content-length: %d\r\n\r\n" % length, first)
@@ -125,6 +168,13 @@ class Answer:
         self.ended = True
         if self._chunked:
             self._write(b"0\r\n\r\n")
+
+    def _close(self, status: int, events: bytes) -> None:
+        """The end of an answer that comments have begun. Its status is what it would have had, for the metrics."""
+        self.opened = False
+        self.status = status
+        self.more(events)
+        self.end()
 
     def abort(self) -> None:
         """Cut the connection: the only honest end when bytes of a known length are missing."""

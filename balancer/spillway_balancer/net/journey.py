@@ -17,6 +17,7 @@ from .answer import Answer
 from .client import ClientConnection
 from .explaining import explained
 from .facts import Facts
+from .keepalive import KeepAlive
 from .mirroring import Copies
 from .recording import Record, Recorder
 from .relay import Exchange
@@ -75,6 +76,10 @@ class Journey:
             decision.shadows = looked(runtime.routes, self._facts, moment, shared.telemetry)
         if made.refused is not None:
             raise made.refused
+        lively: KeepAlive | None = None
+        interval = made.route.keep_alive
+        if interval is not None and self._peeked.stream and self._peeked.path.generates:
+            lively = KeepAlive(self._answer, interval)
         try:
             await self._attempt(made)
         except asyncio.CancelledError:
@@ -82,6 +87,8 @@ class Journey:
                 self._copy.cancel()
             raise
         finally:
+            if lively is not None:
+                lively.stop()
             if shared.recorder is not None:
                 shared.recorder.record(self._record(monotonic()))
 

@@ -94,7 +94,7 @@ class Proxy:
             check_request(request.method, request.version, request.raw_headers)
             await self._answer(request, client, answer)
         except SpillwayError as error:
-            if answer.begun:
+            if answer.begun and not answer.opened:
                 answer.abort()
             else:
                 if isinstance(error, ProtocolError | VersionNotSupported):
@@ -106,7 +106,7 @@ class Proxy:
             # Never the exception's text: it may quote the request.
             log.error("bug: %s while answering; --log-level debug shows where", type(error).__name__)
             log.debug("%s", "".join(traceback.format_tb(error.__traceback__)))
-            if answer.begun:
+            if answer.begun and not answer.opened:
                 answer.abort()
             else:
                 answer.error(SpillwayError("the balancer failed on this request"))
@@ -128,6 +128,7 @@ class Proxy:
             return
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.path} takes POST")
+        answer.path = path
         decision = Decision(started=monotonic())
         try:
             body = await self._read(request, answer)

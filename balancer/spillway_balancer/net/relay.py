@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic, time
 
-from ..core.errors import Interrupted
+from ..core.errors import DeadlineExceeded, Interrupted
 from ..core.reasons import Failure, Reason, of_status
 from ..core.routing import Deadlines
 from ..wire import openai
@@ -115,7 +115,10 @@ class Exchange:
                 if self._held_size > ERROR_BYTES:
                     self._error_answer()
             elif self._held_size > HOLD_BYTES:
-                self._commit(b"".join(self._held))
+                if self._answer.opened:  # a stream of events was begun, which this is none of
+                    self._fail(Failure("server-error", self._status))
+                else:
+                    self._commit(b"".join(self._held))
 
     def end(self) -> None:
         if self.finished.done():
@@ -135,6 +138,7 @@ class Exchange:
             self._answer.end()
             if watch is not None and watch.error is not None:  # the endpoint has said so itself, in the stream
                 self.interrupted = Failure("interrupted", self._status)
+                self._answer.status = watch.error.status or Interrupted.status
             self._finish()
         elif self._status >= 400:
             self._error_answer()
@@ -198,7 +202,14 @@ class Exchange:
 
     def pass_on(self) -> None:
         """Give the client the endpoint's own error answer."""
-        self._answer.whole(self._status, response_headers(self._headers), [self._error_body])
+        answer = self._answer
+        if answer.opened and self._watch is not None:  # it has said so in an event, and can do so still
+            answer.begin(self._status, (), None, self._error_body)
+            answer.end()
+        else:
+            answer.whole(self._status, response_headers(self._headers), [self._error_body])
+        if self.failure is not None and self.failure.status:
+            answer.status = self.failure.status
 
     def _fail(self, failure: Failure) -> None:
         if self.failure is None and not self.committed:
@@ -208,6 +219,7 @@ class Exchange:
     def _cut(self, reason: Reason = "interrupted") -> None:
         """The stream broke after its first content byte: say so, and end it so that no client takes it for whole."""
         self.interrupted = Failure(reason, self._status)
+        self._answer.status = DeadlineExceeded.status if reason == "deadline" else Interrupted.status
         if self._watch is not None and not self._watch.mid_event:
             # What is held is half an event: it is dropped, so that the error event stands on a line of its own.
             error = Interrupted("the endpoint's answer broke off")

@@ -191,9 +191,12 @@ def error_event(error: SpillwayError, path: Path) -> bytes:
     """An error as the last event of a stream that has begun.
 
     OpenAI's SDKs raise APIError for `data: {"error": …}`. /v1/responses has typed events: there the error stands both
-    flat, as its reference says, and nested, as its servers send it and its SDKs look for it.
+    flat, as its reference says, and nested, as its servers send it and its SDKs look for it. There is no header for a
+    Retry-After any more: it stands beside the message, in seconds.
     """
     body = _error(error)
+    if error.retry_after is not None:
+        body["retry_after"] = error.retry_after
     if path.stream_end != "responses-event":
         return b"data: %b\n\n" % _encode({"error": body})
     event = {"type": "error", "code": error.code, "message": error.message, "param": error.param}

@@ -57,6 +57,7 @@ from spillway_api.types.source import (
     StaticEndpoint,
 )
 from spillway_api.types.spill import DurationRamp, PercentRamp, Ramp, Spill, SpillBy
+from spillway_api.types.streams import Streams
 from spillway_api.types.tier import EnterOn, PoolRef, Select, Tier
 
 __all__ = [
@@ -122,6 +123,7 @@ __all__ = [
     "Static",
     "StaticEndpoint",
     "StrategyName",
+    "Streams",
     "Tier",
     "Timeouts",
     "Url",

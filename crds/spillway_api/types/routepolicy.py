@@ -10,6 +10,7 @@ from spillway_api.markup import SET, Cel, doc, map_list, pattern
 from spillway_api.types.fields import API_VERSION, ObjectMeta, ObjectName
 from spillway_api.types.mirror import Mirror
 from spillway_api.types.retry import Retry, Timeouts
+from spillway_api.types.streams import Streams
 from spillway_api.types.tier import Tier
 
 PolicyMode = Literal["Enforce", "Shadow"]
@@ -83,6 +84,7 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
             "the same request while another one is left."
         ),
     ] = field(default_factory=Retry)
+    streams: Annotated[Streams, doc("Streamed answers, while they have not begun.")] | None = None
     mirror: (
         Annotated[
             Mirror,
