@@ -66,6 +66,11 @@ def set_up_logging(level: str) -> None:
     if number is None:
         raise fail(f"--log-level {level!r}: use debug, info, warning or error", 2)
     logging.basicConfig(level=number, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s %(message)s")
+    audit = logging.getLogger("spillway.audit")  # lines for programs: nothing else goes to standard output
+    lines = logging.StreamHandler(sys.stdout)
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    audit.addHandler(lines)
+    audit.propagate = False
 
 
 @app.command()

@@ -29,6 +29,7 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
         capacity=spec.capacity,
         metrics=spec.metrics,
         health=spec.health,
+        data_handling=spec.data_handling,
     )
 
 

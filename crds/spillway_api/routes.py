@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from spillway_api.expressions import InvalidExpression, condition
+from spillway_api.guards import passes
 from spillway_api.known import Known, Problem, key_of, listed, named, refuse, served_by
 from spillway_api.problem import did_you_mean
 from spillway_api.snapshot import Mirror, Route, RouteRule, RouteTier, Target
@@ -65,6 +66,7 @@ def compile_route(item: RoutePolicy, known: Known, problems: list[Problem]) -> R
                 refuse(item, f"spec.models[{index}]", "ModelNotInPool", message, problems)
     models = tuple(model for model in spec.models if model in served)
     mirror = _mirror(item, known, problems)
+    _check_guards(item, rules, known, problems)
     return Route(
         "/".join(key_of(item)),
         models,
@@ -74,6 +76,7 @@ def compile_route(item: RoutePolicy, known: Known, problems: list[Problem]) -> R
         mirror=mirror,
         mode=spec.mode,
         streams=spec.streams,
+        guards=spec.guards or (),
     )
 
 
@@ -87,8 +90,23 @@ def _mirror(item: RoutePolicy, known: Known, problems: list[Problem]) -> Mirror 
     return None if target is None else Mirror(target, spec.percent)
 
 
+def _check_guards(item: RoutePolicy, rules: Sequence[RouteRule], known: Known, problems: list[Problem]) -> None:
+    """Report guards that do not compile, which hold always then, and those that no pool passes."""
+    declared = {pool.name: pool.data_handling for pool in known.pools.values()}
+    targets = {target.pool for rule in rules for tier in rule.tiers for target in tier.targets if target.weight}
+    for index, guard in enumerate(item.spec.guards or ()):
+        if guard.when is not None:
+            _compiles(item, guard.when, f"spec.guards[{index}].when", problems)
+        if not any(passes(declared[pool], guard.require) for pool in targets):
+            message = (
+                f'no pool of this policy passes "{guard.name}": requests that it holds for get 503; '
+                "spec.dataHandling of a ModelPool declares what it may be sent"
+            )
+            problems.append(Problem(named(item), f"spec.guards[{index}]", "GuardRefuses", message, fatal=False))
+
+
 def _compiles(item: RoutePolicy, when: str, path: str, problems: list[Problem]) -> bool:
-    """Whether the expression of a rule is one. A rule whose expression is none is left out, as if it never held."""
+    """Whether an expression is one. A rule without is left out, as if it never held; a guard without holds always."""
     own = item.metadata.namespace
     try:
         pools = condition(when).pools or ()

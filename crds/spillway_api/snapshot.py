@@ -13,7 +13,19 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Retry, Spill, Streams, Timeouts
+from spillway_api.types import (
+    Capacity,
+    DataHandling,
+    Dispatch,
+    Guard,
+    Health,
+    Metrics,
+    Model,
+    Retry,
+    Spill,
+    Streams,
+    Timeouts,
+)
 
 
 class Credential(Struct, frozen=True, rename="camel"):
@@ -36,7 +48,7 @@ class Endpoint(Struct, frozen=True, rename="camel"):
     credential: Credential | None = None
 
 
-class Pool(Struct, frozen=True, rename="camel"):
+class Pool(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Interchangeable endpoints that serve the same models."""
 
     name: str
@@ -50,6 +62,8 @@ class Pool(Struct, frozen=True, rename="camel"):
     capacity: Capacity
     metrics: Metrics
     health: Health
+    data_handling: DataHandling | None = None
+    """What it declares; None passes no guard."""
 
 
 class Target(Struct, frozen=True, rename="camel"):
@@ -102,6 +116,8 @@ class Route(Struct, frozen=True, rename="camel", omit_defaults=True):
     mode: str = "Enforce"
     """Shadow: it records what it would do with requests of its names, and serves none."""
     streams: Streams | None = None
+    guards: tuple[Guard, ...] = ()
+    """Those whose expression does not compile are here as well: they hold."""
 
     def targets(self) -> Iterator[Target]:
         """All that it leads to, that of its copies included."""

@@ -112,6 +112,8 @@ def _object(schema: Schema, value: dict[str, Any], steps: Steps) -> Iterator[Fie
             if "additionalProperties" in schema:
                 yield from _structure(schema["additionalProperties"], inner, (*steps, name))
         return
+    if len(value) < schema.get("minProperties", 0):
+        yield _invalid(steps, len(value), f"should have at least {schema['minProperties']} properties")
     for name, inner in value.items():
         if name in properties:
             yield from _structure(properties[name], inner, (*steps, name))

@@ -96,7 +96,7 @@ def accepted(sight: PoolSight | RouteSight) -> Verdict:
     if sight.unreadable:
         return Verdict("False", "Invalid", _kept(sight, sight.unreadable))
     missing = [reach.gateway for reach in sight.reach if not reach.exists]
-    own = [problem for problem in sight.problems if problem.reason not in REFERENCES]
+    own = [problem for problem in sight.problems if problem.reason not in (*REFERENCES, "GuardRefuses")]
     fatal = [problem for problem in own if problem.fatal]
     if fatal:
         return Verdict("False", fatal[0].reason, _kept(sight, _said(fatal)))
@@ -190,6 +190,8 @@ def spilling(sight: RouteSight) -> Verdict:
     """A state, not an error."""
     leaving = [tier for tier in sight.tiers if tier.state == "Spilling"]
     if not leaving:
+        if refusing := [problem for problem in sight.problems if problem.reason == "GuardRefuses"]:
+            return Verdict("False", "GuardRefuses", _said(refusing))
         return Verdict("False", "NotSpilling", "no tier sends requests on for load")
     said = ", ".join(f"{tier.rule}/{tier.name} sends {tier.share_percent}% on" for tier in leaving)
     return Verdict("True", "Load", said)

@@ -108,6 +108,10 @@ BASES["mirrored"] = copy.deepcopy(BASES["policy"])
 BASES["mirrored"]["spec"]["mirror"] = {"pool": {"name": "openai"}, "percent": 5}
 
 
+BASES["guarded"] = copy.deepcopy(BASES["policy"])
+BASES["guarded"]["spec"]["guards"] = [{"name": "eu", "require": {"jurisdictions": ["EU"]}, "when": "true"}]
+
+
 class Absent:
     """Stands in an edit for: take this field away."""
 

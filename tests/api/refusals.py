@@ -20,6 +20,7 @@ from tests.api.tables import (
     KEY,
     LISTS,
     NUMBERS,
+    PLACE,
     PODS,
     PROVIDER,
     REQUIRED,
@@ -109,6 +110,8 @@ def refusals() -> Iterator[tuple[str, dict[str, Any], str]]:
     yield "policy", {path: ["Auth"] * 9}, f"{path}: Too many: 9: must have at most 8 items"
     yield "policy", {path: ["Auth", "Auth"]}, f'{path}[1]: Duplicate value: "Auth"'
     yield "policy", {path: []}, f"{path}: Invalid value: 0: {path} in body should have at least 1 items"
+    path = "spec.guards[0].require"
+    yield "guarded", {path: {}}, f"{path}: Invalid value: 0: {path} in body should have at least 1 properties"
     for base, path in REQUIRED:
         yield base, {path: "ABSENT"}, f"{path}: Required value"
     for base, path in URLS:
@@ -153,7 +156,8 @@ def accepted() -> Iterator[tuple[str, dict[str, Any]]]:
     for base, path, _, longest, pattern, good, _ in TEXTS:
         yield base, _around(path, good)
         if pattern not in (DURATION, AMOUNT, CURRENCY):
-            yield base, _around(path, ("/" if pattern == "^/" else "a") + "a" * (longest - 1))
+            letter = "A" if pattern == PLACE else "a"
+            yield base, _around(path, ("/" if pattern == "^/" else letter) + letter * (longest - 1))
     for base, path, choices in CHOICES:
         for choice in choices:
             if path not in HELD_BY_RULES:

@@ -15,8 +15,10 @@ PRICE = "spec.models[0].price"
 KEY = "spec.dispatch.key[0]"
 TIER = "spec.rules[0].tiers[0]"
 MIRROR = "spec.mirror.pool"
+GUARD = "spec.guards[0]"
 SELECTED = f"{PODS}.selector.matchExpressions[0]"
 ALLOWED = "spec.allowedRoutes.selector.matchExpressions[0]"
+PLACE = "^[A-Z0-9-]+$"
 LABEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 LOCAL = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 SECRET_NAME = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
@@ -53,6 +55,7 @@ NUMBERS = [
     ("policy", f"{TIER}.spill.kvCachePercent.full", 1, 100),
     ("policy", f"{TIER}.spill.errorPercent.start", 0, 100),
     ("policy", f"{TIER}.spill.errorPercent.full", 1, 100),
+    ("pool", "spec.dataHandling.retentionDays", 0, None),
     ("policy", "spec.retry.attempts", 1, 10),
     ("mirrored", "spec.mirror.percent", 0, 100),
     ("policy", "spec.retry.budgetPercent", 0, 100),
@@ -105,6 +108,10 @@ TEXTS = [
     ("policy", "spec.models[0]", 1, 253, r"^[^\s*?]*\*?$", "claude-*", "a*b"),
     ("policy", "spec.rules[0].name", 1, 63, LABEL, "a", "A"),
     ("policy", "spec.rules[0].when", 1, 2048, None, "true", None),
+    ("pool", "spec.dataHandling.jurisdictions[0]", 2, 32, PLACE, "EU", "eu"),
+    ("guarded", f"{GUARD}.name", 1, 63, LABEL, "eu-only", "EU"),
+    ("guarded", f"{GUARD}.when", 1, 2048, None, "true", None),
+    ("guarded", f"{GUARD}.require.jurisdictions[0]", 2, 32, PLACE, "US-CA", "US_CA"),
     ("policy", f"{TIER}.name", 1, 63, LABEL, "a", "a-"),
     ("policy", f"{TIER}.pools[0].name", 1, 63, LABEL, "a", "a.b"),
     ("policy", f"{TIER}.pools[0].namespace", 1, 63, LABEL, "team-a", "team_a"),
@@ -126,6 +133,7 @@ TEXTS = [
     ("policy", f"{TIER}.spill.minDwell", 0, 16, DURATION, "1m30s", "1m 30s"),
 ]
 
+SENSITIVITIES = ["Public", "Internal", "Confidential", "Restricted"]
 # base, path, what is supported
 CHOICES = [
     ("pool", "spec.engine", ["Auto", "vLLM", "SGLang", "Generic"]),
@@ -142,6 +150,8 @@ CHOICES = [
     ("pool", f"{KEY}.type", ["Header", "Body", "ClientIP", "Prefix"]),
     ("pool", "spec.metrics.mode", ["Auto", "Prometheus", "None"]),
     ("pool", "spec.health.active.mode", ["Auto", "HTTP", "None"]),
+    ("pool", "spec.dataHandling.maxSensitivity", SENSITIVITIES),
+    ("guarded", f"{GUARD}.require.maxSensitivity", SENSITIVITIES),
     ("policy", f"{TIER}.select", ["Weighted", "InOrder"]),
     (
         "policy",
@@ -167,6 +177,9 @@ LISTS = [
     ("pods", "spec.allowedRoutes.selector.matchExpressions", 0, 16, {"key": "k{}", "operator": "Exists"}, None),
     ("policy", "spec.gateways", 1, 16, "g{}", '"g0"'),
     ("policy", "spec.models", 1, 64, "m{}", '"m0"'),
+    ("guarded", "spec.guards", 0, 16, {"name": "g{}", "require": {"maxSensitivity": "Public"}}, '{"name":"g0"}'),
+    ("guarded", f"{GUARD}.require.jurisdictions", 1, 32, "EU-{}", '"EU-0"'),
+    ("pool", "spec.dataHandling.jurisdictions", 0, 32, "EU-{}", '"EU-0"'),
     ("policy", "spec.rules[0].tiers", 1, 8, _TIER, '{"name":"t0"}'),
     ("policy", f"{TIER}.pools", 1, 16, {"name": "p{}"}, None),
 ]
@@ -200,6 +213,8 @@ REQUIRED = [
     ("policy", "spec.rules"),
     ("policy", "spec.rules[0].name"),
     ("policy", "spec.rules[0].tiers"),
+    ("guarded", f"{GUARD}.name"),
+    ("guarded", f"{GUARD}.require"),
     ("policy", f"{TIER}.name"),
     ("policy", f"{TIER}.pools"),
     ("policy", f"{TIER}.pools[0].name"),

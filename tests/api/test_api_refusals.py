@@ -35,6 +35,7 @@ def _constraints(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]
         "maxLength": "Too long: may not be more than {} bytes",
         "minItems": "at least {} items",
         "maxItems": "must have at most {} items",
+        "minProperties": "at least {} properties",
         "maxProperties": "must have at most {} items",
         "pattern": "should match '{}'",
     }

@@ -149,6 +149,14 @@ ROWS = [
     ("route", "Ready", "False", "Pending", route(served=False), "nothing of it"),
     ("route", "Ready", "False", "PartiallyProgrammed", route(reach=(BEHIND,)), "1 of 3"),
     ("route", "Spilling", "False", "NotSpilling", route(tiers=(OPEN, SHUT)), "no tier sends requests on"),
+    (
+        "route",
+        "Spilling",
+        "False",
+        "GuardRefuses",
+        route(problems=(problem("GuardRefuses", "no pool passes it", "spec.guards[0]", fatal=False),)),
+        "spec.guards[0]: no pool passes it",
+    ),
     ("route", "Spilling", "True", "Load", route(tiers=(SPILLING, OPEN)), "default/local sends 18% on"),
 ]
 CHECKS = {"pool": POOL, "route": ROUTE}

@@ -138,6 +138,15 @@ class NoReadyEndpoint(SpillwayError):
     blame = "endpoint"
 
 
+class NoCompliantTarget(SpillwayError):
+    """The guards of the route leave no pool for the request, or none of those that they leave can serve it now."""
+
+    status = 503
+    type = "policy_error"
+    code = "no_compliant_target"
+    blame = "endpoint"
+
+
 class AttemptsFailed(SpillwayError):
     """Endpoints were tried and none answered well; `attempts` says which and why."""
 

@@ -9,7 +9,16 @@ from typing import NamedTuple
 
 from .capabilities import LeftOut, able
 from .conditions import Asked, ErrorKind, Moment
-from .errors import ModelNotFound, NoCapableTarget, NoReadyEndpoint, NoRule, SpillwayError
+from .errors import (
+    AttemptsFailed,
+    ModelNotFound,
+    NoCapableTarget,
+    NoCompliantTarget,
+    NoReadyEndpoint,
+    NoRule,
+    SpillwayError,
+)
+from .guards import Guards, Held
 from .mirroring import copied
 from .routing import Route, Routes, Target, Tier
 
@@ -32,6 +41,23 @@ class Plan(NamedTuple):
     """Where a copy of it goes."""
     left_out: tuple[LeftOut, ...] = ()
     """Targets of the rule that the tiers do not hold."""
+    held: Held | None = None
+    """The guards that hold. Whatever is sent anywhere beside `tiers` must ask their `may` first."""
+    cut: tuple[LeftOut, ...] = ()
+    """Those of `left_out` that guards have taken away."""
+
+    def told(self, error: SpillwayError) -> SpillwayError:
+        """What the client is told where all that was left to try is not ready, or has failed: if guards have taken
+        other pools away, that they have. A limit that passes and a deadline are told as they are."""
+        if not self.cut or not isinstance(error, NoReadyEndpoint | AttemptsFailed | NoCapableTarget):
+            return error
+        message = f"no pool that passes {self.guards()} can serve this request now"
+        return NoCompliantTarget(message, retry_after=error.retry_after, attempts=error.attempts)
+
+    def guards(self) -> str:
+        """The guards that hold, for people."""
+        names = [f'"{guard.name}"' for guard in (self.held.guards if self.held is not None else ())]
+        return ("guard " if len(names) == 1 else "guards ") + ", ".join(names)
 
 
 def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
@@ -44,19 +70,39 @@ def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
 
 def plan_by(route: Route, declared: str, asked: Asked, moment: Moment) -> Plan:
     """What this route decides on a request. It takes and changes nothing, so that a route may be asked in Shadow."""
-    ruling = route.decide(asked, moment)
-    made = Plan(route, declared, ruling.rule or "", ruling.tiers, ruling.errors)
+    view = held = None
+    if route.guards is not None:
+        view = route.view(asked, moment)
+        held = route.guards.held(view)
+    ruling = route.decide(asked, moment, view)
+    made = Plan(route, declared, ruling.rule or "", ruling.tiers, ruling.errors, held=held)
     if ruling.rule is None:
-        error: SpillwayError = NoRule("no rule of this model's policy is for this request", param="model")
-        return made._replace(refused=error)
+        return made._replace(refused=NoRule("no rule of this model's policy is for this request", param="model"))
     if not ruling.tiers:
         error = NoReadyEndpoint("no pool of the rule for this request is there", retry_after=1.0)
         return made._replace(refused=error)
+    if held is not None and route.guards is not None:
+        made = _within_guards(made, held, route.guards)
+        if made.refused is not None:
+            return made
     if route.declares:
         made = _within_their_power(made, asked)
-    if route.mirror is not None and made.refused is None:
+    if route.mirror is not None and made.refused is None and (held is None or held.may(route.mirror.pool)):
         made = made._replace(mirror=copied(route, asked, moment.dice))
     return made
+
+
+def _within_guards(made: Plan, held: Held, guards: Guards) -> Plan:
+    """What is left of a plan where these guards hold."""
+    tiers, cut = guards.narrowed(held, made.rule, made.tiers)
+    if not cut:
+        return made
+    out = tuple(LeftOut(tier, pool, "not compliant") for tier, pool in cut)
+    made = made._replace(tiers=tiers, left_out=made.left_out + out, cut=out)
+    if tiers:
+        return made
+    message = f"no pool of this model passes {made.guards()}"
+    return made._replace(refused=NoCompliantTarget(message, attempts=tuple(map(str, out))))
 
 
 def _within_their_power(made: Plan, asked: Asked) -> Plan:
@@ -66,10 +112,9 @@ def _within_their_power(made: Plan, asked: Asked) -> Plan:
     if tiers:
         return made
     needed = ", ".join(missing)
-    return made._replace(
-        refused=NoCapableTarget(
-            f"no model behind this name can do all that the request needs: {needed}",
-            param="model",
-            attempts=tuple(map(str, left_out)),
-        )
+    error = NoCapableTarget(
+        f"no model behind this name can do all that the request needs: {needed}",
+        param="model",
+        attempts=tuple(map(str, made.left_out)),
     )
+    return made._replace(refused=made.told(error))

@@ -13,6 +13,7 @@ from spillway_api import snapshot
 from spillway_api.durations import seconds
 
 from .conditions import Asked, ErrorKind, Moment, View, When
+from .guards import Guards
 from .pool import Pool
 from .retry_budget import RetryBudget
 from .spilling import Spilling, by_load
@@ -78,6 +79,7 @@ class Route:
             )
             for rule in spec.rules
         )
+        self.guards = Guards(spec.guards) if spec.guards else None
         self._whens = tuple(None if rule.when is None else When(rule.when) for rule in spec.rules)
         self._rulings = tuple(Ruling(rule.name, tiers) for rule, tiers in zip(spec.rules, self.rules, strict=True))
         self.pools = frozenset(target.pool for target in spec.targets())
@@ -104,15 +106,19 @@ class Route:
         self.retry_budget: RetryBudget = previous.retry_budget if previous else RetryBudget()
         self.retry_budget.percent = spec.retry.budget_percent
 
-    def decide(self, asked: Asked, moment: Moment) -> Ruling:
-        """The first rule that holds. One that cannot be evaluated is as one that is not there."""
-        view: View | None = None
+    def view(self, asked: Asked, moment: Moment) -> View:
+        """A request as this route's expressions see it."""
+        return View(asked, moment, self._by_name, self.home)
+
+    def decide(self, asked: Asked, moment: Moment, view: View | None = None) -> Ruling:
+        """The first rule that holds. One that cannot be evaluated is as one that is not there. `view`: the
+        request's, where there is one already, so that nothing is computed twice."""
         errors: list[tuple[str, ErrorKind]] = []
         for when, ruling in zip(self._whens, self._rulings, strict=True):
             if when is None:
                 return ruling._replace(errors=tuple(errors)) if errors else ruling
             if view is None:
-                view = View(asked, moment, self._by_name, self.home)
+                view = self.view(asked, moment)
             held = when.holds(view)
             if held is True:
                 return ruling._replace(errors=tuple(errors)) if errors else ruling

@@ -14,6 +14,7 @@ from ..core.reasons import Failure
 from ..core.runtime import Runtime
 from ..wire.peeked import Peeked
 from .answer import Answer
+from .auditing import guarded
 from .client import ClientConnection
 from .explaining import explained
 from .facts import Facts
@@ -74,6 +75,8 @@ class Journey:
             shared.telemetry.rule_error(made.route.name, rule, reason)
         if runtime.routes.shadows:
             decision.shadows = looked(runtime.routes, self._facts, moment, shared.telemetry)
+        if made.held is not None:
+            decision.audit = guarded(made, made.held, shared.telemetry)
         if made.refused is not None:
             raise made.refused
         lively: KeepAlive | None = None
@@ -117,9 +120,10 @@ class Journey:
                 if step.answer and isinstance(last, Exchange):
                     last.pass_on()
                     return
-                decision.status = decision.status or step.error.code
-                step.error.attempts = (*map(str, made.left_out), *step.error.attempts)
-                raise step.error
+                error = made.told(step.error)
+                decision.status = decision.status or error.code
+                error.attempts = (*map(str, made.left_out), *error.attempts)
+                raise error
             if isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)  # a client that leaves cancels it
                 continue

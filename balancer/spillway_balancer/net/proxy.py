@@ -139,7 +139,7 @@ class Proxy:
             journey = Journey(self._shared, facts, peeked, headers, client, answer, decision)
             await journey.run(self._serving.current)  # read once, held to the end of the request
         except SpillwayError as error:
-            decision.code = error.status
+            decision.code, decision.error = error.status, error.code
             raise
         except asyncio.CancelledError:
             decision.code = 499  # nginx's "client closed request": there is no status of HTTP for it
@@ -150,6 +150,8 @@ class Proxy:
         finally:
             decision.code = decision.code or answer.status
             self._telemetry.record(decision, monotonic())
+            if decision.audit is not None:
+                decision.audit.write(decision)
 
     def _other(self, request: web.BaseRequest, answer: Answer) -> None:
         if request.method not in ("GET", "HEAD"):

@@ -133,6 +133,8 @@ class Sender:
         endpoint, pool = step.endpoint, step.pool
         begun = monotonic()
         reason: str | None = None
+        if job.decision.audit is not None:
+            job.decision.audit.sent(step)
         visit = pool.visit(step.picked, begun)
         lesson: Lesson | None = None
         if pool.wants_prompt or job.listens:

@@ -21,6 +21,7 @@ from ..core.learning import Usage
 from ..core.pool import Pool
 from ..core.runtime import Runtime
 from ..core.shadows import Look
+from .auditing import Audit
 from .copy_metrics import CopyMetrics
 from .endpoint_metrics import EndpointMetrics
 
@@ -54,9 +55,11 @@ class Decision:
     first_byte: float | None = None
     code: int = 0
     status: str = ""  # how the last attempt ended: `ok` or a reason; empty when there was none
+    error: str = ""  # code of the error that the client got from us; empty for an endpoint's own
     usage: Usage = NOT_TOLD
     sent: Try | None = None  # the last attempt
     shadows: tuple[Look, ...] = ()  # what policies in Shadow would have done
+    audit: Audit | None = None  # None where no line is to be written
 
 
 class Telemetry:
@@ -89,6 +92,10 @@ class Telemetry:
             "spillway_shadow_decisions",
             "What policies in Shadow would have done; agrees: the request was sent to that pool and model.",
             ["route", "rule", "tier", "pool", "agrees"], registry=registry,
+        )  # fmt: skip
+        self._guard_holds = Counter(
+            "spillway_guard_holds", "Requests that a guard held for: its expression was true, or had no value.",
+            ["route", "guard", "result"], registry=registry,
         )  # fmt: skip
         self._attempts = Counter(
             "spillway_attempts", "Attempts by how they ended: ok, or a reason of docs/reasons.md.",
@@ -161,6 +168,9 @@ class Telemetry:
 
     def rule_error(self, route: str, rule: str, reason: str) -> None:
         self._child(self._rule_errors, route, rule, reason).inc()
+
+    def guard_held(self, route: str, guard: str, result: str) -> None:
+        self._child(self._guard_holds, route, guard, result).inc()
 
     def attempt(self, pool: str, endpoint: str, reason: str) -> None:
         self._child(self._attempts, pool, endpoint, reason).inc()

@@ -28,6 +28,7 @@ from spillway_api.types.fields import (
     UrlPath,
     Weight,
 )
+from spillway_api.types.guard import DataHandling, Guard, Requirement, Sensitivity
 from spillway_api.types.health import (
     ActiveHealth,
     Health,
@@ -73,11 +74,13 @@ __all__ = [
     "Capacity",
     "Chwbl",
     "Currency",
+    "DataHandling",
     "Dispatch",
     "Duration",
     "DurationRamp",
     "Engine",
     "EnterOn",
+    "Guard",
     "Health",
     "InferencePool",
     "Jitter",
@@ -109,6 +112,7 @@ __all__ = [
     "Provider",
     "ProviderType",
     "Ramp",
+    "Requirement",
     "Retry",
     "RetryOn",
     "RoutePolicy",
@@ -116,6 +120,7 @@ __all__ = [
     "Rule",
     "SecretRef",
     "Select",
+    "Sensitivity",
     "Service",
     "Source",
     "Spill",

@@ -19,6 +19,7 @@ IN_WORDS: dict[str, str] = {
     r"^[-._a-zA-Z0-9]+$": "letters, digits, -, _ and .",
     r"^[-A-Za-z0-9_.]+$": "letters, digits, -, _ and .",
     r"^[-A-Za-z0-9]+$": "letters, digits and -",
+    "^[A-Z0-9-]+$": "capital letters, digits and -",
     r"^([0-9]{1,5}(h|m|s|ms)){1,4}$": "a duration such as 300ms, 5s or 1m30s",
     r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*\})?$": 'a metric name, with labels if need be: name{label="value"}',
     r"^[^\s*?]+$": "no spaces, no * and no ?",

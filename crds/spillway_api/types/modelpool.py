@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from spillway_api.markup import INT32, SET, Cel, doc, map_list, pattern
 from spillway_api.types.dispatch import Capacity, Dispatch
 from spillway_api.types.fields import API_VERSION, ObjectMeta
+from spillway_api.types.guard import DataHandling
 from spillway_api.types.health import Health, Metrics
 from spillway_api.types.price import Price
 from spillway_api.types.selector import LabelSelector
@@ -134,6 +135,16 @@ class ModelPoolSpec(Struct, frozen=True, rename="camel"):
         Health, doc("When an endpoint takes traffic: by probes, and by what becomes of its requests.")
     ] = field(default_factory=Health)
 
+    data_handling: (
+        Annotated[
+            DataHandling,
+            doc(
+                "Facts that data guards of routes compare. Unset means unknown, and a guard that needs it does not "
+                "pass."
+            ),
+        ]
+        | None
+    ) = None
     allowed_routes: Annotated[
         AllowedRoutes, doc("Namespaces whose RoutePolicies may use this pool, beside its own.")
     ] = field(default_factory=AllowedRoutes)

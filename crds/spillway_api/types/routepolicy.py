@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 
 from spillway_api.markup import SET, Cel, doc, map_list, pattern
 from spillway_api.types.fields import API_VERSION, ObjectMeta, ObjectName
+from spillway_api.types.guard import Guard
 from spillway_api.types.mirror import Mirror
 from spillway_api.types.retry import Retry, Timeouts
 from spillway_api.types.streams import Streams
@@ -71,6 +72,18 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
         ),
         map_list("name"),
     ]
+    guards: (
+        Annotated[
+            tuple[Guard, ...],
+            doc(
+                "Constraints that no later rule, fallback, header or cache lifts. All are evaluated; one that cannot "
+                "be evaluated holds (fail closed).",
+                max_length=16,
+            ),
+            map_list("name"),
+        ]
+        | None
+    ) = None
     gateways: Annotated[
         tuple[ObjectName, ...],
         doc("Balancers (by their name) that serve this route.", min_length=1, max_length=16),

@@ -1,0 +1,56 @@
+"""Tiers without the pools that a request may not go to: what is cut away here is out of reach of everything later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
+
+from .pool import Pool
+from .spilling import Spilling
+
+if TYPE_CHECKING:
+    from .routing import Tier
+
+
+class Narrowed(NamedTuple):
+    """What is left of a rule's tiers."""
+
+    tiers: tuple[Tier, ...]
+    cut: tuple[tuple[str, str], ...] = ()
+    """Tier and pool of each target that is not."""
+
+
+def narrowed(tiers: tuple[Tier, ...], may: Callable[[Pool], bool]) -> Narrowed:
+    """The tiers with the pools that the request may go to; the very object where those are all.
+
+    A tier of which no pool with a weight is left is gone, and the one before it leads to the one behind it. With the
+    tiers behind it gone, a tier has nowhere to spill to.
+    """
+    kept: list[Tier] = []
+    cut: list[tuple[str, str]] = []
+    for tier in tiers:
+        left = {target.pool.name for target in tier.targets if may(target.pool)}
+        gone = [target.pool.name for target in tier.targets if target.pool.name not in left]
+        cut += [(tier.spec.name, pool) for pool in gone]
+        if not gone:
+            kept.append(tier)
+        elif any(target.weight for target in tier.targets if target.pool.name in left):
+            kept.append(_of(tier, left))
+    if not cut:
+        return Narrowed(tiers)
+    if kept and kept[-1].spec.spill is not None:
+        kept[-1] = kept[-1]._replace(spec=replace(kept[-1].spec, spill=None), spilling=None)
+    return Narrowed(tuple(kept), tuple(cut))
+
+
+def _of(tier: Tier, pools: set[str]) -> Tier:
+    """A tier of some of its pools. How full these are decides on who leaves it, so its share is
+    its own from here on."""
+    spec = replace(tier.spec, targets=tuple(target for target in tier.spec.targets if target.pool in pools))
+    targets = tuple(target for target in tier.targets if target.pool.name in pools)
+    spilling = tier.spilling
+    if spilling is not None and spec.spill is not None:
+        spilling = Spilling(spec.spill, [(target.pool, target.weight) for target in targets], spilling)
+    return tier._replace(spec=spec, targets=targets, spilling=spilling)

@@ -1,0 +1,143 @@
+"""Guards over real sockets: where data may go, what is told when it may go nowhere, and what is written down of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+PERSONAL = [("x-data-class", "personal")]
+PUBLIC = [("x-data-class", "public")]
+EU = {"dataHandling": {"jurisdictions": ["EU"], "maxSensitivity": "Confidential"}}
+US = {"dataHandling": {"jurisdictions": ["US"], "maxSensitivity": "Confidential"}}
+GUARD = {
+    "name": "eu-only",
+    "when": 'headers["x-data-class"] != "public"',
+    "require": {"jurisdictions": ["EU"], "maxSensitivity": "Internal"},
+}
+TIERS = [
+    {"name": "cloud", "pools": [{"name": "us"}]},
+    {"name": "home", "pools": [{"name": "eu"}, {"name": "us-2", "weight": 1000}]},
+]
+
+
+@pytest.fixture
+def guarded(serve, endpoint, say, objects):
+    """`await guarded()`: a tier of a US pool before one of an EU and a US pool; each answers with its name."""
+
+    async def start(guards: Any = (GUARD,), behave: dict[str, Any] | None = None, **route: Any) -> Any:
+        docs = []
+        for name, declared in (("us", US), ("eu", EU), ("us-2", US)):
+            one = await endpoint((behave or {}).get(name, say.well(name)))
+            docs.append(objects.pool(name, one, **declared))
+        return await serve(docs=[*docs, objects.route(tiers=TIERS, guards=list(guards), **route)])
+
+    return start
+
+
+def lines(caplog: Any) -> list[dict[str, Any]]:
+    return [json.loads(each.getMessage()) for each in caplog.records if each.name == "spillway.audit"]
+
+
+async def test_bound_data_stays_and_other_goes_where_the_rule_leads(guarded, dial, caplog) -> None:
+    lb = await guarded()
+    client = await dial(lb)
+    assert [(await client.chat(PERSONAL)).text for _ in range(20)] == ["eu"] * 20
+    assert (await client.chat(PUBLIC)).text == "us"
+    assert lb.sample("spillway_guard_holds_total", route="default/chat", guard="eu-only", result="held") == 20
+    assert len(lines(caplog)) == 20
+
+
+async def test_a_request_that_does_not_say_what_it_is_counts_as_bound(guarded, dial, caplog) -> None:
+    lb = await guarded()
+    client = await dial(lb)
+    assert (await client.chat()).text == "eu"
+    assert (await client.chat([*PUBLIC, *PUBLIC])).text == "eu"  # "public, public"
+    assert lb.sample("spillway_guard_holds_total", guard="eu-only", result="missing") == 1
+    assert [line.get("unknown") for line in lines(caplog)] == [{"eu-only": "missing"}, None]
+
+
+async def test_the_line_that_is_written(guarded, dial, caplog, say) -> None:
+    lb = await guarded()
+    client = await dial(lb)
+    await client.chat([*PERSONAL, ("authorization", f"Bearer {say.KEY}"), ("x-note", "quagga")], user="zebra")
+    (line,) = lines(caplog)
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "route": "default/chat",
+        "model": "chat",
+        "rule": "all",
+        "guards": ["eu-only"],
+        "leftOut": [{"tier": "cloud", "pool": "default/us"}, {"tier": "home", "pool": "default/us-2"}],
+        "sentTo": [{"tier": "home", "pool": "default/eu", "endpoint": "e1"}],
+        "status": 200,
+        "result": "ok",
+    }
+    written = " ".join(each.getMessage() for each in caplog.records if each.name == "spillway.audit")
+    assert not any(word in written for word in ("zebra", "quagga", "personal", say.KEY))
+
+
+async def test_a_guard_without_audit_is_counted_only(guarded, dial, caplog) -> None:
+    lb = await guarded([{**GUARD, "audit": False}])
+    client = await dial(lb)
+    assert (await client.chat(PERSONAL)).text == "eu"
+    assert lines(caplog) == []
+    assert lb.sample("spillway_guard_holds_total", guard="eu-only", result="held") == 1
+
+
+async def test_all_compliant_pools_failing_is_503_and_never_another_pool(guarded, dial, say, caplog) -> None:
+    async def fail(call: Any) -> None:
+        call.write(say.error(503))
+
+    lb = await guarded(behave={"eu": fail})
+    client = await dial(lb)
+    for _ in range(12):  # until it is ejected, and beyond
+        reply = await client.chat(PERSONAL)
+        assert (reply.status, reply.error["code"]) == (503, "no_compliant_target")
+        assert 'guard "eu-only"' in reply.error["message"]
+    assert lb.sample("spillway_attempts_total", pool="default/us") == 0
+    assert lb.sample("spillway_attempts_total", pool="default/us-2") == 0
+    assert (await client.chat(PUBLIC)).text == "us"
+    assert {line["result"] for line in lines(caplog)} == {"no_compliant_target"}
+    assert {line["status"] for line in lines(caplog)} == {503}
+
+
+async def test_no_compliant_pool_at_all_is_503_and_nothing_is_tried(guarded, dial, caplog) -> None:
+    lb = await guarded([{"name": "ch-only", "require": {"jurisdictions": ["CH"]}}])
+    client = await dial(lb)
+    reply = await client.chat(PUBLIC)
+    assert (reply.status, reply.error["code"]) == (503, "no_compliant_target")
+    assert reply.header("retry-after") is None  # waiting mends nothing
+    assert lb.sample("spillway_attempts_total") == 0
+    (line,) = lines(caplog)
+    assert (line["sentTo"], line["status"], line["result"]) == ([], 503, "no_compliant_target")
+
+
+async def test_a_failed_attempt_is_in_the_line_as_well(serve, endpoint, say, objects, dial, caplog) -> None:
+    """Whatever became of it, the data has been there."""
+
+    async def fail(call: Any) -> None:
+        call.write(say.error(503))
+
+    docs = [
+        objects.pool("a", await endpoint(fail), **EU),
+        objects.pool("b", await endpoint(say.well("b")), **EU),
+        objects.route(
+            tiers=[{"name": "one", "pools": [{"name": "a"}]}, {"name": "two", "pools": [{"name": "b"}]}], guards=[GUARD]
+        ),
+    ]
+    client = await dial(await serve(docs=docs))
+    assert (await client.chat(PERSONAL)).text == "b"
+    (line,) = lines(caplog)
+    assert [each["pool"] for each in line["sentTo"]] == ["default/a", "default/b"]
+
+
+async def test_no_copy_goes_to_a_pool_that_a_guard_excludes(guarded, dial) -> None:
+    mirror = {"pool": {"name": "us-2"}, "percent": 100}
+    lb = await guarded(mirror=mirror)
+    client = await dial(lb)
+    assert (await client.chat(PERSONAL)).text == "eu"
+    assert lb.sample("spillway_mirror_requests_total") == 0
+    await client.chat(PUBLIC)
+    await lb.until(lambda: lb.sample("spillway_mirror_requests_total", pool="default/us-2") == 1)
