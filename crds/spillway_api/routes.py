@@ -11,7 +11,7 @@ from spillway_api.guards import passes
 from spillway_api.known import Known, Problem, key_of, listed, named, refuse, served_by
 from spillway_api.problem import did_you_mean
 from spillway_api.snapshot import Mirror, Route, RouteRule, RouteTier, Target
-from spillway_api.types import PoolRef, RoutePolicy
+from spillway_api.types import Explain, PoolRef, RoutePolicy
 
 _YOUNGEST = "~"
 """Sorts behind every RFC 3339 time: an object without creationTimestamp counts as the youngest."""
@@ -77,6 +77,7 @@ def compile_route(item: RoutePolicy, known: Known, problems: list[Problem]) -> R
         mode=spec.mode,
         streams=spec.streams,
         guards=spec.guards or (),
+        explain=None if spec.explain == Explain() else spec.explain,
     )
 
 

@@ -17,6 +17,7 @@ from spillway_api.types import (
     Capacity,
     DataHandling,
     Dispatch,
+    Explain,
     Guard,
     Health,
     Metrics,
@@ -116,6 +117,8 @@ class Route(Struct, frozen=True, rename="camel", omit_defaults=True):
     mode: str = "Enforce"
     """Shadow: it records what it would do with requests of its names, and serves none."""
     streams: Streams | None = None
+    explain: Explain | None = None
+    """None where nothing is set."""
     guards: tuple[Guard, ...] = ()
     """Those whose expression does not compile are here as well: they hold."""
 

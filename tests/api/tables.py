@@ -58,6 +58,7 @@ NUMBERS = [
     ("pool", "spec.dataHandling.retentionDays", 0, None),
     ("policy", "spec.retry.attempts", 1, 10),
     ("mirrored", "spec.mirror.percent", 0, 100),
+    ("policy", "spec.explain.auditLogPercent", 0, 100),
     ("policy", "spec.retry.budgetPercent", 0, 100),
     ("policy", "spec.retry.retryStatusCodes[0]", 400, 599),
 ]
@@ -152,6 +153,7 @@ CHOICES = [
     ("pool", "spec.health.active.mode", ["Auto", "HTTP", "None"]),
     ("pool", "spec.dataHandling.maxSensitivity", SENSITIVITIES),
     ("guarded", f"{GUARD}.require.maxSensitivity", SENSITIVITIES),
+    ("policy", "spec.explain.headers", ["Never", "OnRequest", "Always"]),
     ("policy", f"{TIER}.select", ["Weighted", "InOrder"]),
     (
         "policy",

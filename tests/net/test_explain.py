@@ -106,3 +106,13 @@ async def test_second_attempt_is_explained_not_the_one_that_failed(serve, engine
         if told["attempt"] == "2":
             return
     pytest.fail("the endpoint that refuses was never tried")
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked", "unasked"), [("Never", False, False), ("OnRequest", True, False), ("Always", True, True)]
+)
+async def test_the_policy_says_who_is_told(serve, engine, dial, headers: str, asked: bool, unasked: bool) -> None:
+    lb = await serve(await engine(), route={"explain": {"headers": headers}})
+    for explain, told in ((True, asked), (False, unasked)):
+        reply = await ask(dial, lb, [{"role": "user", "content": "hi"}], explain=explain)
+        assert (reply.header(EXPLAIN) is not None) is told

@@ -73,6 +73,7 @@ async def test_the_line_that_is_written(guarded, dial, caplog, say) -> None:
         "sentTo": [{"tier": "home", "pool": "default/eu", "endpoint": "e1"}],
         "status": 200,
         "result": "ok",
+        "tokens": {"input": 1, "output": 1},
     }
     written = " ".join(each.getMessage() for each in caplog.records if each.name == "spillway.audit")
     assert not any(word in written for word in ("zebra", "quagga", "personal", say.KEY))
@@ -141,3 +142,23 @@ async def test_no_copy_goes_to_a_pool_that_a_guard_excludes(guarded, dial) -> No
     assert lb.sample("spillway_mirror_requests_total") == 0
     await client.chat(PUBLIC)
     await lb.until(lambda: lb.sample("spillway_mirror_requests_total", pool="default/us-2") == 1)
+
+
+async def test_decisions_are_sampled_where_no_guard_holds(guarded, dial, caplog) -> None:
+    lb = await guarded(explain={"auditLogPercent": 50})
+    client = await dial(lb)
+    for _ in range(100):
+        assert (await client.chat(PUBLIC)).status == 200
+    seen = lines(caplog)
+    assert 25 <= len(seen) <= 75  # five standard deviations either way
+    assert seen[0]["sentTo"] == [{"tier": "cloud", "pool": "default/us", "endpoint": "e1"}]
+    assert "guards" not in seen[0]
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(0, 0), (100, 10)])
+async def test_none_and_all_are_exact(guarded, dial, caplog, percent, expected) -> None:
+    lb = await guarded(explain={"auditLogPercent": percent})
+    client = await dial(lb)
+    for _ in range(10):
+        assert (await client.chat(PUBLIC)).status == 200
+    assert len(lines(caplog)) == expected

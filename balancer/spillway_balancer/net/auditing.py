@@ -1,17 +1,19 @@
-"""The audit log: one line of JSON for a request that a guard held for. What was decided and where the request went, in
-names that policies declare; no prompt, no header, no secret, nothing that a client wrote.
+"""The audit log: one line of JSON for a request that a guard held for, and for a sample of the others.
+
+It says what was decided and where the request went, in names that policies declare; no prompt, no header, no secret,
+nothing that a client wrote.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from ..core.attempts import Try
-from ..core.guards import Held
 from ..core.planning import Plan
 
 if TYPE_CHECKING:
@@ -21,12 +23,18 @@ log: Final = logging.getLogger("spillway.audit")
 log.setLevel(logging.INFO)  # whatever --log-level leaves out elsewhere
 
 
-def guarded(made: Plan, held: Held, telemetry: Telemetry) -> Audit | None:
-    """Count the guards that hold. The line to write in the end, where one of them wants it."""
-    unknown = dict(held.unknown)
-    for guard in held.guards:
-        telemetry.guard_held(made.route.name, guard.name, unknown.get(guard.name, "held"))
-    return Audit(made) if held.audited else None
+def audited(made: Plan, telemetry: Telemetry, dice: random.Random) -> Audit | None:
+    """Count the guards that hold. The line to write in the end, where one of them or `auditLogPercent` wants it."""
+    wanted = False
+    if made.held is not None:
+        unknown = dict(made.held.unknown)
+        for guard in made.held.guards:
+            telemetry.guard_held(made.route.name, guard.name, unknown.get(guard.name, "held"))
+        wanted = made.held.audited
+    explain = made.route.spec.explain
+    if not wanted and explain is not None:
+        wanted = dice.random() * 100 < explain.audit_log_percent
+    return Audit(made) if wanted else None
 
 
 class Audit:
@@ -59,4 +67,8 @@ class Audit:
             if made.mirror is not None:
                 line["mirroredTo"] = made.mirror.pool.name
         line |= {"sentTo": self._sent, "status": decision.code, "result": decision.error or decision.status or "error"}
+        usage = decision.usage
+        counted = {"input": usage.prompt_tokens, "cached": usage.cached_tokens, "output": usage.output_tokens}
+        if tokens := {name: number for name, number in counted.items() if number is not None}:
+            line["tokens"] = tokens
         log.info("%s", msgspec.json.encode(line).decode())

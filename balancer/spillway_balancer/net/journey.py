@@ -14,9 +14,9 @@ from ..core.reasons import Failure
 from ..core.runtime import Runtime
 from ..wire.peeked import Peeked
 from .answer import Answer
-from .auditing import guarded
+from .auditing import audited
 from .client import ClientConnection
-from .explaining import explained
+from .explaining import explained, tells
 from .facts import Facts
 from .keepalive import KeepAlive
 from .mirroring import Copies
@@ -26,9 +26,6 @@ from .sending import Job, Sender
 from .shadowing import looked
 from .telemetry import Decision, Telemetry
 from .upstream import RawHeaders
-
-EXPLAIN = "x-spillway-explain"
-"""A request that carries this header is told in the one of the same name why it went where it did."""
 
 
 class Shared(NamedTuple):
@@ -75,8 +72,8 @@ class Journey:
             shared.telemetry.rule_error(made.route.name, rule, reason)
         if runtime.routes.shadows:
             decision.shadows = looked(runtime.routes, self._facts, moment, shared.telemetry)
-        if made.held is not None:
-            decision.audit = guarded(made, made.held, shared.telemetry)
+        if made.held is not None or made.route.spec.explain is not None:
+            decision.audit = audited(made, shared.telemetry, shared.dice)
         if made.refused is not None:
             raise made.refused
         lively: KeepAlive | None = None
@@ -112,7 +109,7 @@ class Journey:
             listens=shared.recorder is not None,
         )
         attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, shared.dice, total)
-        explains = facts.header(EXPLAIN) is not None
+        explains = tells(route.spec.explain, facts)
         last: Exchange | Failure | None = None
         while True:
             step = attempts.next(monotonic())

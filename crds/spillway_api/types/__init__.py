@@ -15,6 +15,7 @@ from spillway_api.types.dispatch import (
     Overflow,
     StrategyName,
 )
+from spillway_api.types.explain import Explain, ExplainHeaders
 from spillway_api.types.fields import (
     API_VERSION,
     GROUP,
@@ -80,6 +81,8 @@ __all__ = [
     "DurationRamp",
     "Engine",
     "EnterOn",
+    "Explain",
+    "ExplainHeaders",
     "Guard",
     "Health",
     "InferencePool",

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Struct, field
 
 from spillway_api.markup import SET, Cel, doc, map_list, pattern
+from spillway_api.types.explain import Explain
 from spillway_api.types.fields import API_VERSION, ObjectMeta, ObjectName
 from spillway_api.types.guard import Guard
 from spillway_api.types.mirror import Mirror
@@ -105,6 +106,9 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
         ]
         | None
     ) = None
+    explain: Annotated[Explain, doc("What is told of decisions, to clients and in the log.")] = field(
+        default_factory=Explain
+    )
     mode: Annotated[
         PolicyMode,
         doc("Shadow evaluates the policy and records what it would do, but another route decides."),
