@@ -16,12 +16,13 @@ from rich.table import Table as View
 from spillway_balancer.core.strategies import STRATEGIES
 
 from . import live
+from .burst import burst
 from .dispatch import dispatch
 from .scenarios import SCENARIOS as OVER_SOCKETS
 from .snapshots import Table, snapshots
 from .validation import validation
 
-SCENARIOS = {"dispatch": dispatch, "snapshots": snapshots, "validation": validation, **OVER_SOCKETS}
+SCENARIOS = {"burst": burst, "dispatch": dispatch, "snapshots": snapshots, "validation": validation, **OVER_SOCKETS}
 NAMED = ("live", "cluster")
 
 

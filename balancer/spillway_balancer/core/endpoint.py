@@ -14,6 +14,7 @@ from .health import ProbeState
 from .learning import EndpointLearned
 from .load import LoadBook, Reported, RequestSize
 from .prefix import CacheMirror
+from .progress import Progress
 
 if TYPE_CHECKING:
     from .visits import Visit
@@ -35,6 +36,7 @@ class EndpointState:
         "name",
         "pool",
         "probe",
+        "progress",
         "refused",
         "since",
         "spec",
@@ -59,6 +61,7 @@ class EndpointState:
         start; what the circuit knows of its own recovery is not here."""
         self.cache = CacheMirror()
         self.learned = EndpointLearned()
+        self.progress = Progress()
         self._counted = 0.0
         self._sent = 0.0
         self._computed = 0.0
@@ -108,7 +111,13 @@ class EndpointState:
         """Another engine, or the same one with an empty memory, answers at this address."""
         self.cache.forget()
         self.learned = EndpointLearned()
+        self.progress = Progress()
         self._counted = 0.0  # its counters start anew too, and say nothing more when they do
+
+    def ttft(self, tokens: float, now: float) -> float:
+        """Predicted seconds to the first token of who comes now, with `tokens` uncached prompt tokens to be computed
+        until then, its own included."""
+        return self.learned.fixed + tokens / self.progress.rate(self.learned.pace, now)
 
     # Where an answer is not streamed, nobody sees when its prompt is computed. A clock stands in that counts tokens:
     # prompts are taken to be computed in the order they came, at the learned rate, and a first token or the end of an

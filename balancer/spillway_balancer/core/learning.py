@@ -11,6 +11,8 @@ from math import exp, isfinite
 from statistics import median
 from typing import Final, NamedTuple
 
+from .progress import DEEP_QUEUE
+
 BYTES_PER_TOKEN: Final = 4.0
 """First guess. English prose has 4 to 5, code 3, other scripts 2 to 4 in UTF-8."""
 BYTES_PER_TOKEN_BOUNDS: Final = (1.0, 16.0)
@@ -23,8 +25,6 @@ CACHE_TOKENS_BOUNDS: Final = (2_000.0, 50e6)
 OUTPUT_TOKENS: Final = 200.0
 """First guess of an answer's length."""
 
-DEEP_QUEUE: Final = 2_000.0
-"""Tokens. From here on waiting is work, and tells the rate; below, what is not work shows."""
 CLEARLY: Final = 1.25
 """A relative speed within this factor of the pool's is measurement noise, and taken as 1."""
 ENOUGH: Final = 10
@@ -174,7 +174,7 @@ class EndpointLearned:
         return self.rate or PREFILL_RATE
 
     def ttft(self, tokens: float) -> float:
-        """Predicted seconds to the first token with `tokens` uncached prompt tokens to compute, our own included."""
+        """Seconds to the first token that were to be expected of late, with `tokens` uncached tokens to compute."""
         return self.fixed + tokens / self.pace
 
     def predicts(self, now: float, under_way: bool) -> bool:

@@ -264,7 +264,7 @@ class Pool:
         tokens = self._tokens(prompt)
         cached = min(tokens - 1.0, endpoint.cache.match(prompt.blocks) * self.block_tokens)
         ahead = self.queue_ahead(endpoint, now) + tokens - cached
-        ttft = endpoint.learned.ttft(ahead)
+        ttft = endpoint.ttft(ahead, now)
         return Forecast(tokens, cached, want.output_tokens, prompt.blocks, prompt.size, want.streams, ttft)
 
     def _tokens(self, prompt: Prompt) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Final
 
 from spillway_api.durations import seconds
@@ -27,7 +28,7 @@ def by_load(spec: Spill) -> bool:
 class Spilling:
     """The spill settings of one tier at work. What they have come to outlives a reload."""
 
-    __slots__ = ("_dwell", "_every", "_pools", "_smoothed", "_smoothing", "by", "ramps", "reason")
+    __slots__ = ("_dwell", "_every", "_pools", "_smoothed", "_smoothing", "by", "longest", "ramps", "reason")
 
     def __init__(self, spec: Spill, targets: Iterable[tuple[Pool, int]], previous: Spilling | None = None) -> None:
         """`targets`: the pools of the tier with their weights. Those of weight 0 take nothing, and tell nothing."""
@@ -38,6 +39,8 @@ class Spilling:
         self._dwell = seconds(spec.min_dwell)
         self._every = min(self._smoothing / READINGS, LONGEST)
         self._smoothed: Smoothed | None = previous._smoothed if previous else None
+        self.longest: float = inf if self.ramps.ttft is None else self.ramps.ttft[1]
+        """Predicted seconds to the first token from which a request leaves, whatever the share."""
         self.reason: Reason = previous.reason if previous else "saturated"
         """Why requests leave: by the signal that was the highest last."""
 
@@ -119,4 +122,4 @@ def _ttft(pool: Pool, endpoint: EndpointState, now: float) -> float | None:
     learned = endpoint.learned
     if not learned.predicts(now, endpoint.load.pending > 0):
         return None
-    return learned.ttft(pool.queue_ahead(endpoint, now) + pool.learned.miss_tokens)
+    return endpoint.ttft(pool.queue_ahead(endpoint, now) + pool.learned.miss_tokens, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
+from typing import Final
 
 from . import spill
 from .endpoint import EndpointState
@@ -13,6 +14,8 @@ from .reasons import REASONS, Reason
 from .routing import Tier, order
 from .spilling import Spilling
 from .steps import Facts, Try
+
+LATE: Final[Reason] = "wait-predicted"
 
 
 class Tiers:
@@ -44,7 +47,7 @@ class Tiers:
                 if self.leave(shut):
                     continue
             found = self._pick(tier, failed, now)
-            if found is not None:
+            if found is not None and not self._comes_late(tier, found, now):
                 return found
             if not self.leave(self.why):
                 break
@@ -95,6 +98,18 @@ class Tiers:
         if self.observer is not None:
             self.observer.spilling(tier, share, leaves)
         return leaves
+
+    def _comes_late(self, tier: Tier, found: Try, now: float) -> bool:
+        """Whether this very request would wait as long as nobody is to wait there, however it is with a typical one:
+        its prompt is long, or its endpoint is busier than the others. It leaves if the next tier takes it."""
+        wait = found.picked.forecast.ttft
+        if wait is None or tier.spilling is None or wait < tier.spilling.longest or not self._may_leave(LATE):
+            return False
+        found.pool.untried(found.endpoint, now, now)
+        self._home.append(self._at)
+        self.why = LATE
+        self._log.append(f"{tier.spec.name}: {LATE}")
+        return True
 
     def _pick(self, tier: Tier, failed: Collection[EndpointState], now: float) -> Try | None:
         key = self._key(tier.targets[0].pool)

@@ -67,6 +67,7 @@ class Visit:
         self._backlog = pool.queue_ahead(endpoint, now)
         self._alone = pool.requests_at(endpoint, now) == 1
         self._place = endpoint.queued(self, uncached, forecast.streams, now)
+        endpoint.progress.changed(endpoint.load.pending_tokens, 0.0, now)
         self._number = 0
         if own:
             pool.learned.dispatched(uncached)
@@ -86,6 +87,10 @@ class Visit:
             return
         self._seen = True
         self._lease.first_token()
+        forecast = self._forecast
+        self.endpoint.progress.changed(
+            self.endpoint.load.pending_tokens, forecast.prompt_tokens - forecast.cached_tokens, now
+        )
         self.endpoint.seen(self._place, now, first_token=True)
         if self._own:
             self._measure(now)

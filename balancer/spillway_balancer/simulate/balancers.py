@@ -11,6 +11,7 @@ from xxhash import xxh3_64_intdigest
 
 from spillway_api import snapshot
 
+from ..core.endpoint import EndpointState
 from ..core.learning import Usage
 from ..core.load import Reported
 from ..core.notes import Note
@@ -62,20 +63,13 @@ class CoreBalancer:
 
     def dispatch(self, request: Request, now: float) -> Sent | Shed:
         pool = self.pool
-        size, block = request.prompt_tokens * BYTES_PER_TOKEN, request.block_tokens * BYTES_PER_TOKEN
-        history = request.history_tokens * BYTES_PER_TOKEN
-        prompt = Prompt(request.blocks, size, block, history) if pool.wants_prompt else None
-        want = Want(self._key(request), request.prompt_tokens, OUTPUT_ASKED, prompt)
+        prompt = prompt_of(request) if pool.wants_prompt else None
+        want = Want(key_of(request), request.prompt_tokens, OUTPUT_ASKED, prompt)
         picked = pool.pick(want, (), now, self._dice)
         if isinstance(picked, str):
             return Shed(picked)
         request.hit_predicted = picked.forecast.cached_tokens
         return Sent(self._stations[picked.endpoint.name], pool.visit(picked, now))
-
-    @staticmethod
-    def _key(request: Request) -> int:
-        session = request.user_key if request.session is None else request.session
-        return xxh3_64_intdigest(session.to_bytes(8, "little"))
 
     def first_token(self, flight: Flight, now: float) -> None:
         visit: Visit = flight.ticket
@@ -97,19 +91,7 @@ class CoreBalancer:
             endpoint = endpoints.get(station.name)
             if endpoint is None:
                 continue
-            timing, book = station.timing, endpoint.load
-            report = Reported(
-                at=now,
-                waiting=timing.waiting,
-                running=timing.running,
-                kv_usage=timing.kv_usage,
-                own=book.in_flight,
-                prefix_queries=timing.queried_tokens,
-                prefix_hits=timing.cached_tokens,
-                own_pending=book.pending,
-                own_context=book.context,
-            )
-            endpoint.reported(report, timing.profile.kv_tokens)
+            read_metrics(endpoint, station, now)
 
     def removed(self, station: Station, now: float) -> None:
         if self._stations.pop(station.name, None) is not None:
@@ -125,6 +107,38 @@ class CoreBalancer:
     def noted(self, note: Any, now: float) -> None:
         sender, said = note
         self.pool.heard(sender, said, now)
+
+
+def prompt_of(request: Request) -> Prompt:
+    """As a balancer would have hashed its text."""
+    size, block = request.prompt_tokens * BYTES_PER_TOKEN, request.block_tokens * BYTES_PER_TOKEN
+    return Prompt(request.blocks, size, block, request.history_tokens * BYTES_PER_TOKEN)
+
+
+def session_of(request: Request) -> int:
+    """What tells its session from others: its header, else how its first message begins."""
+    return request.user_key if request.session is None else request.session
+
+
+def key_of(request: Request) -> int:
+    return xxh3_64_intdigest(session_of(request).to_bytes(8, "little"))
+
+
+def read_metrics(endpoint: EndpointState, station: Station, now: float) -> None:
+    """What a scrape of the engine's page tells of it."""
+    timing, book = station.timing, endpoint.load
+    report = Reported(
+        at=now,
+        waiting=timing.waiting,
+        running=timing.running,
+        kv_usage=timing.kv_usage,
+        own=book.in_flight,
+        prefix_queries=timing.queried_tokens,
+        prefix_hits=timing.cached_tokens,
+        own_pending=book.pending,
+        own_context=book.context,
+    )
+    endpoint.reported(report, timing.profile.kv_tokens)
 
 
 class PeerBalancer:
