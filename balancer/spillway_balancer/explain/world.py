@@ -24,9 +24,9 @@ from ..core.endpoint import EndpointState
 from ..core.errors import SpillwayError
 from ..core.explanation import Explanation, Refused, explain
 from ..core.health import HEALTHY, UNHEALTHY
-from ..core.learning import DEEP_QUEUE
 from ..core.load import Reported
 from ..core.pool import Pool
+from ..core.progress import DEEP_QUEUE
 from ..core.reasons import Failure, Reason
 from ..core.runtime import Runtime
 from ..net.credentials import Credentials
