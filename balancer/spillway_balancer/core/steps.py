@@ -9,6 +9,7 @@ from .errors import SpillwayError
 from .keys import KeyFacts
 from .pool import Picked, Pool
 from .prefix import Prompt
+from .reasons import Reason
 
 
 class Facts(KeyFacts, Protocol):
@@ -35,6 +36,8 @@ class Try(NamedTuple):
     spilled: bool  # another tier than the first
     shares: tuple[tuple[str, float], ...] = ()
     """What was leaving the tiers that spill, of those that were asked, when they were: 0 to 1."""
+    left: Reason | None = None
+    """Why the first tier was left; None when this is it."""
 
     @property
     def endpoint(self) -> EndpointState:

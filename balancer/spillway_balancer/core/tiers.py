@@ -31,6 +31,7 @@ class Tiers:
         self._home: list[int] = []  # tiers left before sending; they are better than an error
         self._entered = -1
         self._shares: tuple[tuple[str, float], ...] = ()
+        self._left: Reason | None = None  # why the first tier was left
         self.why: Reason = "no-ready-endpoint"
         """Why the last tier that was asked had no endpoint, or the reason of the last failure."""
         self.observer: Observer | None = None
@@ -62,6 +63,8 @@ class Tiers:
         onward = self._may_leave(reason)
         if self.observer is not None:
             self.observer.left(self.all[self._at], reason, onward)
+        if onward and self._left is None:
+            self._left = reason
         self._at += onward
         return onward
 
@@ -148,7 +151,8 @@ class Tiers:
 
     def _try(self, tier: Tier, pool: Pool, upstream_model: str, picked: Picked) -> Try:
         spilled = tier is not self.all[0]
-        return Try(tier.spec.name, pool, picked, upstream_model, spilled, self._shares)
+        left = self._left if spilled else None
+        return Try(tier.spec.name, pool, picked, upstream_model, spilled, self._shares, left)
 
     def _want(self, pool: Pool, upstream_model: str) -> Want:
         facts = self._facts

@@ -57,6 +57,8 @@ class _Clock:
 _clock = _Clock()
 
 
+Told = tuple[tuple[bytes, bytes], ...]
+
 _EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
 
@@ -71,11 +73,11 @@ class Answer:
         "_transport",
         "begun",
         "ended",
-        "explanation",
         "keep_alive",
         "opened",
         "path",
         "status",
+        "told",
     )
 
     def __init__(self, transport: asyncio.Transport | None, *, keep_alive: bool, old: bool, head_only: bool) -> None:
@@ -92,8 +94,8 @@ class Answer:
         self.ended = False
         self.status = 0
         """Of HTTP; of a stream that went wrong after its head, what it would have been: it is counted so."""
-        self.explanation = b""
-        """Value of the header that says why an endpoint was chosen; empty for who has not asked."""
+        self.told: Told = ()
+        """Headers of our own, which say what became of the request; none for who is not told."""
 
     def comment(self, text: bytes) -> None:
         """A line of the event stream that clients skip; the first begins the answer. Nothing once content has begun.
@@ -106,9 +108,9 @@ class Answer:
         if self.opened:
             self.more(line)
         else:
-            explanation, self.explanation = self.explanation, b""  # of an attempt that need not be the last
+            told, self.told = self.told, ()  # of an attempt that need not be the last
             self.begin(200, _EVENTS, None, line)
-            self.explanation = explanation
+            self.told = told
             self.opened = True
 
     def whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: Sequence[bytes]) -> None:
@@ -146,8 +148,8 @@ class Answer:
         if self.opened:
             self.opened = False
             self.status = status
-            said = b": x-spillway-explain: %b\n\n" % self.explanation if self.explanation else b""
-            self.more(said + first)
+            said = b"".join(b": %b: %b\n" % pair for pair in self.told)
+            self.more(said + b"\n" + first if said else first)
             return
         out = self._head(status, headers)
         if length is not None:
@@ -188,10 +190,8 @@ class Answer:
         if self._old:
             self.keep_alive = False
         out = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, _clock.date()]
-        for name, value in headers:
+        for name, value in (*headers, *self.told) if self.told else headers:
             out += (name, b": ", value, b"\r\n")
-        if self.explanation:
-            out += (b"x-spillway-explain: ", self.explanation, b"\r\n")
         if not self.keep_alive:
             out.append(b"connection: close\r\n")
         return out

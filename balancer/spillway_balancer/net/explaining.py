@@ -1,16 +1,25 @@
-"""Why a request went where it did, in one header: for people who ask, by curl."""
+"""What became of a request and why, in headers of its answer: ten at most, of declared names and numbers alone."""
 
 from __future__ import annotations
 
-from spillway_api.types import Explain
+from typing import Final
+
+from spillway_api.types import Explain, Model
 
 from ..core.attempts import Attempts, Try
 from ..core.planning import Plan
+from ..core.prices import estimate
 from ..core.telling import line, told
+from .answer import Told
 from .facts import Facts
 
-EXPLAIN = "x-spillway-explain"
-"""A request that carries this header is told in the one of the same name why it went where it did."""
+PREFIX: Final = "x-spillway-"
+NAMES: Final = ("route", "rule", "tier", "pool", "endpoint", "attempts", "spilled", "ttft", "cost", "explain")
+"""In their order; docs/explain.md says what each means. There are to be no more: proxies bound headers,
+and what more there is to say, `explain` says."""
+
+EXPLAIN: Final = PREFIX + "explain"
+"""A request that carries this header is told, where the policy tells those who ask."""
 
 
 def tells(spec: Explain | None, facts: Facts) -> bool:
@@ -20,6 +29,44 @@ def tells(spec: Explain | None, facts: Facts) -> bool:
     return spec.headers == "Always"
 
 
-def explained(made: Plan, step: Try, attempts: Attempts) -> bytes:
-    """The value of `x-spillway-explain`; `spillway explain` prints the same."""
-    return line(told(made, step, attempts.number, attempts.log)).encode()
+def explained(made: Plan, step: Try, attempts: Attempts) -> Told:
+    """The headers of a request that goes to an endpoint. What has nothing to say is left out."""
+    said = told(made, step, attempts.number, attempts.log)
+    return _headers(
+        route=said["policy"],
+        rule=said["rule"],
+        tier=said["tier"],
+        pool=said["pool"],
+        endpoint=said["endpoint"],
+        attempts=said["attempt"],
+        spilled=step.left or "",
+        ttft=said.get("ttft", ""),
+        cost=_cost(step),
+        explain=line(said),
+    )
+
+
+def refused(made: Plan) -> Told:
+    """Those of a request that goes nowhere."""
+    return _headers(route=made.route.name, rule=made.rule, attempts="0")
+
+
+def _headers(**said: str) -> Told:
+    return tuple(
+        ((PREFIX + name).encode(), value.encode("ascii", "replace")) for name in NAMES if (value := said.get(name))
+    )
+
+
+def _cost(step: Try) -> str:
+    """What it costs at most, by the price of its model: with an answer as long as it may be."""
+    model = _model(step)
+    if model is None or model.price is None:
+        return ""
+    forecast = step.picked.forecast
+    amount = estimate(model.price, forecast.prompt_tokens, forecast.cached_tokens, forecast.output_tokens)
+    return f"{amount:.9f}".rstrip("0").rstrip(".") + f" {model.price.currency}"
+
+
+def _model(step: Try) -> Model | None:
+    models = step.pool.spec.models
+    return next((each for each in models if (each.upstream_name or each.name) == step.upstream_model), None)

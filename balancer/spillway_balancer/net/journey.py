@@ -16,7 +16,7 @@ from ..wire.peeked import Peeked
 from .answer import Answer
 from .auditing import audited
 from .client import ClientConnection
-from .explaining import explained, tells
+from .explaining import explained, refused, tells
 from .facts import Facts
 from .keepalive import KeepAlive
 from .mirroring import Copies
@@ -62,6 +62,8 @@ class Journey:
         self._sent: Try | None = None
         """The last attempt."""
         self._copy: asyncio.Task[str] | None = None
+        self._explains = False
+        """Whether the client is told what became of the request."""
 
     async def run(self, runtime: Runtime) -> None:
         shared, decision = self._shared, self._decision
@@ -74,7 +76,10 @@ class Journey:
             decision.shadows = looked(runtime.routes, self._facts, moment, shared.telemetry)
         if made.held is not None or made.route.spec.explain is not None:
             decision.audit = audited(made, shared.telemetry, shared.dice)
+        self._explains = tells(made.route.spec.explain, self._facts)
         if made.refused is not None:
+            if self._explains:
+                self._answer.told = refused(made)
             raise made.refused
         lively: KeepAlive | None = None
         interval = made.route.keep_alive
@@ -109,7 +114,6 @@ class Journey:
             listens=shared.recorder is not None,
         )
         attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, shared.dice, total)
-        explains = tells(route.spec.explain, facts)
         last: Exchange | Failure | None = None
         while True:
             step = attempts.next(monotonic())
@@ -126,8 +130,8 @@ class Journey:
                 continue
             self._sent = decision.sent = step
             decision.tier, decision.spilled = step.tier, step.spilled
-            if explains:
-                self._answer.explanation = explained(made, step, attempts)
+            if self._explains:
+                self._answer.told = explained(made, step, attempts)
             if made.mirror is not None and self._copy is None:  # a task: it is sent once this request has been
                 self._copy = shared.copies.send(route, made.mirror, facts, job)
             last = await shared.sender.attempt(step, job)

@@ -17,8 +17,8 @@ class Explain(Struct, frozen=True, rename="camel", omit_defaults=True):
     headers: Annotated[
         ExplainHeaders,
         doc(
-            "Whether answers say in x-spillway-explain why a request went where it did: to nobody, to who sends a "
-            "header of that name, or to all."
+            "Whether answers say in headers x-spillway-… what became of a request and why: to nobody, to who sends "
+            "x-spillway-explain, or to all."
         ),
     ] = "OnRequest"
     audit_log_percent: Annotated[
