@@ -114,7 +114,7 @@ class Balancer:
         self.poller = Poller(self._session, dice, self.telemetry)
         limits = Limits(body=settings.max_body)
         self.proxy = Proxy(self.serving, self.credentials, self.telemetry, limits, dice, self.recorder)
-        for follower in (self.poller.follow, self.telemetry.follow, self.proxy.sender.follow):
+        for follower in (self.poller.follow, self.telemetry.follow, self.proxy.follow):
             self.serving.follow(follower)
         try:
             self.port = await self._listen(self._handle, settings.port)
@@ -136,6 +136,7 @@ class Balancer:
             log.warning("%s", note)
         if judged.snapshot is None:
             raise ConfigRefused(judged.errors)
+        self.credentials.give(judged.values)
         return judged.snapshot
 
     async def _listen(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], port: int) -> int:
@@ -158,6 +159,7 @@ class Balancer:
             settings.secrets,
             self.serving.swap,
             self.telemetry.reloaded,
+            self.proxy.keyring.refill,
         )
         self._spawn(source.watch())
         log.info("serving %s on http://%s:%d/v1", summary(begin), settings.host, self.port)
@@ -182,7 +184,7 @@ class Balancer:
             dice,
         )
         self._spawn(source.follow())
-        self._spawn(self.credentials.watch(self.proxy.sender.rekeyed))
+        self._spawn(self.credentials.watch(self.proxy.rekeyed))
 
     def _begin_with(self, saved: Saved) -> State | None:
         """Serve what was put away, whether or not the operator answers."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from spillway_api.consumers import refreshed
 from spillway_api.known import Cluster, Discovered, HasSecret, Known, Problem, key_of, named
 from spillway_api.pools import compile_pool
 from spillway_api.routes import compile_route, route_rule, without_conflicts
@@ -59,11 +60,11 @@ def compile_snapshot(
     routes: dict[str, Route] = {}
     bad: set[str] = {name.removeprefix("RoutePolicy/") for name in cluster.unreadable}
     for item in policies:
-        route = compile_route(item, known, problems) if key_of(item) in served else None
+        route = compile_route(item, known, secrets, problems) if key_of(item) in served else None
         if route is not None:
             routes[route.name] = route
     bad |= {problem.object.removeprefix("RoutePolicy/") for problem in problems if problem.fatal}
-    kept = _last_good(bad, routes, known)
+    kept = {name: refreshed(route, secrets, cluster) for name, route in _last_good(bad, routes, known).items()}
     routes |= kept
     used = {target.pool for route in routes.values() for target in route.targets()}
     by_pool = {pool.name: pool for pool in pools.values() if pool.name in used}

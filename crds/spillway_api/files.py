@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from spillway_api.filesecrets import FileSecret, errors_of, is_secret, secret_of
 from spillway_api.problem import FieldError, Steps, did_you_mean, path_of, steps_of
 from spillway_api.schema import KINDS, structural
 from spillway_api.types import API_VERSION, GROUP, ModelPool, RoutePolicy
@@ -63,6 +64,12 @@ class Loaded(NamedTuple):
     problems: tuple[FileProblem, ...]
     skipped: tuple[Skipped, ...]
     origins: dict[str, Origin]
+    secrets: tuple[FileSecret, ...] = ()
+
+    def place_of(self, name: str) -> str:
+        """`file:line` of the object `Kind/namespace/name`."""
+        origin = self.origins[name]
+        return f"{origin.file}:{origin.root.line}"
 
     def problem_at(self, name: str, path: str, message: str) -> FileProblem:
         """A problem that was found later (by compile) in the object `name`, with its place in the files."""
@@ -78,7 +85,9 @@ def load(paths: Sequence[Path]) -> Loaded:
     reader = _Reader()
     for path in paths:
         reader.path(path)
-    return Loaded(tuple(reader.objects), tuple(reader.problems), tuple(reader.skipped), reader.origins)
+    return Loaded(
+        tuple(reader.objects), tuple(reader.problems), tuple(reader.skipped), reader.origins, tuple(reader.secrets)
+    )
 
 
 def name_of(item: ModelPool | RoutePolicy) -> str:
@@ -110,6 +119,7 @@ class _Reader:
         self.objects: list[ModelPool | RoutePolicy] = []
         self.problems: list[FileProblem] = []
         self.skipped: list[Skipped] = []
+        self.secrets: list[FileSecret] = []
         self.origins: dict[str, Origin] = {}
         self._seen: set[Path] = set()
 
@@ -160,7 +170,8 @@ class _Reader:
 
     def _object(self, file: str, root: Node | None, document: Document) -> None:
         value = None if root is None else root.value
-        if isinstance(value, dict) and _is_foreign(value):
+        is_ours = is_secret(value)
+        if isinstance(value, dict) and _is_foreign(value) and not is_ours:
             said = f"{value['apiVersion']} {value['kind']} is not of {GROUP}"
             self.skipped.append(Skipped(file, root.line if root else 0, said))
             return
@@ -170,6 +181,12 @@ class _Reader:
             message = with_hint(flaw.message, flaw.hint)
             self.problems.append(FileProblem(file, flaw.line, flaw.column, "", message, name))
         if root is None or value is None:
+            return
+        if is_ours:
+            for error in errors_of(value):
+                self._report(file, root, name, error)
+            if len(self.problems) == before and self._is_new(file, root, name):
+                self.secrets.append(secret_of(value))
             return
         for error in _errors_of_head(value):
             self._report(file, root, name, error)
@@ -183,15 +200,19 @@ class _Reader:
             self._keep(file, root, msgspec.convert(validated.document, kind.struct))
 
     def _keep(self, file: str, root: Node, item: ModelPool | RoutePolicy) -> None:
-        name = name_of(item)
+        if self._is_new(file, root, name_of(item)):
+            self.objects.append(item)
+
+    def _is_new(self, file: str, root: Node, name: str) -> bool:
+        """Whether no object of this name has been read before; one that has been is a problem."""
         if name in self.origins:
             first = self.origins[name]
             line, _ = first.root.place(("metadata", "name"))
             message = f"the same object stands in {first.file}:{line} already (give one of them another name)"
             self._report(file, root, name, FieldError(("metadata", "name"), message))
-            return
+            return False
         self.origins[name] = Origin(file, root)
-        self.objects.append(item)
+        return True
 
     def _report(self, file: str, root: Node, name: str, error: FieldError) -> None:
         message = with_hint(error.message, error.hint)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from spillway_api.labelled import Labelled
 from spillway_api.snapshot import Endpoint, Pool, Snapshot, Target
 from spillway_api.types import ModelPool, RoutePolicy, matches
 
@@ -59,6 +60,8 @@ class Cluster(NamedTuple):
     """Whether there is a Secret "namespace/name", whatever its keys."""
     labels: Callable[[str], Mapping[str, str]] = lambda _namespace: {}
     """Labels of a namespace."""
+    selected: Callable[[str, Mapping[str, str]], Collection[Labelled] | None] = lambda _namespace, _labels: ()
+    """The Secrets of a namespace that have these labels; None where they may not be listed."""
     last_good: Snapshot | None = None
     """The memory of the compilation before. A policy that has become bad goes on with its route of it."""
     unreadable: Collection[str] = ()

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from spillway_api.consumers import compile_consumers
 from spillway_api.expressions import InvalidExpression, condition
 from spillway_api.guards import passes
-from spillway_api.known import Known, Problem, key_of, listed, named, refuse, served_by
+from spillway_api.known import HasSecret, Known, Problem, key_of, listed, named, refuse, served_by
 from spillway_api.problem import did_you_mean
 from spillway_api.snapshot import Mirror, Route, RouteRule, RouteTier, Target
 from spillway_api.types import Explain, PoolRef, RoutePolicy
@@ -37,7 +38,7 @@ def without_conflicts(policies: Sequence[RoutePolicy], problems: list[Problem]) 
     return [item for item in policies if item.spec.mode == "Shadow" or key_of(item) in kept]
 
 
-def compile_route(item: RoutePolicy, known: Known, problems: list[Problem]) -> Route | None:
+def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems: list[Problem]) -> Route | None:
     """The route of a policy with the targets that exist; None where none does."""
     spec = item.spec
     before = len(problems)
@@ -73,6 +74,7 @@ def compile_route(item: RoutePolicy, known: Known, problems: list[Problem]) -> R
         tuple(rules),
         spec.timeouts,
         spec.retry,
+        consumers=compile_consumers(item, secrets, known.cluster, problems),
         mirror=mirror,
         mode=spec.mode,
         streams=spec.streams,

@@ -104,6 +104,25 @@ class Mirror(Struct, frozen=True, rename="camel"):
     percent: int
 
 
+class Consumer(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Somebody who may call, by a key of their own."""
+
+    name: str
+    """Of the Secret, in the route's namespace."""
+    secret: str
+    """namespace/name of the Secret that holds the key: a reference, never the value."""
+    key: str
+    labels: dict[str, str] = {}
+
+
+class Consumers(Struct, frozen=True, rename="camel"):
+    """Who may call. Empty `members` means nobody."""
+
+    match_labels: dict[str, str]
+    """By which they were found, for who has to look again."""
+    members: tuple[Consumer, ...]
+
+
 class Route(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Public model names and the rules that serve them."""
 
@@ -113,6 +132,8 @@ class Route(Struct, frozen=True, rename="camel", omit_defaults=True):
     rules: tuple[RouteRule, ...]
     timeouts: Timeouts
     retry: Retry
+    consumers: Consumers | None = None
+    """None: everybody may call."""
     mirror: Mirror | None = None
     mode: str = "Enforce"
     """Shadow: it records what it would do with requests of its names, and serves none."""

@@ -108,6 +108,8 @@ def _object(schema: Schema, value: dict[str, Any], steps: Steps) -> Iterator[Fie
         if len(value) > schema.get("maxProperties", len(value)):
             most = schema["maxProperties"]
             yield FieldError(steps, f"Too many: {len(value)}: must have at most {most} items", blocking=True)
+        if len(value) < schema.get("minProperties", 0):
+            yield _invalid(steps, len(value), f"should have at least {schema['minProperties']} properties")
         for name, inner in value.items():
             if "additionalProperties" in schema:
                 yield from _structure(schema["additionalProperties"], inner, (*steps, name))

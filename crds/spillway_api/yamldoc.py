@@ -218,7 +218,7 @@ class _Composer:
             node.value = resolve(event.value)
             node.is_merge = event.value == "<<" and event.implicit[0]
             if not isinstance(node.value, _TAGGED.get(tag, object)):
-                self._flaw(place, f"{event.value!r} is not of the type that its tag !!{tag} says")
+                self._flaw(place, f"a value that is not of the type that its tag !!{tag} says")
         elif tag not in ("", "!", "str"):
             shown = event.tag.replace(_TAG, "!!")
             self._flaw(place, f"unknown tag {shown}", "write the value without a tag")

@@ -39,6 +39,10 @@ def run(
     pod_selector: Annotated[
         str | None, typer.Option(help="Only Pods with these labels can be endpoints; spares big clusters the rest.")
     ] = None,
+    consumers: Annotated[
+        bool,
+        typer.Option("--consumers", help="Find consumers by their Secrets' labels; takes the right to list Secrets."),
+    ] = False,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - for other Pods
     port: Annotated[int, typer.Option(help="Port of the config stream.", min=0, max=65535)] = 9443,
     admin_port: Annotated[int, typer.Option(help="Port of /healthz, /readyz and /metrics.", min=0, max=65535)] = 8081,
@@ -76,6 +80,7 @@ def run(
         fullname=fullname,
         watched=tuple(watch_namespace or ()),
         pod_selector=pod_selector,
+        consumers=consumers,
         host=host,
         port=port,
         admin_port=admin_port,

@@ -13,7 +13,15 @@ from spillway_api.compile import Problem
 from spillway_api.stream import MetricsState
 
 REFERENCES = frozenset(
-    {"SecretNotFound", "SecretKeyNotFound", "PoolNotFound", "ServiceNotFound", "PortNotFound", "InferencePoolNotFound"}
+    {
+        "SecretNotFound",
+        "SecretKeyNotFound",
+        "SecretsNotListed",
+        "PoolNotFound",
+        "ServiceNotFound",
+        "PortNotFound",
+        "InferencePoolNotFound",
+    }
 )
 """Reasons of problems that are about what an object refers to; all others are about the object itself."""
 

@@ -7,12 +7,13 @@ for our own objects their statuses.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from spillway_api import stream
 from spillway_api.compile import Cluster, Compiled, HasSecret, Problem, compile_snapshot
 from spillway_api.credentials import file_of
+from spillway_api.labelled import Labelled, selector
 from spillway_api.snapshot import Snapshot
 from spillway_api.types import ModelPool, RoutePolicy
 
@@ -20,6 +21,7 @@ from .conditions import PoolSight, Reach, RouteSight, TierSight
 from .facts import GATEWAY_LABEL, GatewayFacts, Watched
 from .opinions import Opinions
 from .owned import Object, owned, reference
+from .polled import Selection
 from .progress import Progress, Subscriber, refusal
 from .sources import Found
 from .statuses import PoolNumbers, Status, of_pool, of_route
@@ -27,6 +29,8 @@ from .statuses import PoolNumbers, Status, of_pool, of_route
 BOOT_KEY = "snapshot.json.gz"
 BOOT_BYTES = 900_000
 """A ConfigMap may hold 1 MiB, its base64 and metadata included in what etcd takes."""
+CREDENTIAL_BYTES = 900_000
+"""So may a Secret."""
 
 
 class ConfigView(NamedTuple):
@@ -40,6 +44,8 @@ class ConfigView(NamedTuple):
     has_secret: HasSecret
     secret_exists: Callable[[str], bool]
     last_good: Snapshot | None
+    selected: Callable[[str, str], Collection[Labelled] | None] = lambda _namespace, _labels: None
+    """Secrets of a namespace by their labels; None where they may not be listed."""
 
 
 def snapshot_of(view: ConfigView) -> Compiled:
@@ -49,6 +55,7 @@ def snapshot_of(view: ConfigView) -> Compiled:
         discovered=lambda pool: view.found(pool).discovered,
         exists=view.secret_exists,
         labels=view.labels,
+        selected=lambda namespace, labels: view.selected(namespace, selector(labels)),
         last_good=view.last_good,
         unreadable=[watched.key for watched in everything if watched.item is None],
     )
@@ -75,6 +82,25 @@ def referenced(pools: Iterable[Watched[ModelPool]], last_good: Iterable[Snapshot
     return frozenset(names)
 
 
+def selections(
+    policies: Iterable[Watched[RoutePolicy]], last_good: Iterable[Snapshot | None] = ()
+) -> frozenset[Selection]:
+    """By what consumers are found. A route that goes on as it was does so with those of the day."""
+    found = {
+        (watched.namespace, selector(watched.item.spec.consumers.secret_selector.match_labels))
+        for watched in policies
+        if watched.item is not None and watched.item.spec.consumers is not None
+    }
+    routes = (route for last in last_good if last is not None for route in last.routes)
+    return frozenset(
+        found.union(
+            (route.name.partition("/")[0], selector(route.consumers.match_labels))
+            for route in routes
+            if route.consumers is not None
+        )
+    )
+
+
 def boot_config_map(facts: GatewayFacts, namespace: str, saved: stream.Saved) -> Object | None:
     """What a new balancer of the gateway boots from while no operator answers; None when it is too large for one."""
     packed = stream.pack(saved)
@@ -94,16 +120,23 @@ def saved_in(config_map: Mapping[str, Any] | None) -> stream.Saved | None:
 def credentials_secret(
     facts: GatewayFacts, namespace: str, snapshot: Snapshot, value: Callable[[str, str], bytes | None]
 ) -> Object:
-    """The values that the gateway's endpoints need, and no others, in one Secret that only it mounts."""
-    data = {}
-    for pool in snapshot.pools:
-        for endpoint in pool.endpoints:
-            credential = endpoint.credential
-            if credential is None:
-                continue
-            found = value(credential.secret, credential.key)
-            if found is not None:
-                data[file_of(credential.secret, credential.key)] = _base64(found)
+    """The values that the gateway's endpoints need and its consumers show, and no others, in one Secret that only it
+    mounts. Endpoints come first: consumers for whose keys there is no room are unknown to the gateway."""
+    data: dict[str, str] = {}
+    room = CREDENTIAL_BYTES
+    endpoints = (each.credential for pool in snapshot.pools for each in pool.endpoints if each.credential is not None)
+    members = (each for route in snapshot.routes if route.consumers is not None for each in route.consumers.members)
+    for secret, key in [
+        *((each.secret, each.key) for each in endpoints),
+        *((each.secret, each.key) for each in members),
+    ]:
+        found = value(secret, key)
+        file = file_of(secret, key)
+        if found is None or file in data:
+            continue
+        room -= len(file) + len(found) * 4 // 3 + 8
+        if room >= 0:
+            data[file] = _base64(found)
     return _child(facts, namespace, "Secret", "credentials") | {"type": "Opaque", "data": dict(sorted(data.items()))}
 
 

@@ -30,10 +30,11 @@ from .plan import (
     credentials_secret,
     referenced,
     saved_in,
+    selections,
     snapshot_of,
     statuses_of,
 )
-from .polled import Gateways, Secrets
+from .polled import Gateways, Secrets, Selection
 from .progress import Progress, Subscriber
 from .queue import WorkQueue
 from .settings import Settings
@@ -97,7 +98,7 @@ class Reconciler:
         self._metrics = metrics
         self._wall = wall
         self.world: World | None = None
-        self.secrets = Secrets(cluster, dice)
+        self.secrets = Secrets(cluster, dice, settings.consumers)
         self.gateways = Gateways(cluster, settings.namespace, settings.fullname)
         self.progress: dict[str, Progress] = {}
         self.queue: WorkQueue[Key] = WorkQueue(self._work, _rest, dice)
@@ -164,10 +165,10 @@ class Reconciler:
             found = await self._cluster.get("v1", "configmaps", self._settings.namespace, f"{facts.deployment}-boot")
             progress.seed(saved_in(found))
             self.progress[name] = progress
-        wanted: frozenset[str] | None = None
-        while wanted != (now := self._referenced(world)):  # pools may change while Secrets are read
+        wanted: tuple[frozenset[str], frozenset[Selection]] | None = None
+        while wanted != (now := self._referenced(world)):  # objects may change while Secrets are read
             wanted = now
-            await self.secrets.want(wanted)
+            await self.secrets.want(*wanted)
         # From here to the publishing nothing is awaited, so that the view is of one moment.
         view = ConfigView(
             name,
@@ -178,6 +179,7 @@ class Reconciler:
             self.secrets.has,
             self.secrets.exists,
             progress.last_good,
+            self.secrets.selected,
         )
         compiled = snapshot_of(view)
         at = self._wall()
@@ -189,8 +191,9 @@ class Reconciler:
         self.queue.wake(Key("children", name))
         self.queue.wake(Key("status"))
 
-    def _referenced(self, world: World) -> frozenset[str]:
-        return referenced(world.pools(), [progress.last_good for progress in self.progress.values()])
+    def _referenced(self, world: World) -> tuple[frozenset[str], frozenset[Selection]]:
+        last = [progress.last_good for progress in self.progress.values()]
+        return referenced(world.pools(), last), selections(world.policies(), last)
 
     async def _children(self, name: str) -> float | None:
         facts, progress = self.gateways.known.get(name), self.progress.get(name)

@@ -25,6 +25,8 @@ class Settings:
     """Namespaces with ModelPools and RoutePolicies; none means all of them."""
     pod_selector: str | None = None
     """Only Pods with these labels can be endpoints, which spares big clusters the rest."""
+    consumers: bool = False
+    """Secrets may be listed, and consumers be found by their labels."""
     host: str = "0.0.0.0"  # noqa: S104 - it serves other Pods
     port: int = 9443
     admin_port: int = 8081

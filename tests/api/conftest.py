@@ -106,6 +106,15 @@ BASES: dict[str, dict[str, Any]] = {
 }
 BASES["mirrored"] = copy.deepcopy(BASES["policy"])
 BASES["mirrored"]["spec"]["mirror"] = {"pool": {"name": "openai"}, "percent": 5}
+BASES["closed"] = _HEAD | {
+    "kind": "RoutePolicy",
+    "metadata": {"name": "closed"},
+    "spec": {
+        "models": ["chat"],
+        "rules": [{"name": "default", "tiers": [{"name": "local", "pools": [{"name": "llama"}]}]}],
+        "consumers": {"secretSelector": {"matchLabels": {"app": "key"}}},
+    },
+}
 
 
 BASES["guarded"] = copy.deepcopy(BASES["policy"])

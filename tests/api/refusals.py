@@ -13,6 +13,7 @@ from tests.api.tables import (
     ALLOWED,
     AMOUNT,
     BAD_URLS,
+    CALLERS,
     CHOICES,
     CURRENCY,
     DURATION,
@@ -96,6 +97,10 @@ def refusals() -> Iterator[tuple[str, dict[str, Any], str]]:
     many = {f"l{index}": "" for index in range(65)}
     for path in (f"{PODS}.selector.matchLabels", "spec.allowedRoutes.selector.matchLabels"):
         yield "pods", {path: many}, f"{path}: Too many: 65: must have at most 64 items"
+    path = CALLERS
+    yield "closed", {path: {}}, f"{path}: Invalid value: 0: {path} in body should have at least 1 properties"
+    labels = {f"l{index}": "" for index in range(17)}
+    yield "closed", {path: labels}, f"{path}: Too many: 17: must have at most 16 items"
     codes = list(range(400, 433))
     path = "spec.retry.retryStatusCodes"
     yield "policy", {path: codes}, f"{path}: Too many: 33: must have at most 32 items"
@@ -145,7 +150,7 @@ HELD_BY_RULES = (
 
 def accepted() -> Iterator[tuple[str, dict[str, Any]]]:
     """What lies right on the bounds."""
-    for base in ("pool", "pods", "service", "inference", "provider", "policy", "mirrored"):
+    for base in ("pool", "pods", "service", "inference", "provider", "policy", "mirrored", "closed"):
         yield base, {}
     for base, path, low, high in NUMBERS:
         # A pool of weight 0 needs another beside it, and start and full hold each other: the rules' tables have them.
@@ -174,6 +179,7 @@ def accepted() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "pods", {f"{PODS}.ports": list(range(8000, 8008))}
     yield "pods", {f"{PODS}.selector.matchLabels": {f"l{index}": "" for index in range(64)}}
     yield "pods", {f"{PODS}.selector.matchExpressions": "ABSENT"}
+    yield "closed", {CALLERS: {f"l{index}": "" for index in range(16)}}
     for operator in ("Exists", "DoesNotExist"):
         yield "pods", {f"{SELECTED}.operator": operator, f"{SELECTED}.values": "ABSENT"}
         yield "pods", {f"{SELECTED}.operator": operator, f"{SELECTED}.values": []}

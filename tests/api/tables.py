@@ -24,6 +24,7 @@ LOCAL = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 SECRET_NAME = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 SECRET_KEY = "^[-._a-zA-Z0-9]+$"
 DURATION = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+CALLERS = "spec.consumers.secretSelector.matchLabels"
 AMOUNT = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
 CURRENCY = "^[A-Z]{3}$"
 METRIC = r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*\})?$"
@@ -114,6 +115,7 @@ TEXTS = [
     ("guarded", f"{GUARD}.when", 1, 2048, None, "true", None),
     ("guarded", f"{GUARD}.require.jurisdictions[0]", 2, 32, PLACE, "US-CA", "US_CA"),
     ("policy", f"{TIER}.name", 1, 63, LABEL, "a", "a-"),
+    ("closed", f"{CALLERS}.app", 0, 63, None, "b", None),
     ("policy", f"{TIER}.pools[0].name", 1, 63, LABEL, "a", "a.b"),
     ("policy", f"{TIER}.pools[0].namespace", 1, 63, LABEL, "team-a", "team_a"),
     ("policy", f"{TIER}.pools[0].model", 1, 253, None, "any name", None),
@@ -218,6 +220,8 @@ REQUIRED = [
     ("guarded", f"{GUARD}.name"),
     ("guarded", f"{GUARD}.require"),
     ("policy", f"{TIER}.name"),
+    ("closed", "spec.consumers.secretSelector"),
+    ("closed", CALLERS),
     ("policy", f"{TIER}.pools"),
     ("policy", f"{TIER}.pools[0].name"),
     ("mirrored", "spec.mirror.pool"),

@@ -135,7 +135,7 @@ SYNTAX = [
     ("{" * 100_000, "nested deeper than 64 levels", ""),
     ("a: &a [1]\n<<: *a\n", "2:1: << must name a mapping", "such as <<: *anchor"),
     ("a: !secret x\n", "1:4: unknown tag !secret", "write the value without a tag"),
-    ("a: !!int x\n", "1:4: 'x' is not of the type that its tag !!int says", ""),
+    ("a: !!int x\n", "1:4: a value that is not of the type that its tag !!int says", ""),
     ("a: 1\nb: 2\na: 3\n", '3:1: duplicate key "a"', "it stands in line 1 already"),
     ("on: 1\n", "1:1: a key that is not text: YAML reads it as true", "quote it"),
     ("no: 1\n", "1:1: a key that is not text: YAML reads it as false", "quote it"),
@@ -189,14 +189,14 @@ def test_documents_of_other_apis_are_left_alone_whatever_is_in_them(tmp_path):
     (tmp_path / "all.yaml").write_text(
         "apiVersion: apps/v1\nkind: Deployment\non: 1\na: 1\na: 2\n---\n"
         + POOL
-        + "---\n# nothing here\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: x}\n"
+        + "---\n# nothing here\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"
     )
     loaded = load([tmp_path])
     assert loaded.problems == ()
     assert len(loaded.objects) == 1
     assert [(note.line, note.message) for note in loaded.skipped] == [
         (1, "apps/v1 Deployment is not of spillway.dev"),
-        (20, "v1 Secret is not of spillway.dev"),
+        (20, "v1 ConfigMap is not of spillway.dev"),
     ]
 
 

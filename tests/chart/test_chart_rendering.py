@@ -266,11 +266,17 @@ def rules_of(objects, *kinds):
                 yield one["metadata"].get("namespace"), rule
 
 
-def test_the_operator_can_never_list_secrets_nor_write_any_but_its_own(objects):
+def test_the_operator_lists_secrets_only_for_consumers_and_writes_none_but_its_own(objects):
+    (operator,) = (
+        one for one in objects if one["kind"] == "Deployment" and one["metadata"]["name"].endswith("-operator")
+    )
+    listed = "--consumers" in operator["spec"]["template"]["spec"]["containers"][0]["args"]
+    listing = [rule for _, rule in rules_of(objects, "Role", "ClusterRole") if rule["verbs"] == ["list"]]
+    assert any(rule["resources"] == ["secrets"] for rule in listing) is listed
     for namespace, rule in rules_of(objects, "Role", "ClusterRole"):
         assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
         if "secrets" in rule["resources"]:
-            assert not {"list", "watch", "delete", "update"} & set(rule["verbs"])
+            assert rule["verbs"] == ["list"] or not {"list", "watch", "delete", "update"} & set(rule["verbs"])
             if {"create", "patch"} & set(rule["verbs"]):
                 assert namespace == "spillway-system"
                 assert all(name.startswith("spillway-") for name in rule["resourceNames"])
@@ -321,7 +327,12 @@ def test_each_rule_is_explained_in_the_documentation(render):
     explained = {(tuple(resources), tuple(how)) for resources, how in zip(rows, verbs, strict=True)}
     granted = {
         (tuple(rule["resources"]), tuple(rule["verbs"]))
-        for values in ({}, {"operator": {"tls": {"given": True}}}, VALUES["watch-namespaces"])
+        for values in (
+            {},
+            {"operator": {"tls": {"given": True}}},
+            {"consumers": {"enabled": True}},
+            VALUES["watch-namespaces"],
+        )
         for _, rule in rules_of(render(values), "Role", "ClusterRole")
     }
     assert explained == granted

@@ -27,6 +27,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "gateway": {"replicas": 0},
     },
     "all-on": {
+        "consumers": {"enabled": True},
         "image": {"registry": "mirror.internal", "tag": "v9", "pullPolicy": "Always", "pullSecrets": ["mirror"]},
         "watchNamespaces": ["team-a"],
         "operator": {

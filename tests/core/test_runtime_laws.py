@@ -82,7 +82,7 @@ def shape(runtime: Runtime) -> Any:
     }
     routes = [(each.spec, each.deadlines, each.retry_budget.percent, each.rules_of_names) for each in _named(runtime)]
     resolved = {name: (found[0].name, found[1]) if (found := runtime.routes.resolve(name)) else None for name in NAMES}
-    return runtime.digest, pools, routes, resolved, runtime.routes.names()
+    return runtime.digest, pools, routes, resolved, runtime.routes.names(runtime.routes.all)
 
 
 NAMES = ("m0", "m1", "m2", "demo")

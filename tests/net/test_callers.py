@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from multidict import CIMultiDict
 
+from spillway_api import snapshot
 from spillway_balancer.core.consumers import Consumer
 from spillway_balancer.net.facts import Facts
 from spillway_balancer.wire import openai
@@ -59,7 +58,6 @@ def test_bytes_that_are_no_text_are_a_key_as_well() -> None:
 
 
 def test_a_consumer_is_counted_by_its_name_and_by_nothing_that_it_sends() -> None:
-    consumer: Any = Consumer("team-a", "default", {})
     asked = facts(authorization="Bearer sk-1")
-    asked.consumer = consumer
+    asked.consumer = Consumer(snapshot.Consumer("team-a", "default/team-a", "api-key"), "default")
     assert asked.caller == "default/team-a"

@@ -8,6 +8,7 @@ from typing import Any
 from tests.operator.balancers import Balancer
 from tests.operator.objects import deployment, world
 
+from spillway_api.labelled import Labelled
 from spillway_api.snapshot import digest
 from spillway_operator import facts
 from spillway_operator.plan import ConfigView, Gateway, StatusView, Written, snapshot_of, statuses_of
@@ -28,6 +29,8 @@ class Fleet:
         self.progress = {name: Progress(name) for name in self.facts}
         self.balancers: dict[str, tuple[Balancer, ...]] = dict.fromkeys(self.facts, ())
         self.secrets = secrets
+        self.consumers: list[tuple[str, Labelled]] | None = None
+        """By namespace; None may not be listed."""
         self.world = world()
         self.settling = False
 
@@ -49,7 +52,12 @@ class Fleet:
             lambda secret, key: bool(self.secrets.get(secret, {}).get(key)),
             lambda secret: secret in self.secrets,
             self.progress[gateway].last_good,
+            self.selected,
         )
+
+    def selected(self, namespace: str, labels: str) -> list[Labelled] | None:
+        """The consumers of the namespace, whatever they are selected by."""
+        return self.consumers and [face for space, face in self.consumers if space == namespace]
 
     def value(self, secret: str, key: str) -> bytes | None:
         found = self.secrets.get(secret, {}).get(key)

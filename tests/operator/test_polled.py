@@ -30,6 +30,11 @@ class Shelf:
     def put(self, name, **values):
         self.secrets[name] = {"data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}}
 
+    def put_consumer(self, name, key, **annotations):
+        self.put(name, **{"api-key": key, "other": "x"})
+        meta = {"name": name.partition("/")[2], "labels": {"app": "key"}, "annotations": annotations}
+        self.secrets[name]["metadata"] = meta
+
     async def get(self, api, plural, namespace, name):
         assert (api, plural) == ("v1", "secrets")
         whole = f"{namespace}/{name}"
@@ -44,6 +49,12 @@ class Shelf:
             self.at_a_time -= 1
 
     async def list(self, api, plural, namespace, labels):
+        if plural == "secrets":
+            self.asked.append((namespace, labels))
+            self._fail("list")
+            name, _, value = labels.partition("=")
+            own = [each for whole, each in self.secrets.items() if whole.startswith(f"{namespace}/")]
+            return [each for each in own if each.get("metadata", {}).get("labels", {}).get(name) == value]
         assert (api, plural, namespace, labels) == ("apps/v1", "deployments", "spillway", "spillway.dev/gateway")
         self._fail("deployments")
         return self.deployments
@@ -90,6 +101,75 @@ def test_what_nobody_refers_to_any_more_is_forgotten(shelf):
         await known.want(set())
         assert known.value("default/openai", "key") is None
         assert MARKER not in str(vars(known))
+
+    run(main())
+
+
+SELECTION = ("default", "app=key")
+
+
+def test_consumers_are_found_by_their_labels_and_followed(shelf):
+    async def main():
+        known = Secrets(shelf, random.Random(7), may_list=True)
+        shelf.put_consumer("default/a", MARKER)
+        shelf.put_consumer("team/other", "x")
+        told = []
+        await known.want(set(), {SELECTION})
+        assert [face.name for face in known.selected(*SELECTION)] == ["a"]
+        assert known.value("default/a", "api-key") == MARKER.encode()
+        assert known.value("default/a", "other") is None
+        assert known.value("team/other", "api-key") is None
+        following = asyncio.ensure_future(known.follow(lambda: told.append(1)))
+        await asyncio.sleep(SECRET_SECONDS)
+        assert told == []
+        shelf.put_consumer("default/b", "two")
+        await asyncio.sleep(SECRET_SECONDS)
+        assert len(told) == 1
+        assert [face.name for face in known.selected(*SELECTION)] == ["a", "b"]
+        del shelf.secrets["default/a"]
+        await asyncio.sleep(SECRET_SECONDS)
+        assert len(told) == 2
+        assert not known.has("default/a", "api-key")
+        await known.want(set())
+        assert known.selected(*SELECTION) is None
+        assert MARKER not in str(vars(known))
+        following.cancel()
+
+    run(main())
+
+
+def test_without_the_right_to_list_nothing_is_asked(shelf):
+    async def main():
+        known = secrets(shelf)
+        shelf.put_consumer("default/a", MARKER)
+        await known.want(set(), {SELECTION})
+        assert known.selected(*SELECTION) is None
+        assert shelf.asked == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("status", [403, 400])
+def test_a_refused_list_is_no_list_of_nobody(shelf, caplog, status):
+    async def main():
+        known = Secrets(shelf, random.Random(7), may_list=True)
+        shelf.wrong["list"] = status
+        await known.want(set(), {SELECTION})
+        assert known.selected(*SELECTION) is None
+
+    run(main())
+
+
+def test_while_the_api_server_is_away_consumers_stay(shelf):
+    async def main():
+        known = Secrets(shelf, random.Random(7), may_list=True)
+        shelf.put_consumer("default/a", MARKER)
+        await known.want(set(), {SELECTION})
+        shelf.wrong["list"] = 503
+        following = asyncio.ensure_future(known.follow(lambda: None))
+        await asyncio.sleep(3 * SECRET_SECONDS)
+        assert [face.name for face in known.selected(*SELECTION)] == ["a"]
+        following.cancel()
 
     run(main())
 

@@ -38,9 +38,12 @@ class Asked(KeyFacts, Protocol):
         """What fairness between callers counts by. Bounded in length, and tells nobody's key."""
         ...
 
+    consumer: Consumer | None
+    """Who asks, where the route knows its callers: said by the plan."""
+
     @property
-    def consumer(self) -> Consumer | None:
-        """Who asks, where the route knows its callers."""
+    def key_digest(self) -> bytes | None:
+        """SHA-256 of the key that the client shows; None where it shows none."""
         ...
 
     def headers(self, names: Collection[str] | None) -> Mapping[str, str]: ...
@@ -125,9 +128,9 @@ _READERS: Final[Mapping[str, Callable[[View], Any]]] = {
     "tokens_used": lambda view: 0,
     "requests_used": lambda view: 0,
     "budget_used": lambda view: 0,
-    "consumer.name": lambda view: "",
-    "consumer.namespace": lambda view: "",
-    "consumer.labels": lambda view: {},
+    "consumer.name": lambda view: "" if view._asked.consumer is None else view._asked.consumer.name,
+    "consumer.namespace": lambda view: "" if view._asked.consumer is None else view._asked.consumer.namespace,
+    "consumer.labels": lambda view: {} if view._asked.consumer is None else view._asked.consumer.labels,
     "now": View._now,
     "bucket": View._bucket,
 }

@@ -72,6 +72,13 @@ class VersionNotSupported(BadRequest):
     code = "http_version_not_supported"
 
 
+class InvalidKey(BadRequest):
+    """The policy names its callers, and this is none of them. OpenAI's code, which its SDKs know."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
 class NotFound(BadRequest):
     status = 404
     code = "not_found"

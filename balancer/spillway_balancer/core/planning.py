@@ -65,7 +65,13 @@ def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
     found = routes.resolve(asked.model)
     if found is None:
         raise ModelNotFound(f"the model {asked.model!r} does not exist", param="model")
-    return plan_by(*found, asked, moment)
+    route, declared = found
+    if route.callers is not None:
+        who = route.callers.identify(asked.key_digest)
+        if isinstance(who, SpillwayError):
+            return Plan(route, declared, "", (), refused=who)
+        asked.consumer = who
+    return plan_by(route, declared, asked, moment)
 
 
 def plan_by(route: Route, declared: str, asked: Asked, moment: Moment) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import xxhash
@@ -13,6 +13,7 @@ from spillway_api import snapshot
 from spillway_api.durations import seconds
 
 from .conditions import Asked, ErrorKind, Moment, View, When
+from .consumers import Callers
 from .guards import Guards
 from .pool import Pool
 from .retry_budget import RetryBudget
@@ -103,6 +104,8 @@ class Route:
         streams = spec.streams
         self.keep_alive = seconds(streams.keep_alive) if streams and streams.keep_alive else None
         """After so many seconds of silence a stream that has not begun shows life; None: never."""
+        self.callers: Callers | None = Callers.of(spec, None if previous is None else previous.callers)
+        """None where the route is open to everybody."""
         self.retry_budget: RetryBudget = previous.retry_budget if previous else RetryBudget()
         self.retry_budget.percent = spec.retry.budget_percent
 
@@ -174,10 +177,16 @@ class Routes:
             if wild and route.serves(model):
                 yield route, max(wild, key=len)
 
-    def names(self) -> list[str]:
-        """What may be asked for: exact names, and for a wildcard the matching models of its pools."""
-        found = set(self.exact)
+    def open_to(self, key_digest: bytes | None) -> frozenset[Route]:
+        """The routes that may be asked with this key, or without one."""
+        return frozenset(each for each in self.all if each.callers is None or each.callers.knows(key_digest))
+
+    def names(self, among: Collection[Route]) -> list[str]:
+        """What may be asked for of these routes: exact names, and for a wildcard the matching models of its pools."""
+        found = {name for name, route in self.exact.items() if route in among}
         for prefix, route in self.prefixes:
+            if route not in among:
+                continue
             for tiers in route.rules:
                 for tier in tiers:
                     for target in tier.targets:

@@ -141,6 +141,8 @@ class Answer:
             # Whole seconds for every client, and OpenAI's own header for those that can wait more exactly.
             headers.append((b"retry-after", b"%d" % max(1, -int(-error.retry_after // 1))))
             headers.append((b"retry-after-ms", b"%d" % max(1, int(error.retry_after * 1000))))
+        if error.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))  # RFC 9110, section 11.6.1
         self.json(error.status, openai.error_body(error), headers)
 
     def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, first: bytes) -> None:

@@ -3,12 +3,14 @@
 A Secret `namespace/name` with key `k` is the file `FOLDER/namespace_name_k` (`spillway_api.credentials`): the operator
 gathers what pools refer to into one Secret of such keys. Or it is `FOLDER/namespace/name/k`, or `FOLDER/name/k` for the
 namespace `default`: the shape in which Kubernetes mounts a Secret, and easy to write by hand. Without a file, the
-environment variable `SPILLWAY_SECRET_<NAME>_<KEY>` (upper case, `_` for other characters) is taken.
+environment variable `SPILLWAY_SECRET_<NAME>_<KEY>` (upper case, `_` for other characters) is taken; without that, what
+a Secret beside the objects in the files says.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import re
@@ -26,6 +28,10 @@ MAX_BYTES = 16 * 1024
 """Larger than any API key or token; a larger file is a mistake, and is not read."""
 
 
+Values = Mapping[tuple[str, str], str]
+"""By Secret (namespace/name) and key."""
+
+
 class Credentials:
     """Looks up credentials. `refresh` re-reads files, so that a rotated key takes force without a restart."""
 
@@ -33,10 +39,21 @@ class Credentials:
         self._folder = folder
         self._environ = environ
         self._values: dict[tuple[str, str], str | None] = {}
+        self._given: Values = {}
+
+    def give(self, values: Values) -> None:
+        """Values that stand in no folder, in the place of those given before."""
+        self._given = values
+        self.refresh()
 
     def has(self, secret: str, key: str) -> bool:
         """Whether Secret `namespace/name` holds `key`."""
         return self._value(secret, key) is not None
+
+    def digest(self, secret: str, key: str) -> bytes | None:
+        """SHA-256 of the value, by which one who shows it is known; None where there is none."""
+        value = self._value(secret, key)
+        return None if value is None else hashlib.sha256(value.encode()).digest()
 
     def header(self, credential: Credential) -> bytes:
         """The header line that carries the credential; empty when it has vanished since the snapshot was made."""
@@ -84,7 +101,7 @@ class Credentials:
                 except (OSError, UnicodeDecodeError):
                     continue
         variable = "SPILLWAY_SECRET_" + re.sub(r"[^A-Z0-9]", "_", f"{name}_{key}".upper())
-        return _usable(self._environ.get(variable, ""))
+        return _usable(self._environ.get(variable, "")) or _usable(self._given.get((secret, key), ""))
 
 
 def _usable(value: str) -> str | None:

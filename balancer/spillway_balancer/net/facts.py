@@ -29,6 +29,7 @@ class Facts:
     __slots__ = (
         "_caller",
         "_headers",
+        "_key",
         "_peeked",
         "client_ip",
         "consumer",
@@ -44,6 +45,7 @@ class Facts:
         self._headers = headers
         self._peeked = peeked
         self._caller: str | None = None
+        self._key: str | None = None
         self.client_ip = client_ip
         self.consumer: Consumer | None = None
         """Who asks, once the route is found, where the route knows its callers."""
@@ -55,13 +57,23 @@ class Facts:
         self.prompts: dict[str, PromptBlocks | None] = {}
         """Hashed prompts by the endpoints' name of the model, for models share no cache; made when first asked for."""
 
+    def _shown(self) -> str:
+        if self._key is None:
+            self._key = client_key(self._headers)
+        return self._key
+
+    @property
+    def key_digest(self) -> bytes | None:
+        """SHA-256 of the key that the client shows; None where it shows none."""
+        return digest_of(self._shown())
+
     @property
     def caller(self) -> str:
         """The consumer; for who is none a salted hash of the credential, else the address it comes from."""
         if self.consumer is not None:
             return self.consumer.whole
         if self._caller is None:
-            shown = client_key(self._headers) or self._headers.get("authorization", "")
+            shown = self._shown() or self._headers.get("authorization", "")
             self._caller = f"key:{_salted(shown)}" if shown else f"ip:{self.client_ip or ''}"
         return self._caller
 
@@ -106,6 +118,11 @@ class Facts:
 
     def user(self) -> str:
         return self._peeked.body_field("user") or ""
+
+
+def digest_of(key: str) -> bytes | None:
+    """SHA-256 of a key that a client shows; None of an empty one."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest() if key else None
 
 
 def _salted(shown: str) -> str:

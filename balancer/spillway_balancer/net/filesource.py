@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spillway_api.compile import compile_snapshot
-from spillway_api.files import SUFFIXES, load
-from spillway_api.known import Cluster
+from spillway_api.compile import Cluster, compile_snapshot
+from spillway_api.files import SUFFIXES, Loaded, load
+from spillway_api.labelled import Labelled, has_labels
 from spillway_api.snapshot import Snapshot
 
-from .credentials import Credentials
+from .credentials import Credentials, Values
 from .watching import POLL_SECONDS, Look, files_under, look
 
 log = logging.getLogger("spillway.config")
@@ -29,6 +29,8 @@ class Judged:
     snapshot: Snapshot | None
     errors: tuple[str, ...]
     notes: tuple[str, ...]
+    values: Values
+    """Of the Secrets that stand in the files."""
 
 
 def judge(paths: Sequence[Path], gateway: str, credentials: Credentials, cluster: Cluster | None = None) -> Judged:
@@ -36,15 +38,34 @@ def judge(paths: Sequence[Path], gateway: str, credentials: Credentials, cluster
     loaded = load(paths)
     notes = [f"{skipped.file}:{skipped.line}: skipped: {skipped.message}" for skipped in loaded.skipped]
     if loaded.problems:  # what hangs together with a refused object would only be reported as missing
-        return Judged(None, tuple(map(str, loaded.problems)), tuple(notes))
-    compiled = compile_snapshot(loaded.objects, gateway, credentials.has, cluster)
+        return Judged(None, tuple(map(str, loaded.problems)), tuple(notes), {})
+    values = {(each.name, key): value for each in loaded.secrets for key, value in each.values.items()}
+    for each in loaded.secrets:
+        if each.values:
+            place = loaded.place_of(f"Secret/{each.name}")
+            notes.append(f"{place}: Secret {each.name} holds a value in clear text; --secrets keeps it out of the file")
+
+    def has(secret: str, key: str) -> bool:
+        return (secret, key) in values or credentials.has(secret, key)
+
+    compiled = compile_snapshot(loaded.objects, gateway, has, _cluster(loaded, cluster or Cluster()))
     errors: list[str] = []
     for problem in compiled.problems:
         said = loaded.problem_at(problem.object, problem.path, f"{problem.reason}: {problem.message}")
         (errors if problem.fatal else notes).append(str(said))
     if not errors and not compiled.snapshot.routes:
         notes.append(f"no RoutePolicy for gateway {gateway!r}: every request will be answered with 404")
-    return Judged(None if errors else compiled.snapshot, tuple(errors), tuple(notes))
+    return Judged(None if errors else compiled.snapshot, tuple(errors), tuple(notes), values)
+
+
+def _cluster(loaded: Loaded, base: Cluster) -> Cluster:
+    """The Secrets of the files, in the place of a cluster's."""
+
+    def selected(namespace: str, labels: Mapping[str, str]) -> list[Labelled]:
+        own = (each.face for each in loaded.secrets if each.namespace == namespace)
+        return [face for face in own if has_labels(face.labels, labels)]
+
+    return base._replace(selected=selected, exists={each.name for each in loaded.secrets}.__contains__)
 
 
 class FileSource:
@@ -58,6 +79,7 @@ class FileSource:
         secrets: Path | None,
         take: Callable[[Snapshot], bool],
         reloaded: Callable[[str], None],
+        rekeyed: Callable[[], None],
     ) -> None:
         self._paths = paths
         self._gateway = gateway
@@ -65,6 +87,7 @@ class FileSource:
         self._secrets = secrets
         self._take = take
         self._reloaded = reloaded
+        self._rekeyed = rekeyed
         self._seen = self._look()
 
     async def watch(self) -> None:
@@ -91,11 +114,14 @@ class FileSource:
                 log.error("%s", error)
             log.error("the change is refused; the last good state goes on serving")
             self._reloaded("refused")
-        elif self._take(judged.snapshot):
+            return
+        self._credentials.give(judged.values)
+        if self._take(judged.snapshot):
             log.info("the change is in force: %s", summary(judged.snapshot))
             self._reloaded("taken")
         else:
             self._reloaded("unchanged")
+        self._rekeyed()
 
     def _look(self) -> Look:
         files = [

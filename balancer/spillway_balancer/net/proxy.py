@@ -11,6 +11,7 @@ from time import monotonic
 
 from aiohttp import web
 
+from ..core.consumers import unknown
 from ..core.errors import (
     BodyTooLarge,
     MethodNotAllowed,
@@ -22,14 +23,17 @@ from ..core.errors import (
     SpillwayError,
     VersionNotSupported,
 )
+from ..core.runtime import Runtime
 from ..wire import openai
+from ..wire.client_key import client_key
 from ..wire.headers import check_request, request_headers
 from ..wire.paths import PATHS
 from .answer import Answer, Sent
 from .client import ClientConnection
 from .credentials import Credentials
-from .facts import Facts
+from .facts import Facts, digest_of
 from .journey import Journey, Shared
+from .keyring import Keyring
 from .mirroring import Copies
 from .recording import Recorder
 from .sending import Sender
@@ -70,6 +74,7 @@ class Proxy:
         self.sender = Sender(credentials, telemetry)
         self.copies = Copies(self.sender, telemetry.copies, dice)
         self._shared = Shared(self.sender, telemetry, dice, recorder, self.copies)
+        self.keyring = Keyring(credentials)
         self.in_flight = 0
         self.draining = False
         """Clients are told to leave: readiness is off, and answers say that their connection closes."""
@@ -157,13 +162,20 @@ class Proxy:
         if request.method not in ("GET", "HEAD"):
             raise NotFound(f"unknown path; POST is served on {', '.join(PATHS)}")
         self._check_ready()
-        names = self._serving.current.routes.names()
+        routes = self._serving.current.routes
+        digest = digest_of(client_key(request.headers))
         if request.path == "/v1/models":
-            answer.json(200, openai.models_list(names, self._serving.created))
+            may = routes.open_to(digest)
+            if routes.all and not may:
+                raise unknown(digest)
+            answer.json(200, openai.models_list(routes.names(may), self._serving.created))
         elif request.path.startswith("/v1/models/"):
             name = request.path.removeprefix("/v1/models/")
-            if self._serving.current.routes.resolve(name) is None:
+            found = routes.resolve(name)
+            if found is None:
                 raise ModelNotFound(f"the model {name[:100]!r} does not exist", param="model")
+            if found[0].callers is not None and not found[0].callers.knows(digest):
+                raise unknown(digest)
             answer.json(200, openai.model_object(name, self._serving.created))
         else:
             raise NotFound("unknown path; the API is under /v1")
@@ -207,6 +219,16 @@ class Proxy:
     def _check_ready(self) -> None:
         if not self._serving.ready:
             raise NoReadyEndpoint("this balancer has no configuration yet", retry_after=1.0)
+
+    def follow(self, runtime: Runtime) -> None:
+        """Look for the credentials that what is served now needs."""
+        self.sender.follow(runtime)
+        self.keyring.follow(runtime)
+
+    def rekeyed(self) -> None:
+        """Credentials have changed: those of endpoints, those of consumers, or both."""
+        self.sender.rekeyed()
+        self.keyring.refill()
 
     def leave(self) -> None:
         """Tell clients to leave with the next answer. One that began before said that its connection stays, and it does

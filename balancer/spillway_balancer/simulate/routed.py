@@ -13,6 +13,7 @@ from spillway_api import snapshot
 
 from ..core.attempts import Attempts, Stop, Try
 from ..core.conditions import Moment
+from ..core.consumers import Consumer
 from ..core.learning import Usage
 from ..core.planning import plan
 from ..core.prefix import Prompt
@@ -34,7 +35,8 @@ class Facts:
     streams = True
     client_ip = "127.0.0.1"
     caller = "127.0.0.1"
-    consumer = None
+    consumer: Consumer | None = None
+    key_digest = None
     output_tokens = OUTPUT_ASKED
 
     def __init__(self, request: Request, model: str) -> None:

@@ -126,6 +126,12 @@ tolerations: {{- toYaml . | nindent 0 }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
+{{- if .Values.consumers.enabled }}
+# But for consumers, who are found by their labels: no rule can bind that to labels.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [list]
+{{- end }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -5,6 +5,7 @@ stands in one place. A field enters only when it works. Durations are strings he
 `spillway_api.durations.seconds` turns them into numbers.
 """
 
+from spillway_api.types.consumers import Consumers, SecretSelector
 from spillway_api.types.dispatch import (
     Capacity,
     Chwbl,
@@ -74,6 +75,7 @@ __all__ = [
     "Capability",
     "Capacity",
     "Chwbl",
+    "Consumers",
     "Currency",
     "DataHandling",
     "Dispatch",
@@ -122,6 +124,7 @@ __all__ = [
     "RoutePolicySpec",
     "Rule",
     "SecretRef",
+    "SecretSelector",
     "Select",
     "Sensitivity",
     "Service",

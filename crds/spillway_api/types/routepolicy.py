@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Struct, field
 
 from spillway_api.markup import SET, Cel, doc, map_list, pattern
+from spillway_api.types.consumers import Consumers
 from spillway_api.types.explain import Explain
 from spillway_api.types.fields import API_VERSION, ObjectMeta, ObjectName
 from spillway_api.types.guard import Guard
@@ -90,6 +91,10 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
         doc("Balancers (by their name) that serve this route.", min_length=1, max_length=16),
         SET,
     ] = ("default",)
+    consumers: (
+        Annotated[Consumers, doc("Who may call. Without it the route is open to everybody who reaches the gateway.")]
+        | None
+    ) = None
     timeouts: Annotated[Timeouts, doc("How long a request may take, step by step.")] = field(default_factory=Timeouts)
     retry: Annotated[
         Retry,

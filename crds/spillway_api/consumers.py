@@ -1,0 +1,89 @@
+"""The consumers of a RoutePolicy to those of its Route: who may call, by Secrets that are told from their labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+
+from spillway_api.known import Cluster, HasSecret, Problem, key_of, listed, named, refuse
+from spillway_api.labelled import Labelled
+from spillway_api.snapshot import Consumer, Consumers, Route
+from spillway_api.types import RoutePolicy
+
+KEY: Final = "api-key"
+"""The key of a consumer's Secret that holds what the consumer shows."""
+MOST: Final = 1000
+"""Consumers of one policy: all keys of a gateway travel in one Secret, which holds a mebibyte."""
+
+_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL = re.compile(rf"([a-z0-9]([-.a-z0-9]{{0,251}}[a-z0-9])?/)?{_NAME}")
+_VALUE = re.compile(rf"({_NAME})?")
+
+
+class Found(NamedTuple):
+    """The consumers that a selector gives, and what is amiss: path, reason and message of each."""
+
+    members: tuple[Consumer, ...]
+    problems: tuple[tuple[str, str, str], ...]
+
+
+def compile_consumers(
+    item: RoutePolicy, secrets: HasSecret, cluster: Cluster, problems: list[Problem]
+) -> Consumers | None:
+    """Who may call by a policy; None where it is open."""
+    given = item.spec.consumers
+    if given is None:
+        return None
+    labels = given.secret_selector.match_labels
+    path = "spec.consumers.secretSelector.matchLabels"
+    for name, value in labels.items():
+        if not _LABEL.fullmatch(name) or not _VALUE.fullmatch(value):
+            refuse(item, path, "Invalid", f'"{name}: {value}" is no label that a Secret can have', problems)
+            return Consumers(labels, ())
+    found = _members(key_of(item)[0], labels, secrets, cluster)
+    problems += [Problem(named(item), *problem, fatal=False) for problem in found.problems]
+    return Consumers(labels, found.members)
+
+
+def refreshed(route: Route, secrets: HasSecret, cluster: Cluster) -> Route:
+    """A route of before with the consumers of today: whose key is gone is refused, however bad the policy became."""
+    if route.consumers is None:
+        return route
+    labels = route.consumers.match_labels
+    members = _members(route.name.partition("/")[0], labels, secrets, cluster).members
+    return replace(route, consumers=Consumers(labels, members))
+
+
+def _members(namespace: str, labels: Mapping[str, str], secrets: HasSecret, cluster: Cluster) -> Found:
+    path = "spec.consumers.secretSelector"
+    shown = listed((f"{name}={value}" for name, value in sorted(labels.items())), " and ")
+    there = cluster.selected(namespace, labels)
+    if there is None:
+        message = (
+            f"the operator may not list the Secrets of namespace {namespace}, so nobody may call; "
+            "the chart's value consumers.enabled gives it the right"
+        )
+        return Found((), ((path, "SecretsNotListed", message),))
+    if not there:
+        message = f"no Secret of namespace {namespace} has the labels {shown}, so nobody may call"
+        return Found((), ((path, "SecretNotFound", message),))
+    return _of(namespace, sorted(there), secrets, path)
+
+
+def _of(namespace: str, there: Sequence[Labelled], secrets: HasSecret, path: str) -> Found:
+    problems = []
+    members = []
+    for each in there[:MOST]:
+        secret = f"{namespace}/{each.name}"
+        if not secrets(secret, KEY):
+            message = f'Secret "{secret}" has no key "{KEY}"; this consumer is left out'
+            problems.append((path, "SecretKeyNotFound", message))
+            continue
+        members.append(Consumer(each.name, secret, KEY, dict(each.labels)))
+    if len(there) > MOST:
+        message = f"{len(there)} Secrets are selected; the first {MOST} by name are consumers, the others are left out"
+        problems.append((path, "Invalid", message))
+    return Found(tuple(members), tuple(problems))
