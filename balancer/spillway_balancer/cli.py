@@ -223,6 +223,40 @@ def explain(
     raise typer.Exit(code)
 
 
+@app.command(name="test")
+def hold(
+    policies: Annotated[Path, typer.Argument(help="File or folder with ModelPools and RoutePolicies.")],
+    cases: Annotated[list[Path], typer.Argument(help="Files with cases, or folders of them.")],
+    file: Annotated[
+        list[Path] | None, typer.Option("--file", "-f", help="More files or folders with objects; repeatable.")
+    ] = None,
+    gateway: Gateway = "default",
+    secrets: Annotated[
+        Path | None, typer.Option(help="Folder of credentials; without it all are taken to be there.", file_okay=False)
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Explain what is not as expected.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Write the results for a CI system.", dir_okay=False)] = None,
+) -> None:
+    """Hold policies to cases, offline. Exits 1 when something is not as expected, 2 when the files are wrong."""
+    from .explain.document import Unusable
+    from .explain.testing import run_test
+
+    try:
+        code = run_test(
+            policies=(policies, *(file or ())),
+            cases=cases,
+            gateway=gateway,
+            secrets=secrets,
+            verbose=verbose,
+            junit=junit,
+        )
+    except Unusable as error:
+        raise fail("\n".join(error.lines), 2) from None
+    except OSError as error:
+        raise fail(f"{error.filename}: {error.strerror}", 2) from None
+    raise typer.Exit(code)
+
+
 @app.command()
 def engine(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,

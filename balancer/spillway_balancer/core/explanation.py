@@ -169,6 +169,7 @@ class Refused(Struct, frozen=True, rename="camel", tag="refused"):
 
     status: int
     code: str
+    """Of the error in OpenAI's shape; the reason where an endpoint's own answer goes on to the client."""
     message: str
     retry_after: float | None = None
     attempts: tuple[str, ...] = ()
@@ -247,6 +248,7 @@ def _attempted(account: Explanation, made: Plan, asked: Request, moment: Moment,
     deadline = now + route.deadlines.total
     attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, asked, moment.dice, deadline)
     attempts.observer = watch = Watch(now)
+    last: Failure | None = None
     while True:
         step = attempts.next(now)
         if isinstance(step, Wait):
@@ -254,13 +256,16 @@ def _attempted(account: Explanation, made: Plan, asked: Request, moment: Moment,
             now += step.seconds
             continue
         if not isinstance(step, Try):
-            return replace(account, outcome=_refused(step.error), steps=tuple(watch.steps))
+            own = last if step.answer and last is not None and last.status is not None else None
+            outcome = _refused(step.error) if own is None else _answered(own)
+            return replace(account, outcome=outcome, steps=tuple(watch.steps))
         failure = answers(step.pool, step.endpoint)
         if failure is None:
             header = line(told(made, step, attempts.number, attempts.log))
             return replace(account, outcome=_served(step, attempts.number), steps=tuple(watch.steps), header=header)
         watch.steps.append(Attempted(step.tier, step.pool.name, step.endpoint.name, str(failure)))
         attempts.failed(step, failure)
+        last = failure
 
 
 class Watch:
@@ -379,6 +384,11 @@ def _served(step: Try, number: int) -> Served:
         forecast.ttft,
         reads_cache and step.endpoint.learned.rate is not None,
     )
+
+
+def _answered(failure: Failure) -> Refused:
+    """The endpoint's own error is the client's answer."""
+    return Refused(failure.status or 0, failure.reason, "the endpoint's own answer goes on to the client")
 
 
 def _refused(error: SpillwayError) -> Refused:

@@ -70,12 +70,13 @@ def from_file(path: Path, headers: Sequence[tuple[str, str]], to: str) -> Asking
 
 def from_fields(given: RequestGiven) -> Asking:
     """What a case says of its request, made whole."""
-    body = made(given, given.prompt or "")
+    text = given.prompt or "hello"
+    body = made(given, text)
     if given.tokens is not None:
         lacking = given.tokens - _tokens(given, body)
         if lacking > 0:
             # A character more may be a token more: what is estimated are bytes, four to the token.
-            body = made(given, (given.prompt or "") + " word" * (lacking * 4 // 5) + "." * (lacking * 4 % 5))
+            body = made(given, text + " word" * (lacking * 4 // 5) + "." * (lacking * 4 % 5))
     return Asking(given.path, list(given.headers.items()), msgspec.json.encode(body), given.client_ip)
 
 
@@ -93,7 +94,6 @@ def made(given: RequestGiven, text: str) -> dict[str, Any]:
         body["model"] = given.model
     place = _TEXT_OF.get(given.path, "input")
     if place not in body:
-        text = text or "hello"
         body[place] = [{"role": "user", "content": text}] if place == "messages" else text
     return body
 

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from ..core.explanation import Served
 from .asking import from_file, header
-from .document import read
+from .document import Unusable, read
 from .given import State
 from .report import lines
-from .world import Policies, World
+from .world import Policies, World, slips
 
 SERVED: Final = 0
 REFUSED: Final = 1
@@ -38,7 +38,10 @@ def run_explain(
     for what cannot be explained."""
     assumed = None if state is None else read(state, State)
     policies = Policies(file, gateway, secrets, None if assumed is None else assumed.value)
-    account = World(policies.snapshot, assumed, seed).ask(from_file(request, [header(each) for each in headers], path))
+    if assumed is not None and (found := list(slips(assumed, policies.snapshot))):
+        raise Unusable(*found)
+    world = World(policies.snapshot, None if assumed is None else assumed.value, seed)
+    account = world.ask(from_file(request, [header(each) for each in headers], path))
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(account), indent=2).decode() + "\n")
     else:

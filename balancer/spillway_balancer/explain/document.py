@@ -15,6 +15,7 @@ from spillway_api.validate import checked
 from spillway_api.yamldoc import Node, documents
 
 Given = TypeVar("Given", bound=Struct)
+Part = TypeVar("Part", bound=Struct)
 
 
 class Unusable(Exception):
@@ -31,10 +32,17 @@ class Read(NamedTuple, Generic[Given]):
     value: Given
     file: str
     root: Node
+    steps: Steps = ()
+    """The way to the value, where it is a part of the document."""
 
     def problem(self, steps: Steps, message: str) -> str:
         """What is found to be wrong later, with its place."""
-        return str(FileProblem(self.file, *self.root.place(steps), path_of(steps), message))
+        whole = (*self.steps, *steps)
+        return str(FileProblem(self.file, *self.root.place(whole), path_of(whole), message))
+
+    def part(self, value: Part, *steps: str | int) -> Read[Part]:
+        """A part of the value, with its place."""
+        return Read(value, self.file, self.root, (*self.steps, *steps))
 
 
 def read(path: Path, kind: type[Given]) -> Read[Given]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -95,31 +95,44 @@ class Policies:
 class World:
     """Policies in a state: asks what they would do with a request."""
 
-    def __init__(self, snapshot: Snapshot, state: Read[State] | None = None, seed: int = 1) -> None:
-        """Raises Unusable where the state names what is not there."""
-        self._given = State() if state is None else state.value
-        self._seed = seed
+    def __init__(self, snapshot: Snapshot, state: State | None = None, seed: int = 1) -> None:
+        self._state = State() if state is None else state
         self._snapshot = snapshot
-        self.unix = _unix(state)
-        runtime = Runtime(snapshot)
-        self._by_pool = {_whole(name): given for name, given in self._given.pools.items()}
-        if state is not None:
-            _check(state, runtime)
+        self._seed = seed
+        self._unix = time.time() if self._state.now is None else unix(self._state.now)
+        self._by_pool = {whole(name): given for name, given in self._state.pools.items()}
 
-    def ask(self, asking: Asking, dice: random.Random | None = None) -> Explanation:
-        """What becomes of the request, were it the next one. Each finds the same state. Raises Unusable."""
+    def ask(self, asking: Asking) -> Explanation:
+        """What becomes of the request, were it the next one. Raises Unusable for a path that is not served."""
+        return self._ask(asking, None, random.Random(self._seed))
+
+    def ask_all(self, many: Iterable[Asking]) -> Iterator[Explanation]:
+        """What becomes of each, in one runtime, so that those who take turns do; what is drawn is drawn anew."""
+        dice = random.Random(self._seed)
+        # What is assumed of one prompt or attempt must not be found by the next.
+        own = any(_of_one(each) for given in self._by_pool.values() for each in (given, *given.endpoints.values()))
+        runtime: Runtime | None = None
+        for asking in many:
+            if runtime is None and not own:
+                runtime = self._runtime(asking.facts())
+            yield self._ask(asking, runtime, dice)
+
+    def _ask(self, asking: Asking, runtime: Runtime | None, dice: random.Random) -> Explanation:
         try:
             facts = asking.facts()
         except SpillwayError as error:
             said = Refused(error.status, error.code, error.message)
             return Explanation("", asking.path, False, 0, 0, said)
+        runtime = runtime or self._runtime(facts)
+        return explain(runtime.routes, facts, Moment(NOW, self._unix, dice), self._answer)
+
+    def _runtime(self, facts: Facts) -> Runtime:
         runtime = Runtime(self._snapshot)
         for name, pool in runtime.pools.items():
             given = self._by_pool.get(name)
             if given is not None:
                 _tell_pool(pool, given, facts)
-        moment = Moment(NOW, self.unix, dice or random.Random(self._seed))
-        return explain(runtime.routes, facts, moment, self._answer)
+        return runtime
 
     def _answer(self, pool: Pool, endpoint: EndpointState) -> Failure | None:
         given = self._by_pool.get(pool.name)
@@ -133,40 +146,45 @@ class World:
         return Failure(fails, _STATUS[fails])
 
 
-def _whole(name: str) -> str:
+def whole(name: str) -> str:
+    """namespace/name of a pool that is named as in a policy of the namespace `default`."""
     return name if "/" in name else f"default/{name}"
 
 
-def _unix(state: Read[State] | None) -> float:
-    if state is None or state.value.now is None:
-        return time.time()
-    try:
-        at = datetime.fromisoformat(state.value.now)
-    except ValueError:
-        raise Unusable(state.problem(("now",), "no time; write it like 2026-05-01T21:30:00Z")) from None
+def unix(now: str) -> float:
+    """Seconds since 1970; without an offset a time is UTC. Raises ValueError."""
+    at = datetime.fromisoformat(now)
     return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _check(state: Read[State], runtime: Runtime) -> None:
-    """That what a state names is there: a slip would be an assumption that is not made."""
-    lines = []
+def slips(state: Read[State], snapshot: Snapshot) -> Iterator[str]:
+    """Where a state names what is not there: a slip would be an assumption that is not made."""
 
-    def unknown(steps: Steps, kind: str, name: str, known: Sequence[str]) -> None:
+    def unknown(steps: Steps, kind: str, name: str, known: Sequence[str]) -> str:
         hint = did_you_mean(name, known, "there are")
-        lines.append(state.problem(steps, f'no {kind} "{name}"' + (f" ({hint})" if hint else "")))
+        return state.problem(steps, f'no {kind} "{name}"' + (f" ({hint})" if hint else ""))
 
+    if state.value.now is not None:
+        try:
+            unix(state.value.now)
+        except ValueError:
+            yield state.problem(("now",), "no time; write it like 2026-05-01T21:30:00Z")
+    pools = {pool.name: [endpoint.name for endpoint in pool.endpoints] for pool in snapshot.pools}
     for name, given in state.value.pools.items():
-        pool = runtime.pools.get(_whole(name))
-        if pool is None:
-            unknown(("pools", name), "pool", name, [each.removeprefix("default/") for each in runtime.pools])
+        endpoints = pools.get(whole(name))
+        if endpoints is None:
+            yield unknown(("pools", name), "pool", name, [each.removeprefix("default/") for each in pools])
             continue
         for endpoint in given.endpoints:
-            if endpoint not in pool.endpoints:
-                unknown(("pools", name, "endpoints", endpoint), "endpoint", endpoint, list(pool.endpoints))
-        if given.ready is not None and given.ready > len(pool.endpoints):
-            lines.append(state.problem(("pools", name, "ready"), f"the pool has {len(pool.endpoints)} endpoints"))
-    if lines:
-        raise Unusable(*lines)
+            if endpoint not in endpoints:
+                yield unknown(("pools", name, "endpoints", endpoint), "endpoint", endpoint, endpoints)
+        if given.ready is not None and given.ready > len(endpoints):
+            yield state.problem(("pools", name, "ready"), f"the pool has {len(endpoints)} endpoints")
+
+
+def _of_one(given: EndpointGiven) -> bool:
+    """Whether something is assumed that one request uses up."""
+    return given.cached_percent is not None or given.fails is not None or given.circuit == "HalfOpen"
 
 
 def _of(given: PoolGiven, endpoint: str) -> EndpointGiven:
