@@ -169,3 +169,18 @@ def test_the_header_has_these_names_in_this_order(bench, two_tiers) -> None:
         "bytes-per-token=4.00; prefill-rate=unknown; speed=1.00; cache-tokens=400000; policy=default/chat; "
         "matched=chat; model=other-model; before=local: saturated"
     )
+
+
+def test_guards_are_told_and_what_they_keep_out(bench, examples) -> None:
+    account = bench.account(examples / "eu-only.yaml", state={"pools": {"frankfurt": {"fails": "overloaded"}}})
+    assert [(guard["name"], guard["result"]) for guard in account["guards"]] == [("eu-only", "missing")]
+    assert [each["pool"] for each in account["leftOut"]] == ["default/cheap", "default/anywhere"]
+    assert account["tiers"] == ["frankfurt"]
+    assert account["outcome"]["code"] == "no_compliant_target"
+    assert [step["why"] for step in steps(account, "wait")] == ["overloaded"]
+    public = bench.account(examples / "eu-only.yaml", "-H", "x-data-class: public")
+    assert [(guard["name"], guard["result"]) for guard in public["guards"]] == [("eu-only", "does not hold")]
+    assert "guards=" not in public["header"]
+    personal = bench.account(examples / "eu-only.yaml", "-H", "x-data-class: personal")
+    assert "; guards=eu-only" in personal["header"]
+    assert "; left-out=cheap:default/cheap(not compliant),anywhere:" in personal["header"]

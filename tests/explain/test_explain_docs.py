@@ -13,7 +13,7 @@ from spillway_balancer.cli import app
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "explain.md"
-SHOWN = re.compile(r"```console\n\$ (.*)\n```\n<!-- output: (\w+) -->\n```\n(.*?)```", re.DOTALL)
+SHOWN = re.compile(r"```console\n\$ ([^\n]*)\n```\n<!-- output: (\w+) -->\n```\n(.*?)```", re.DOTALL)
 
 
 def said(command: str) -> str:

@@ -54,6 +54,14 @@ SIGNALS: Final = {
 """As `spill` of a tier names them."""
 
 
+class GuardAsked(Struct, frozen=True, rename="camel"):
+    """What became of a guard. All are asked; with `missing` and `error` it has no value, and so holds."""
+
+    name: str
+    when: str | None
+    result: Held
+
+
 class NotUsed(Struct, frozen=True, rename="camel"):
     """A pool of a tier that the request must not reach."""
 
@@ -194,6 +202,7 @@ class Explanation(Struct, frozen=True, rename="camel"):
     """Where the key of the session was found, as the policy's first pool reads it; empty when the request has none."""
     bucket: int | None = None
     """Of the key; a request without one draws one."""
+    guards: tuple[GuardAsked, ...] = ()
     rules: tuple[RuleAsked, ...] = ()
     rule: str = ""
     tiers: tuple[str, ...] = ()
@@ -232,6 +241,7 @@ def explain(routes: Routes, asked: Request, moment: Moment, answers: Answers) ->
         matched=made.model,
         key="" if key is None else key[0],
         bucket=None if key is None else bucket(key[1]),
+        guards=_guards(made),
         rules=_rules(made),
         rule=made.rule,
         tiers=tuple(tier.spec.name for tier in made.tiers),
@@ -257,7 +267,7 @@ def _attempted(account: Explanation, made: Plan, asked: Request, moment: Moment,
             continue
         if not isinstance(step, Try):
             own = last if step.answer and last is not None and last.status is not None else None
-            outcome = _refused(step.error) if own is None else _answered(own)
+            outcome = _refused(made.told(step.error)) if own is None else _answered(own)
             return replace(account, outcome=outcome, steps=tuple(watch.steps))
         failure = answers(step.pool, step.endpoint)
         if failure is None:
@@ -318,6 +328,14 @@ def _rules(made: Plan) -> tuple[RuleAsked, ...]:
             result, over = "holds", True
         asked.append(RuleAsked(rule.name, rule.when, result))
     return tuple(asked)
+
+
+def _guards(made: Plan) -> tuple[GuardAsked, ...]:
+    """What became of each."""
+    held = {} if made.held is None else {guard.name: "holds" for guard in made.held.guards} | dict(made.held.unknown)
+    results: dict[str, Held] = dict(held)
+    specs = made.route.spec.guards
+    return tuple(GuardAsked(each.name, each.when, results.get(each.name, "does not hold")) for each in specs)
 
 
 def _key(made: Plan, asked: Request) -> tuple[str, int] | None:

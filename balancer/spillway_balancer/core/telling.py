@@ -48,6 +48,8 @@ def told(made: Plan, step: Try, number: int, log: Sequence[str]) -> dict[str, st
             "cache-tokens": f"{seen.cache_tokens:.0f}",
         }
     said |= {"policy": made.route.name, "matched": made.model, "model": step.upstream_model}
+    if made.held is not None:
+        said["guards"] = ",".join(guard.name for guard in made.held.guards)
     if log:
         said["before"] = ", ".join(log)
     return said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from ..core.explanation import (
@@ -10,6 +10,7 @@ from ..core.explanation import (
     Attempted,
     EndpointSeen,
     Explanation,
+    GuardAsked,
     Left,
     Looked,
     RuleAsked,
@@ -47,11 +48,11 @@ class Line(NamedTuple):
 def lines(account: Explanation) -> Iterator[Line]:
     """The whole account, from the request to where it goes."""
     yield from _head(account)
-    if account.rules:
+    if account.guards or account.rules:
         yield Line("")
-        yield from _rules(account.rules)
+        yield from _asked(account)
     for each in account.left_out:
-        yield Line(f"kept out {each.tier}: {each.pool} {each.why}")
+        yield Line(f"kept out of tier {each.tier}: {each.pool}, {each.why}")
     for tier in account.tiers:
         steps = [step for step in account.steps if step.tier == tier]
         yield Line("")
@@ -76,20 +77,26 @@ def _head(account: Explanation) -> Iterator[Line]:
         yield Line("key      " + (f"by {account.key}, bucket {account.bucket}" if account.key else drawn))
 
 
-def _rules(rules: Sequence[RuleAsked]) -> Iterator[Line]:
-    names = max(len(rule.name) for rule in rules)
-    results = max(len(_result(rule)) for rule in rules)
-    for rule in rules:
-        holds = rule.result == "holds"
-        when = "always" if rule.when is None else " ".join(rule.when.split())
-        text = f"rule   {'>' if holds else ' '} {rule.name:<{names}}  {_result(rule):<{results}}  {when}"
-        yield Line(text.rstrip(), "bold" if holds else "")
+def _asked(account: Explanation) -> Iterator[Line]:
+    """Guards and rules, one line each, the columns of all alike."""
+    every: list[tuple[str, GuardAsked | RuleAsked, str]] = []
+    every += [("guard", guard, _result(guard, "and so holds")) for guard in account.guards]
+    every += [("rule", rule, _result(rule, "an entry is missing")) for rule in account.rules]
+    names = max(len(each.name) for _, each, _ in every)
+    results = max(len(result) for _, _, result in every)
+    for kind, each, result in every:
+        decides = kind == "rule" and each.result == "holds"
+        when = "always" if each.when is None else " ".join(each.when.split())
+        text = f"{kind:<6} {'>' if decides else ' '} {each.name:<{names}}  {result:<{results}}  {when}"
+        yield Line(text, "bold" if decides else "")
 
 
-def _result(rule: RuleAsked) -> str:
-    if rule.result == "missing":
-        return "no value: an entry is missing"
-    return "no value: an error" if rule.result == "error" else rule.result
+def _result(each: GuardAsked | RuleAsked, missing: str) -> str:
+    if each.result == "missing":
+        return f"no value: {missing}"
+    if each.result == "error":
+        return "no value: " + ("an error" if isinstance(each, RuleAsked) else missing)
+    return each.result
 
 
 def _step(step: Step, account: Explanation) -> Iterator[Line]:
