@@ -332,8 +332,10 @@ def _rules(made: Plan) -> tuple[RuleAsked, ...]:
 
 def _guards(made: Plan) -> tuple[GuardAsked, ...]:
     """What became of each."""
-    held = {} if made.held is None else {guard.name: "holds" for guard in made.held.guards} | dict(made.held.unknown)
-    results: dict[str, Held] = dict(held)
+    results: dict[str, Held] = {}
+    if made.held is not None:
+        results |= {guard.name: "holds" for guard in made.held.guards}
+        results |= dict(made.held.unknown)
     specs = made.route.spec.guards
     return tuple(GuardAsked(each.name, each.when, results.get(each.name, "does not hold")) for each in specs)
 

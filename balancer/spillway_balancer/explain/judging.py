@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from spillway_api.problem import Steps, did_you_mean, shown
 from spillway_api.snapshot import Snapshot
 
-from ..core.explanation import Attempted, Explanation, Looked, Served
+from ..core.explanation import Attempted, Explanation, Served
 from .asking import Asking, from_fields
 from .cases import Case, Cases, Expect, Split
 from .document import Read
@@ -169,7 +169,6 @@ def _of_each(expect: Expect, account: Explanation) -> Iterator[Difference]:
         elif (whole(wanted) if name == "pool" else wanted) != actual[name]:
             yield _other(name, wanted, actual[name])
     sent = {step.pool for step in account.steps if isinstance(step, Attempted)}
-    sent |= {step.pool for step in account.steps if isinstance(step, Looked) and step.chosen}
     sent |= {outcome.pool} if isinstance(outcome, Served) else set()
     for index, name in enumerate(expect.never):
         if whole(name) in sent:
