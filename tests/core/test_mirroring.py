@@ -5,12 +5,25 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway_api import snapshot
-from spillway_api.types import Capacity, Dispatch, Health, KeySource, Metrics, Model, Retry, Timeouts
+from spillway_api.types import (
+    Capacity,
+    DataHandling,
+    Dispatch,
+    Guard,
+    Health,
+    KeySource,
+    Metrics,
+    Model,
+    Requirement,
+    Retry,
+    Timeouts,
+)
 from spillway_balancer.core.attempts import Try
 from spillway_balancer.core.conditions import Moment, bucket
 from spillway_balancer.core.mirroring import aim, copied, place_of
@@ -167,3 +180,59 @@ def test_a_pool_of_several_models_of_which_none_is_asked_for_gets_none() -> None
     made = Runtime(snapshot.Snapshot("default", (pool("local"), pool("trial", "a", "b")), (route,)))
     assert aim(target(made), Asked(None, model="c"), NOW, random.Random(1)) == "model-not-found"  # type: ignore[arg-type]
     assert isinstance(aim(target(made), Asked(None, model="b"), NOW, random.Random(1)), Try)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("model", "told", "copies"),
+    [
+        (Model("m", capabilities=("Chat",)), {}, True),
+        (Model("m", capabilities=("Chat",)), {"tools": lambda: True}, False),
+        (Model("m", capabilities=("Chat", "Tools")), {"tools": lambda: True}, True),
+        (Model("m", capabilities=("Embeddings",)), {}, False),
+        (Model("m", context_window=1000), {"prompt_tokens": 500}, True),
+        (Model("m", context_window=1000), {"prompt_tokens": 5000}, False),
+    ],
+)
+def test_what_the_model_of_a_mirror_says_it_cannot_serve_is_not_copied(model: Model, told: Any, copies: bool) -> None:
+    made = runtime()
+    trial = made.pools["default/trial"]
+    changed = msgspec.structs.replace(trial.spec, models=(model,))
+    pools = tuple(changed if each.name == trial.name else each for each in made.spec.pools)
+    after = Runtime(msgspec.structs.replace(made.spec, pools=pools))
+    request = Asked("a", **{name: lambda: False for name in ("tools", "images", "json")}, **{"max_tokens": lambda: 0})
+    request.__dict__.update(told)
+    found = plan(after.routes, request, Moment(NOW, 0.0, random.Random(1)))  # type: ignore[arg-type]
+    assert found.refused is None
+    assert (found.mirror is not None) == copies
+
+
+GUARD = Guard("eu-only", Requirement(jurisdictions=("EU",)))
+
+
+@given(
+    of_local=st.sampled_from([None, "EU", "US"]),
+    of_trial=st.sampled_from([None, "EU", "US"]),
+    when=st.sampled_from([None, "true", "false", 'headers["x-none"] == "a"']),
+    percent=st.sampled_from([50, 100]),
+    session=st.text(min_size=1),
+)
+def test_a_guard_that_holds_binds_copies_as_it_binds_requests(
+    of_local: str | None, of_trial: str | None, when: str | None, percent: int, session: str
+) -> None:
+    made = runtime(percent)
+    declared = {"default/local": of_local, "default/trial": of_trial}
+    pools = tuple(
+        msgspec.structs.replace(each, data_handling=DataHandling((where,)) if (where := declared[each.name]) else None)
+        for each in made.spec.pools
+    )
+    guard = msgspec.structs.replace(GUARD, when=when)
+    routes = tuple(msgspec.structs.replace(each, guards=(guard,)) for each in made.spec.routes)
+    after = Runtime(msgspec.structs.replace(made.spec, pools=pools, routes=routes))
+    found = plan(after.routes, asked(session), Moment(NOW, 0.0, random.Random(1)))
+    holds = when != "false"
+    assert (found.refused is not None) == (holds and of_local != "EU")
+    if found.mirror is not None:
+        assert found.refused is None
+        assert not holds or of_trial == "EU"
+    elif percent == 100:
+        assert found.refused is not None or (holds and of_trial != "EU")

@@ -9,7 +9,8 @@ from typing import Final
 from xxhash import xxh3_64_intdigest
 
 from .attempts import Facts, Try
-from .keys import KeyFacts
+from .capabilities import Needs, lacks
+from .conditions import Asked
 from .pool import Picked, Want
 from .reasons import Reason
 from .routing import Route, Target
@@ -20,7 +21,7 @@ NAME: Final = "mirror"
 _COPIED: Final = xxh3_64_intdigest(b"mirror")
 
 
-def copied(route: Route, asked: KeyFacts, dice: random.Random) -> Target | None:
+def copied(route: Route, asked: Asked, dice: random.Random) -> Target | None:
     """Where a copy of this request goes; None when none is made of it.
 
     Sessions are copied whole, by their key as the mirror's pool reads it, or else its prefix caches would be asked for
@@ -35,7 +36,14 @@ def copied(route: Route, asked: KeyFacts, dice: random.Random) -> Target | None:
         place = dice.random() if key is None else place_of(key)
         if place * 100 >= spec.percent:
             return None
-    return target
+    return None if target.pool.declares and _beyond(target, asked) else target
+
+
+def _beyond(target: Target, asked: Asked) -> bool:
+    """Whether the mirror's model says itself that it cannot serve this request: it would measure its refusals."""
+    model = target.pool.model(asked.model, target.model)
+    needs = Needs(asked)
+    return model is not None and (bool(lacks(model, needs)) or needs.room(model, target.pool) == "too small")
 
 
 def place_of(key: int) -> float:
