@@ -109,3 +109,20 @@ async def test_whatever_befalls_a_shadow_the_request_is_served(serve, objects, e
     monkeypatch.setattr(shadows, "look", fails)
     assert (await (await dial(lb)).chat()).status == 200
     assert decisions(lb) == {}
+
+
+async def test_who_asks_is_told_what_it_would_have_done(serve, objects, endpoint, dial) -> None:
+    rules = [{"name": "never", "when": "false", "tiers": [{"name": "t", "pools": [{"name": "local"}]}]}]
+    lb = await serve(
+        docs=[
+            objects.pool("local", await endpoint()),
+            objects.pool("trial", await endpoint()),
+            objects.route("local"),
+            shadow(objects, "next", "trial"),
+            shadow(objects, "strict", rules=rules),
+        ]
+    )
+    reply = await (await dial(lb)).chat([("x-spillway-explain", "1")])
+    told = dict(pair.split("=", 1) for pair in (reply.header("x-spillway-explain") or "").split("; "))
+    assert told["shadow"] == "default/next:all:only:default/trial,default/strict::nowhere"
+    assert told["pool"] == "default/local"

@@ -7,7 +7,7 @@ than what happens. Names and numbers, and no content of the request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Literal, Protocol
 
 from msgspec import Struct
@@ -22,6 +22,7 @@ from .planning import Plan, plan
 from .pool import Picked, Pool, Want
 from .reasons import Failure, Reason
 from .routing import Routes, Target, Tier
+from .shadows import Look, looks
 from .spill import Ramps
 from .strategies.adaptive import Adaptive
 from .telling import line, told
@@ -183,6 +184,16 @@ class Refused(Struct, frozen=True, rename="camel", tag="refused"):
     attempts: tuple[str, ...] = ()
 
 
+class Shadowed(Struct, frozen=True, rename="camel"):
+    """What a policy in Shadow would do; empty from where on it would do nothing."""
+
+    policy: str
+    rule: str
+    tier: str
+    pool: str
+    upstream_model: str
+
+
 class Explanation(Struct, frozen=True, rename="camel"):
     """The whole account of one request."""
 
@@ -211,6 +222,8 @@ class Explanation(Struct, frozen=True, rename="camel"):
     """Pools of the rule that are kept from it, before anything is chosen."""
     mirror: str = ""
     """The pool that a copy goes to."""
+    shadows: tuple[Shadowed, ...] = ()
+    """What policies in Shadow for this model would do."""
     steps: tuple[Step, ...] = ()
     header: str = ""
     """What `x-spillway-explain: 1` would answer."""
@@ -235,6 +248,7 @@ def explain(routes: Routes, asked: Request, moment: Moment, answers: Answers) ->
     except SpillwayError as error:
         return replace(account, outcome=_refused(error))
     key = _key(made, asked)
+    seen = looks(routes, asked, moment)
     account = replace(
         account,
         policy=made.route.name,
@@ -247,13 +261,16 @@ def explain(routes: Routes, asked: Request, moment: Moment, answers: Answers) ->
         tiers=tuple(tier.spec.name for tier in made.tiers),
         left_out=tuple(NotUsed(*each) for each in made.left_out),
         mirror="" if made.mirror is None else made.mirror.pool.name,
+        shadows=tuple(Shadowed(*each[:5]) for each in seen),
     )
     if made.refused is not None:
         return replace(account, outcome=_refused(made.refused))
-    return _attempted(account, made, asked, moment, answers)
+    return _attempted(account, made, asked, moment, answers, seen)
 
 
-def _attempted(account: Explanation, made: Plan, asked: Request, moment: Moment, answers: Answers) -> Explanation:
+def _attempted(
+    account: Explanation, made: Plan, asked: Request, moment: Moment, answers: Answers, seen: Sequence[Look]
+) -> Explanation:
     now, route = moment.now, made.route
     deadline = now + route.deadlines.total
     attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, asked, moment.dice, deadline)
@@ -271,7 +288,7 @@ def _attempted(account: Explanation, made: Plan, asked: Request, moment: Moment,
             return replace(account, outcome=outcome, steps=tuple(watch.steps))
         failure = answers(step.pool, step.endpoint)
         if failure is None:
-            header = line(told(made, step, attempts.number, attempts.log))
+            header = line(told(made, step, attempts.number, attempts.log, seen))
             return replace(account, outcome=_served(step, attempts.number), steps=tuple(watch.steps), header=header)
         watch.steps.append(Attempted(step.tier, step.pool.name, step.endpoint.name, str(failure)))
         attempts.failed(step, failure)

@@ -148,8 +148,9 @@ class Routes:
         prefixes: dict[str, Route] = {}
         self.shadows = tuple(route for route in self.all if route.spec.mode == "Shadow")
         """Those that serve nothing, and say what they would do."""
-        for route in self.all:
-            for name in route.spec.models if route.spec.mode == "Enforce" else ():
+        self.deciding = tuple(route for route in self.all if route.spec.mode == "Enforce")
+        for route in self.deciding:
+            for name in route.spec.models:
                 if name.endswith("*"):
                     prefixes[name[:-1]] = route
                 else:
@@ -179,7 +180,7 @@ class Routes:
 
     def open_to(self, key_digest: bytes | None) -> frozenset[Route]:
         """The routes that may be asked with this key, or without one."""
-        return frozenset(each for each in self.all if each.callers is None or each.callers.knows(key_digest))
+        return frozenset(each for each in self.deciding if each.callers is None or each.callers.knows(key_digest))
 
     def names(self, among: Collection[Route]) -> list[str]:
         """What may be asked for of these routes: exact names, and for a wildcard the matching models of its pools."""

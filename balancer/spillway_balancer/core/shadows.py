@@ -37,6 +37,10 @@ class Look(NamedTuple):
     errors: tuple[tuple[str, ErrorKind], ...] = ()
     """Rules that could not be evaluated."""
 
+    def __str__(self) -> str:
+        where = f"{self.tier}:{self.pool}" if self.pool else "nowhere"
+        return f"{self.route}:{self.rule}:{where}"
+
     def agrees(self, sent: Try | None) -> bool:
         """Whether the request has gone where this policy would have sent it, by pool and model; or nowhere, too."""
         if sent is None:

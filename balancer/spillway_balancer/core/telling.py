@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from .planning import Plan
+from .shadows import Look
 from .steps import Try
 
 MOST_CHARS: Final = 1024
 """Of the line: proxies bound what the headers of an answer may take together."""
 
 
-def told(made: Plan, step: Try, number: int, log: Sequence[str]) -> dict[str, str]:
+def told(made: Plan, step: Try, number: int, log: Sequence[str], shadows: Sequence[Look] = ()) -> dict[str, str]:
     """Why a request goes where it goes, in the order in which it is told. No content of the request is in it.
 
-    `number` is that of the attempt, from 1; `log` says why tiers were left, and what became of attempts before it.
+    `number` is that of the attempt, from 1; `log` says why tiers were left, and what became of attempts before it;
+    `shadows` what policies in Shadow would do.
 
     Tokens are estimates, times are seconds. docs/explain.md says what each means; names and order are stable, and what
     has nothing to say is left out.
@@ -48,6 +50,8 @@ def told(made: Plan, step: Try, number: int, log: Sequence[str]) -> dict[str, st
             "cache-tokens": f"{seen.cache_tokens:.0f}",
         }
     said |= {"policy": made.route.name, "matched": made.model, "model": step.upstream_model}
+    if shadows:
+        said["shadow"] = ",".join(map(str, shadows))
     if made.held is not None:
         said["guards"] = ",".join(guard.name for guard in made.held.guards)
     if log:

@@ -15,6 +15,7 @@ from ..core.explanation import (
     Looked,
     RuleAsked,
     Served,
+    Shadowed,
     Signal,
     Spilled,
     Step,
@@ -62,6 +63,7 @@ def lines(account: Explanation) -> Iterator[Line]:
             yield from _step(step, account)
     yield Line("")
     yield from _end(account)
+    yield from map(_shadow, account.shadows)
 
 
 def _head(account: Explanation) -> Iterator[Line]:
@@ -165,6 +167,12 @@ def _number(value: float | None) -> str:
 
 def _cost(each: EndpointSeen) -> float:
     return float("inf") if each.cost is None else each.cost
+
+
+def _shadow(each: Shadowed) -> Line:
+    rule = f"rule {each.rule}" if each.rule else "no rule"
+    where = f"to {each.pool} as {each.upstream_model} (tier {each.tier})" if each.pool else "nowhere"
+    return Line(f"shadow   {each.policy} would send it {where}, by {rule}")
 
 
 def _end(account: Explanation) -> Iterator[Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from spillway_api.types import Explain, Model
@@ -9,6 +10,7 @@ from spillway_api.types import Explain, Model
 from ..core.attempts import Attempts, Try
 from ..core.planning import Plan
 from ..core.prices import estimate
+from ..core.shadows import Look
 from ..core.telling import line, told
 from .answer import Told
 from .facts import Facts
@@ -29,9 +31,9 @@ def tells(spec: Explain | None, facts: Facts) -> bool:
     return spec.headers == "Always"
 
 
-def explained(made: Plan, step: Try, attempts: Attempts) -> Told:
+def explained(made: Plan, step: Try, attempts: Attempts, shadows: Sequence[Look] = ()) -> Told:
     """The headers of a request that goes to an endpoint. What has nothing to say is left out."""
-    said = told(made, step, attempts.number, attempts.log)
+    said = told(made, step, attempts.number, attempts.log, shadows)
     return _headers(
         route=said["policy"],
         rule=said["rule"],

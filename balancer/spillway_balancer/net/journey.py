@@ -72,7 +72,7 @@ class Journey:
         decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
         for rule, reason in made.errors:
             shared.telemetry.rule_error(made.route.name, rule, reason)
-        if runtime.routes.shadows:
+        if runtime.routes.shadows and (made.refused is None or made.refused.status != 401):
             decision.shadows = looked(runtime.routes, self._facts, moment, shared.telemetry)
         if made.held is not None or made.route.spec.explain is not None:
             decision.audit = audited(made, shared.telemetry, shared.dice)
@@ -131,7 +131,7 @@ class Journey:
             self._sent = decision.sent = step
             decision.tier, decision.spilled = step.tier, step.spilled
             if self._explains:
-                self._answer.told = explained(made, step, attempts)
+                self._answer.told = explained(made, step, attempts, decision.shadows)
             if made.mirror is not None and self._copy is None:  # a task: it is sent once this request has been
                 self._copy = shared.copies.send(route, made.mirror, facts, job)
             last = await shared.sender.attempt(step, job)

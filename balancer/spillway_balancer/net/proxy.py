@@ -166,7 +166,7 @@ class Proxy:
         digest = digest_of(client_key(request.headers))
         if request.path == "/v1/models":
             may = routes.open_to(digest)
-            if routes.all and not may:
+            if routes.deciding and not may:
                 raise unknown(digest)
             answer.json(200, openai.models_list(routes.names(may), self._serving.created))
         elif request.path.startswith("/v1/models/"):
