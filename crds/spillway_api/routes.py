@@ -54,7 +54,15 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
                 of_tier |= names
                 targets += [] if target is None else [target]
             if any(target.weight for target in targets):
-                tiers.append(RouteTier(tier.name, tuple(targets), tier.select, tier.enter_on, tier.spill))
+                made = RouteTier(
+                    tier.name,
+                    tuple(targets),
+                    tier.select,
+                    tier.enter_on,
+                    spill=tier.spill,
+                    hedge=tier.hedge,
+                )
+                tiers.append(made)
                 served |= of_tier
         sound = rule.when is None or _compiles(item, rule.when, f"spec.rules[{at_rule}].when", problems)
         rules += [route_rule(rule.name, tiers, rule.when)] if sound else []

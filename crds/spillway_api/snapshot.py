@@ -20,6 +20,7 @@ from spillway_api.types import (
     Explain,
     Guard,
     Health,
+    Hedge,
     Metrics,
     Model,
     Retry,
@@ -85,6 +86,7 @@ class RouteTier(Struct, frozen=True, rename="camel"):
     select: str
     enter_on: tuple[str, ...]
     spill: Spill | None = None
+    hedge: Hedge | None = None
 
 
 class RouteRule(Struct, frozen=True, rename="camel", omit_defaults=True):

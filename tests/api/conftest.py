@@ -117,6 +117,10 @@ BASES["closed"] = _HEAD | {
 }
 
 
+BASES["hedged"] = copy.deepcopy(BASES["policy"])
+BASES["hedged"]["spec"]["rules"][0]["tiers"][0]["hedge"] = {"after": "800ms"}
+
+
 BASES["guarded"] = copy.deepcopy(BASES["policy"])
 BASES["guarded"]["spec"]["guards"] = [{"name": "eu", "require": {"jurisdictions": ["EU"]}, "when": "true"}]
 

@@ -13,6 +13,7 @@ from spillway_api.types import Retry
 
 from . import endings
 from .backoff import Again, again
+from .hedging import Hedging
 from .observing import Observer
 from .reasons import REASONS, Failure
 from .retry_budget import RetryBudget
@@ -45,6 +46,7 @@ class Attempts:
         self._failed: list[tuple[Try, Failure]] = []
         self._waits: tuple[float, Again] | None = None
         """What is waited for, and until when."""
+        self._beside = 0
 
     @property
     def observer(self) -> Observer | None:
@@ -56,8 +58,8 @@ class Attempts:
 
     @property
     def number(self) -> int:
-        """Of the attempt that is under way, or comes next, from 1."""
-        return len(self._failed) + 1
+        """Of the attempt that is under way, or comes next, from 1; of the second of two."""
+        return len(self._failed) + 1 + self._beside
 
     def next(self, now: float) -> Step:
         """The next step at time `now`."""
@@ -81,9 +83,32 @@ class Attempts:
             return self._stop(now)
         return self._find(now) or self._wait(last, now) or self._stop(now)
 
+    def hedging(self, step: Try) -> Hedging | None:
+        """Whether the step may get a second one beside it if it is slow. To be asked once for each step."""
+        hedging = self.tiers.of(step).hedging
+        if hedging is None:
+            return None
+        if not any(before.tier == step.tier for before, _ in self._failed):
+            hedging.budget.note_request()
+        return hedging if self.number < self._retry.attempts else None
+
+    def hedge(self, step: Try, hedging: Hedging, now: float) -> Try | None:
+        """The second step, if there is an endpoint for it and it is within the budget. It counts as an attempt."""
+        if not hedging.budget.try_take():
+            return None
+        found = self.tiers.beside(step, {each.endpoint for each, _ in self._failed}, now)
+        if found is None:
+            hedging.budget.give_back()
+            return None
+        there = f"{found.pool.name}/{found.endpoint.name}"
+        self._beside = 1
+        self.log.append(f"{step.tier} {step.pool.name}/{step.endpoint.name}: slow, hedged at {there}")
+        return found
+
     def failed(self, step: Try, failure: Failure) -> None:
         """The attempt ended before the client saw anything of it."""
         self._failed.append((step, failure))
+        self._beside = 0
         self.tiers.why = failure.reason
         self.log.append(f"{step.tier} {step.pool.name}/{step.endpoint.name}: {failure}")
 

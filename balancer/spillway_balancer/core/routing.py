@@ -15,6 +15,7 @@ from spillway_api.durations import seconds
 from .conditions import Asked, ErrorKind, Moment, View, When
 from .consumers import Callers
 from .guards import Guards
+from .hedging import HedgeBudget, Hedging
 from .pool import Pool
 from .retry_budget import RetryBudget
 from .spilling import Spilling, by_load
@@ -33,6 +34,8 @@ class Tier(NamedTuple):
     targets: tuple[Target, ...]
     spilling: Spilling | None = None
     """None where requests leave for no load."""
+    hedging: Hedging | None = None
+    """None where no attempt gets a second one beside it."""
 
 
 class Deadlines(NamedTuple):
@@ -69,12 +72,23 @@ class Route:
                     at = rule.name, tier.name
                     aimed = [(pools[each.pool], each.weight) for each in tier.targets]
                     self.spilling[at] = Spilling(tier.spill, aimed, before.get(at))
+        hedged = previous.hedging if previous else {}
+        self.hedging: dict[tuple[str, str], Hedging] = {}
+        """Of the tiers that hedge; their budgets outlive a reload."""
+        for rule in spec.rules:
+            for tier in rule.tiers:
+                if tier.hedge is not None:
+                    at = rule.name, tier.name
+                    budget = hedged[at].budget if at in hedged else HedgeBudget(tier.hedge.max_percent)
+                    budget.percent = tier.hedge.max_percent
+                    self.hedging[at] = Hedging(seconds(tier.hedge.after), budget)
         self.rules = tuple(
             tuple(
                 Tier(
                     tier,
                     tuple(Target(pools[t.pool], t.model, t.weight) for t in tier.targets),
                     self.spilling.get((rule.name, tier.name)),
+                    self.hedging.get((rule.name, tier.name)),
                 )
                 for tier in rule.tiers
             )

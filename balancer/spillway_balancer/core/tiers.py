@@ -75,6 +75,17 @@ class Tiers:
         picked = pool.pick(self._want(pool, step.upstream_model), others, now, self._dice)
         return step._replace(picked=picked) if isinstance(picked, Picked) else None
 
+    def of(self, step: Try) -> Tier:
+        """The tier that a step is in."""
+        return next(tier for tier in self.all if tier.spec.name == step.tier)
+
+    def beside(self, step: Try, failed: Collection[EndpointState], now: float) -> Try | None:
+        """Another endpoint of the same tier, that takes requests now."""
+        why = self.why
+        found = self._pick(self.of(step), {*failed, step.endpoint}, now)
+        self.why = why
+        return found
+
     def _may_leave(self, reason: Reason) -> bool:
         if self._at + 1 >= len(self.all):
             return False

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..core.attempts import Attempts, Stop, Try, Wait
 from ..core.conditions import Moment
+from ..core.hedging import Hedging, waste
 from ..core.planning import Plan, plan
 from ..core.reasons import Failure
 from ..core.runtime import Runtime
@@ -18,6 +19,7 @@ from .auditing import audited
 from .client import ClientConnection
 from .explaining import explained, refused, tells
 from .facts import Facts
+from .hedging import Outcome, Race
 from .keepalive import KeepAlive
 from .mirroring import Copies
 from .recording import Record, Recorder
@@ -114,6 +116,8 @@ class Journey:
             listens=shared.recorder is not None,
         )
         attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, shared.dice, total)
+        # A second attempt may do nothing a second time: text is made, and nothing is kept.
+        hedges = self._peeked.stream and self._peeked.path.stream_end == "done-sentinel"
         last: Exchange | Failure | None = None
         while True:
             step = attempts.next(monotonic())
@@ -134,11 +138,44 @@ class Journey:
                 self._answer.told = explained(made, step, attempts, decision.shadows)
             if made.mirror is not None and self._copy is None:  # a task: it is sent once this request has been
                 self._copy = shared.copies.send(route, made.mirror, facts, job)
+            hedging = attempts.hedging(step) if hedges else None
+            if hedging is not None:
+                outcome = await self._race(step, hedging, attempts, job, made)
+                last = outcome.result
+                if outcome.won is not None:
+                    assert isinstance(last, Exchange)
+                    decision.status = last.interrupted.reason if last.interrupted else "ok"
+                    return
+                for each, failure in outcome.failed:
+                    attempts.failed(each, failure)
+                continue
             last = await shared.sender.attempt(step, job)
-            failure = last if isinstance(last, Failure) else last.failure
-            if failure is None:
+            failed = last if isinstance(last, Failure) else last.failure
+            if failed is None:
                 return
-            attempts.failed(step, failure)
+            attempts.failed(step, failed)
+
+    async def _race(self, step: Try, hedging: Hedging, attempts: Attempts, job: Job, made: Plan) -> Outcome:
+        """An attempt, with a second one beside it if it is slow to begin."""
+        decision, metrics = self._decision, self._shared.telemetry.hedges
+
+        def through(winner: Try, hedged: bool) -> None:
+            if hedged:
+                self._sent = decision.sent = winner
+                if self._explains:
+                    self._answer.told = explained(made, winner, attempts)
+
+        race = Race(job, self._shared.sender.attempt, lambda: attempts.hedge(step, hedging, monotonic()), through)
+        result = "client-gone"
+        try:
+            outcome = await race.run(step, hedging.after)
+            result = "failed" if outcome.won is None else "lost" if outcome.won is step else "won"
+            if outcome.lost is not None:
+                metrics.wasted(made.route.name, outcome.lost.pool.name, waste(outcome.lost))
+        finally:
+            if race.hedged:
+                metrics.ended(made.route.name, made.rule, step.tier, result)
+        return outcome
 
     def _record(self, now: float) -> Record:
         """The request as it is taken down. Where no engine has counted tokens, an estimate."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic, time
+from typing import Protocol
 
 from ..core.errors import DeadlineExceeded, Interrupted
 from ..core.reasons import Failure, Reason, of_status
@@ -29,6 +30,16 @@ ERROR_BYTES = 64 * 1024
 """How much of an error's body is read: enough for any message, bounded against a body without end."""
 
 
+class Gate(Protocol):
+    """Stands before an answer that several exchanges want to write."""
+
+    @property
+    def outrun(self) -> bool: ...
+    def claim(self, exchange: Exchange) -> bool:
+        """Whether this exchange may write; asked before its first byte, and for ever what was said first."""
+        ...
+
+
 class Exchange:
     """Receives one endpoint's answer and relays it. Await `finished`."""
 
@@ -41,6 +52,7 @@ class Exchange:
         total: float,
         on_first_byte: Callable[[], None],
         overhear: Callable[[bytes], None] | None = None,
+        gate: Gate | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
@@ -50,6 +62,7 @@ class Exchange:
         self._deadlines = deadlines
         self._on_first_byte = on_first_byte
         self._overhear = overhear
+        self._gate = gate
         now = monotonic()
         self._total = total
         self._first_byte = now + deadlines.first_byte
@@ -145,7 +158,7 @@ class Exchange:
         elif not whole:
             # A stream that ends before it has said anything; nobody saw it, so another endpoint may be asked.
             self._fail(Failure("connect", self._status, retry_on="Reset"))
-        else:
+        elif self._gate is None or self._gate.claim(self):
             body = [rest, watch.held()] if watch is not None else self._held
             self._on_first_byte()
             self._answer.whole(self._status, response_headers(self._headers), body)
@@ -185,6 +198,8 @@ class Exchange:
     # -- what follows
 
     def _commit(self, first: bytes) -> None:
+        if self._gate is not None and not self._gate.claim(self):
+            return  # and the attempt is being ended
         self.committed = True
         self._on_first_byte()
         # An event stream may yet need room for an error event, so its length is not promised to the client.

@@ -148,7 +148,7 @@ _STALE: Final = {
 
 
 def _tier(route: str, rule: str, tier: Tier, ready: Mapping[str, int], now: float) -> TierReport | None:
-    spec, targets, spilling = tier
+    spec, targets, spilling = tier.spec, tier.targets, tier.spilling
     in_order = spec.select == "InOrder"  # a weight of 0 takes a pool out, unless the order alone decides
     if not any(ready[each.pool.name] for each in targets if each.weight > 0 or in_order):
         return TierReport(route, rule, spec.name, "Unavailable")

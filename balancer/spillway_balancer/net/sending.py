@@ -23,7 +23,7 @@ from ..wire.providers import ADAPTERS
 from ..wire.usage import AnswerText, UsageWatch
 from .answer import Answer
 from .credentials import Credentials
-from .relay import Exchange
+from .relay import Exchange, Gate
 from .telemetry import Decision, Telemetry
 from .upstream import Connection, ConnectionPool, Origin, RawHeaders, origin_of
 
@@ -55,6 +55,8 @@ class Job(NamedTuple):
     """Whether the answer's token counts are wanted, though the pool may not learn from them."""
     copy: bool = False
     """Whether nobody waits for the answer. How a copy fares takes no endpoint from those who wait for theirs."""
+    gate: Gate | None = None
+    """Asked before the first byte of an answer, where two attempts go for one."""
 
 
 class Lesson:
@@ -157,16 +159,17 @@ class Sender:
                     log.warning("endpoint %s/%s is ejected: %s", pool.name, endpoint.name, failure)
             return result
         except asyncio.CancelledError:
-            reason = "client-gone"
+            reason = "outrun" if job.gate is not None and job.gate.outrun else "client-gone"
             raise
         finally:
             if lesson is not None and reason == "ok":
                 job.decision.usage = lesson.teach(visit, pool.learned.bytes_per_token, monotonic())
             else:
                 visit.end(monotonic(), ok=reason == "ok")
-            if reason in (None, "client-gone"):
+            if reason in (None, "client-gone", "outrun"):
                 pool.untried(endpoint, begun, monotonic())
-            job.decision.status = reason or "error"
+            if reason != "outrun":
+                job.decision.status = reason or "error"
             if reason is not None:
                 self._telemetry.attempt(pool.name, endpoint.name, reason)
 
@@ -184,7 +187,9 @@ class Sender:
                 except (OSError, TimeoutError):
                     return Failure("connect", retry_on="ConnectError")
             overhear = None if lesson is None else lesson.hear
-            exchange = Exchange(connection, job.answer, job.path, job.deadlines, job.total, on_first_byte, overhear)
+            exchange = Exchange(
+                connection, job.answer, job.path, job.deadlines, job.total, on_first_byte, overhear, job.gate
+            )
             await self._carry(connection, exchange, job.client, pieces)
             # A kept connection that breaks before a byte of answer was most likely closed for idleness as we
             # wrote: that says nothing of the endpoint, and a new connection will.

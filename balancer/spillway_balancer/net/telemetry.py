@@ -24,6 +24,7 @@ from ..core.shadows import Look
 from .auditing import Audit
 from .copy_metrics import CopyMetrics
 from .endpoint_metrics import EndpointMetrics
+from .hedge_metrics import HedgeMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
@@ -136,6 +137,7 @@ class Telemetry:
             "spillway_requests_in_flight", "Requests that the balancer holds now.", registry=registry
         )
         self.copies = CopyMetrics(registry)
+        self.hedges = HedgeMetrics(registry)
         self.endpoints = EndpointMetrics()
         registry.register(self.endpoints)
         self._followed: dict[str, Pool] = {}

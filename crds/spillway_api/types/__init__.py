@@ -40,6 +40,7 @@ from spillway_api.types.health import (
     PassiveHealth,
     ProbeMode,
 )
+from spillway_api.types.hedge import Hedge
 from spillway_api.types.mirror import Mirror, MirrorPool
 from spillway_api.types.modelpool import AllowedRoutes, Capability, Engine, Model, ModelPool, ModelPoolSpec
 from spillway_api.types.price import Amount, Currency, Price
@@ -87,6 +88,7 @@ __all__ = [
     "ExplainHeaders",
     "Guard",
     "Health",
+    "Hedge",
     "InferencePool",
     "Jitter",
     "KeySource",

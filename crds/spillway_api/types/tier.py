@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from spillway_api.markup import ATOMIC, INT32, SET, Cel, checked, doc
 from spillway_api.types.fields import ObjectName
+from spillway_api.types.hedge import Hedge
 from spillway_api.types.spill import Spill
 
 Select = Literal["Weighted", "InOrder"]
@@ -78,6 +79,16 @@ class Tier(Struct, frozen=True, rename="camel"):
             doc(
                 "When requests leave this tier for the next one. The share that leaves rises from 0 at start "
                 "to all at full."
+            ),
+        ]
+        | None
+    ) = None
+    hedge: (
+        Annotated[
+            Hedge,
+            doc(
+                "Streamed completions that are slow to begin are sent to a second endpoint of this tier, too; the one "
+                "that loses is ended at once. Absent, none is."
             ),
         ]
         | None
