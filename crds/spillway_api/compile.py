@@ -108,7 +108,7 @@ def _trimmed(route: Route, taken: Collection[str], known: Known) -> Route | None
             if any(target.weight for target in targets):
                 tiers.append(msgspec.structs.replace(tier, targets=targets))
                 served = served.union(*names.values())
-        rules.append(route_rule(rule.name, tiers, rule.when))
+        rules.append(route_rule(rule.name, tiers, rule.when, rule.set_))
     if not any(rule.tiers for rule in rules):
         return None
     mirror = route.mirror

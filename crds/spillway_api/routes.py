@@ -12,7 +12,7 @@ from spillway_api.guards import passes
 from spillway_api.known import HasSecret, Known, Problem, key_of, listed, named, refuse, served_by
 from spillway_api.problem import did_you_mean
 from spillway_api.snapshot import Mirror, Route, RouteRule, RouteTier, Target
-from spillway_api.types import Explain, PoolRef, RoutePolicy
+from spillway_api.types import Clamp, Explain, PoolRef, RoutePolicy
 
 _YOUNGEST = "~"
 """Sorts behind every RFC 3339 time: an object without creationTimestamp counts as the youngest."""
@@ -65,7 +65,7 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
                 tiers.append(made)
                 served |= of_tier
         sound = rule.when is None or _compiles(item, rule.when, f"spec.rules[{at_rule}].when", problems)
-        rules += [route_rule(rule.name, tiers, rule.when)] if sound else []
+        rules += [route_rule(rule.name, tiers, rule.when, rule.set_)] if sound else []
     if not any(rule.tiers for rule in rules):
         return None
     if len(problems) == before:  # else what is missing might have served them, and is reported already
@@ -171,10 +171,10 @@ def _target(
     return Target(pool.name, ref.model, ref.weight), serves
 
 
-def route_rule(name: str, tiers: Sequence[RouteTier], when: str | None) -> RouteRule:
+def route_rule(name: str, tiers: Sequence[RouteTier], when: str | None, clamp: Clamp | None) -> RouteRule:
     """With the tiers behind it gone, a tier has nowhere to spill to.
 
     A rule of which no tier is left stays: what it is for must not go where the next rule leads.
     """
     last = [msgspec.structs.replace(tier, spill=None) for tier in tiers[-1:]]
-    return RouteRule(name, (*tiers[:-1], *last), when)
+    return RouteRule(name, (*tiers[:-1], *last), when, clamp)

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from spillway_api.types import (
     Capacity,
+    Clamp,
     DataHandling,
     Dispatch,
     Explain,
@@ -97,6 +98,7 @@ class RouteRule(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Empty when nothing of them can be served: the rule decides all the same."""
     when: str | None = None
     """An expression of `expressions`; None holds always."""
+    set_: Clamp | None = field(default=None, name="set")
 
 
 class Mirror(Struct, frozen=True, rename="camel"):

@@ -61,6 +61,7 @@ NUMBERS = [
     ("policy", "spec.retry.attempts", 1, 10),
     ("mirrored", "spec.mirror.percent", 0, 100),
     ("policy", "spec.explain.auditLogPercent", 0, 100),
+    ("policy", "spec.rules[0].set.maxOutputTokens", 1, None),
     ("policy", "spec.retry.budgetPercent", 0, 100),
     ("policy", "spec.retry.retryStatusCodes[0]", 400, 599),
 ]
@@ -157,6 +158,7 @@ CHOICES = [
     ("pool", "spec.health.active.mode", ["Auto", "HTTP", "None"]),
     ("pool", "spec.dataHandling.maxSensitivity", SENSITIVITIES),
     ("guarded", f"{GUARD}.require.maxSensitivity", SENSITIVITIES),
+    ("policy", "spec.rules[0].set.reasoningEffort", ["none", "minimal", "low", "medium", "high"]),
     ("policy", "spec.explain.headers", ["Never", "OnRequest", "Always"]),
     ("policy", f"{TIER}.select", ["Weighted", "InOrder"]),
     (

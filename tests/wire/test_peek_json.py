@@ -57,6 +57,7 @@ def test_facts_of_a_chat_request() -> None:
         (',"max_tokens":"7"', 256),
         (',"max_tokens":true', 256),
         (',"max_tokens":7.5', 256),
+        (',"max_tokens":1e400', 256),
     ],
 )
 def test_output_tokens(fields: str, tokens: int) -> None:

@@ -63,10 +63,11 @@ class Asks(Protocol):
 class Needs:
     """What a request needs of a model, found out when a model's declaration makes it matter, and once."""
 
-    __slots__ = ("_asks", "_capabilities", "_output")
+    __slots__ = ("_asks", "_capabilities", "_most", "_output")
 
-    def __init__(self, asks: Asks) -> None:
+    def __init__(self, asks: Asks, most: int | None = None) -> None:
         self._asks = asks
+        self._most = most
         self._capabilities: tuple[Capability, ...] | None = None
         self._output: int | None = None
 
@@ -89,7 +90,8 @@ class Needs:
         if window is None or KINDS.get(self._asks.path) not in _OF_ONE_PROMPT:
             return "enough"
         if self._output is None:
-            self._output = self._asks.max_tokens()
+            asked = self._asks.max_tokens()
+            self._output = asked if self._most is None else min(asked or self._most, self._most)
         prompt = self._asks.prompt_tokens * BYTES_PER_TOKEN / pool.learned.bytes_per_token
         if prompt * MARGIN + self._output <= window:
             return "enough"
@@ -122,10 +124,10 @@ class Able(NamedTuple):
     """All that some target lacks."""
 
 
-def able(tiers: tuple[Tier, ...], asks: Asks) -> Able:
+def able(tiers: tuple[Tier, ...], asks: Asks, most: int | None = None) -> Able:
     """The tiers with those targets only that can serve the request; a tier of which none is left is not there. Where
-    every one declares that it cannot, no tier is."""
-    needs = Needs(asks)
+    every one declares that it cannot, no tier is. `most`: tokens of an answer, whatever the request asks for."""
+    needs = Needs(asks, most)
     out: list[LeftOut] = []
     missing: dict[Capability, None] = {}
     kept: list[tuple[Tier, list[tuple[Target, Room]]]] = []

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from spillway_api import types
+
 from .capabilities import LeftOut, able
 from .conditions import Asked, ErrorKind, Moment
 from .errors import (
@@ -41,6 +43,8 @@ class Plan(NamedTuple):
     """Where a copy of it goes."""
     left_out: tuple[LeftOut, ...] = ()
     """Targets of the rule that the tiers do not hold."""
+    clamp: types.Clamp | None = None
+    """What the rule lowers of the request."""
     held: Held | None = None
     """The guards that hold. Whatever is sent anywhere beside `tiers` must ask their `may` first."""
     cut: tuple[LeftOut, ...] = ()
@@ -81,7 +85,7 @@ def plan_by(route: Route, declared: str, asked: Asked, moment: Moment) -> Plan:
         view = route.view(asked, moment)
         held = route.guards.held(view)
     ruling = route.decide(asked, moment, view)
-    made = Plan(route, declared, ruling.rule or "", ruling.tiers, ruling.errors, held=held)
+    made = Plan(route, declared, ruling.rule or "", ruling.tiers, ruling.errors, clamp=ruling.clamp, held=held)
     if ruling.rule is None:
         return made._replace(refused=NoRule("no rule of this model's policy is for this request", param="model"))
     if not ruling.tiers:
@@ -113,7 +117,8 @@ def _within_guards(made: Plan, held: Held, guards: Guards) -> Plan:
 
 def _within_their_power(made: Plan, asked: Asked) -> Plan:
     """What is left of a plan where models declare what they can do."""
-    tiers, left_out, missing = able(made.tiers, asked)
+    most = made.clamp.max_output_tokens if made.clamp is not None else None
+    tiers, left_out, missing = able(made.tiers, asked, most)
     made = made._replace(tiers=tiers, left_out=made.left_out + left_out)
     if tiers:
         return made

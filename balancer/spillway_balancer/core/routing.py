@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import xxhash
 
-from spillway_api import snapshot
+from spillway_api import snapshot, types
 from spillway_api.durations import seconds
 
 from .conditions import Asked, ErrorKind, Moment, View, When
@@ -55,6 +55,8 @@ class Ruling(NamedTuple):
     tiers: tuple[Tier, ...]
     errors: tuple[tuple[str, ErrorKind], ...] = ()
     """The rules before it that could not be evaluated, and so did not hold."""
+    clamp: types.Clamp | None = None
+    """What it lowers."""
 
 
 class Route:
@@ -96,7 +98,9 @@ class Route:
         )
         self.guards = Guards(spec.guards) if spec.guards else None
         self._whens = tuple(None if rule.when is None else When(rule.when) for rule in spec.rules)
-        self._rulings = tuple(Ruling(rule.name, tiers) for rule, tiers in zip(spec.rules, self.rules, strict=True))
+        self._rulings = tuple(
+            Ruling(rule.name, tiers, clamp=rule.set_) for rule, tiers in zip(spec.rules, self.rules, strict=True)
+        )
         self.pools = frozenset(target.pool for target in spec.targets())
         """Names of those that it leads to."""
         copy = spec.mirror.target if spec.mirror else None

@@ -9,9 +9,12 @@ from typing import Final
 
 from multidict import MultiMapping
 
+from spillway_api.types import Clamp
+
 from ..core.consumers import Consumer
 from ..core.prefix import Prompt
 from ..wire import asks
+from ..wire.clamps import Clamped
 from ..wire.client_key import client_key
 from ..wire.peeked import Peeked
 from ..wire.prompt_blocks import PromptBlocks, seed_of
@@ -66,6 +69,13 @@ class Facts:
     def key_digest(self) -> bytes | None:
         """SHA-256 of the key that the client shows; None where it shows none."""
         return digest_of(self._shown())
+
+    def clamp(self, clamp: Clamp) -> Clamped:
+        """The request asks for no more than this from here on. Raises AmbiguousKey where it could be read otherwise."""
+        clamped = Clamped(self._peeked, clamp)
+        if clamp.max_output_tokens is not None and self._peeked.path.generates:
+            self.output_tokens = min(self.output_tokens, clamp.max_output_tokens)
+        return clamped
 
     @property
     def caller(self) -> str:

@@ -13,6 +13,7 @@ from ..core.hedging import Hedging, waste
 from ..core.planning import Plan, plan
 from ..core.reasons import Failure
 from ..core.runtime import Runtime
+from ..wire.clamps import Clamped
 from ..wire.peeked import Peeked
 from .answer import Answer
 from .auditing import audited
@@ -63,6 +64,7 @@ class Journey:
         self._decision = decision
         self._sent: Try | None = None
         """The last attempt."""
+        self._clamped: Clamped | None = None
         self._copy: asyncio.Task[str] | None = None
         self._explains = False
         """Whether the client is told what became of the request."""
@@ -83,6 +85,8 @@ class Journey:
             if self._explains:
                 self._answer.told = refused(made)
             raise made.refused
+        if made.clamp is not None:
+            self._clamped = self._facts.clamp(made.clamp)
         lively: KeepAlive | None = None
         interval = made.route.keep_alive
         if interval is not None and self._peeked.stream and self._peeked.path.generates:
@@ -114,6 +118,7 @@ class Journey:
             route.deadlines,
             total,
             listens=shared.recorder is not None,
+            clamped=self._clamped,
         )
         attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, shared.dice, total)
         # A second attempt may do nothing a second time: text is made, and nothing is kept.

@@ -16,6 +16,7 @@ from ..core.reasons import REASONS, Failure
 from ..core.routing import Deadlines
 from ..core.runtime import Runtime
 from ..core.visits import Visit
+from ..wire.clamps import Clamped
 from ..wire.paths import Path
 from ..wire.peeked import Peeked
 from ..wire.prompt_blocks import PromptBlocks, continue_blocks
@@ -53,6 +54,8 @@ class Job(NamedTuple):
     """When the request's time is over; seconds of the monotonic clock."""
     listens: bool = False
     """Whether the answer's token counts are wanted, though the pool may not learn from them."""
+    clamped: Clamped | None = None
+    """What the rule lowers in the body."""
     copy: bool = False
     """Whether nobody waits for the answer. How a copy fares takes no endpoint from those who wait for theirs."""
     gate: Gate | None = None
@@ -226,7 +229,8 @@ class Sender:
     def _request(self, step: Try, job: Job, origin: Origin) -> list[bytes | memoryview]:
         """The request to an endpoint: one head of ours, then the client's own bytes."""
         spec = step.endpoint.spec
-        body = job.peeked.forward(step.upstream_model)
+        edits = () if job.clamped is None else job.clamped.edits(step.pool.spec.provider)
+        body = job.peeked.forward(step.upstream_model, edits)
         start = _request_start(step.pool.spec.provider, spec.url, job.path.path, origin)
         head = [start, b"content-length: %d\r\n" % sum(map(len, body))]
         credential = spec.credential

@@ -96,7 +96,10 @@ def output_limit(values: Values) -> int | None:
     """The most tokens that may be generated, as the request says; None where it does not."""
     for name in OUTPUT_LIMITS:
         if name in values:
-            limit = _any(values[name])
+            try:
+                limit = _any(values[name])
+            except msgspec.DecodeError:  # a number beyond all bounds
+                continue
             if isinstance(limit, int) and not isinstance(limit, bool):
                 return limit
     return None

@@ -66,6 +66,9 @@ class FormFields:
     def values(self) -> Mapping[str, msgspec.Raw]:
         return {}
 
+    def spans(self) -> Mapping[str, tuple[int, int, int]]:
+        return {}
+
 
 def peek(path: Path, boundary: str, body: bytes) -> Peeked:
     """As openai.peek, for a form. Raises InvalidMultipart, AmbiguousKey, MissingModel or another BadRequest."""

@@ -93,17 +93,18 @@ def peek(path: Path, content_type: str, body: bytes) -> Peeked:
         (start, end),
         top.cuts,
         _encode,
-        JsonFields(values, "input" if path.stream_end == "responses-event" else "messages"),
+        JsonFields(values, spans, "input" if path.stream_end == "responses-event" else "messages"),
     )
 
 
 class JsonFields:
     """Fields of a JSON body, parsed when asked for."""
 
-    __slots__ = ("_turns", "_values")
+    __slots__ = ("_spans", "_turns", "_values")
 
-    def __init__(self, values: Mapping[str, msgspec.Raw], turns: str) -> None:
+    def __init__(self, values: Mapping[str, msgspec.Raw], spans: Mapping[str, json_body.Span], turns: str) -> None:
         self._values = values
+        self._spans = spans
         self._turns = turns
 
     def field(self, name: str) -> str | None:
@@ -125,6 +126,9 @@ class JsonFields:
 
     def values(self) -> Mapping[str, msgspec.Raw]:
         return self._values
+
+    def spans(self) -> Mapping[str, json_body.Span]:
+        return self._spans
 
     def _at(self, steps: list[str]) -> msgspec.Raw | None:
         values = self._values

@@ -18,6 +18,10 @@ DEFAULT_OUTPUT_TOKENS: Final = 256
 """What a request that sets no limit is taken to generate; a typical chat answer."""
 
 
+Edit = tuple[int, int, bytes]
+"""First byte, the byte after the last, and what stands there instead."""
+
+
 class Fields(Protocol):
     """Reads further fields of a body, only when they are asked for."""
 
@@ -25,6 +29,7 @@ class Fields(Protocol):
     def prefix(self, chars: int | None) -> bytes | None: ...
     def prompt(self, seed: int) -> PromptBlocks | None: ...
     def values(self) -> Mapping[str, msgspec.Raw]: ...
+    def spans(self) -> Mapping[str, tuple[int, int, int]]: ...
 
 
 class Peeked:
@@ -93,19 +98,24 @@ class Peeked:
         """The fields of a JSON body, unread; a form has none."""
         return self._fields.values()
 
-    def forward(self, upstream_model: str) -> list[bytes | memoryview]:
-        """The body to send: the client's bytes with `model` replaced and forbidden fields left out.
+    def spans(self) -> Mapping[str, tuple[int, int, int]]:
+        """Where the fields of a JSON body stand: the key's opening quote, the value's first byte and the one behind."""
+        return self._fields.spans()
+
+    def forward(self, upstream_model: str, edits: Sequence[Edit] = ()) -> list[bytes | memoryview]:
+        """The body to send: the client's bytes with `model` replaced, `edits` made and forbidden fields left out.
 
         Pieces, to be joined or written one after another; slices of the body are memoryviews. Nothing to change
         gives `[body]`, the very object.
         """
         body = self._body
-        if upstream_model == self.model and not self._cuts:
+        if upstream_model == self.model and not self._cuts and not edits:
             return [body]
         view = memoryview(body)
-        start, end = self._model_span
-        changes = [(start, end, self._encode_model(upstream_model))]
-        if self._cuts:
+        changes = list(edits)
+        if upstream_model != self.model:
+            changes.append((*self._model_span, self._encode_model(upstream_model)))
+        if self._cuts or edits:
             changes += [(first, last, b"") for first, last in self._cuts]
             changes.sort()
         pieces: list[bytes | memoryview] = []

@@ -5,6 +5,7 @@ stands in one place. A field enters only when it works. Durations are strings he
 `spillway_api.durations.seconds` turns them into numbers.
 """
 
+from spillway_api.types.clamp import Clamp, ReasoningEffort
 from spillway_api.types.consumers import Consumers, SecretSelector
 from spillway_api.types.dispatch import (
     Capacity,
@@ -76,6 +77,7 @@ __all__ = [
     "Capability",
     "Capacity",
     "Chwbl",
+    "Clamp",
     "Consumers",
     "Currency",
     "DataHandling",
@@ -119,6 +121,7 @@ __all__ = [
     "Provider",
     "ProviderType",
     "Ramp",
+    "ReasoningEffort",
     "Requirement",
     "Retry",
     "RetryOn",

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Struct, field
 
 from spillway_api.markup import SET, Cel, doc, map_list, pattern
+from spillway_api.types.clamp import Clamp
 from spillway_api.types.consumers import Consumers
 from spillway_api.types.explain import Explain
 from spillway_api.types.fields import API_VERSION, ObjectMeta, ObjectName
@@ -40,6 +41,14 @@ class Rule(Struct, frozen=True, rename="camel"):
         ]
         | None
     ) = None
+    set_: (
+        Annotated[
+            Clamp,
+            doc("Changes to the request, never loosening what the client asked for."),
+            Meta(extra_json_schema={"minProperties": 1}),
+        ]
+        | None
+    ) = field(default=None, name="set")
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(
