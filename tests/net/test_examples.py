@@ -136,3 +136,20 @@ async def test_latency_fallback_before_a_request_waits(stage, dial, say) -> None
     assert served[0] == "local"
     assert set(served[-10:]) == {"cloud"}
     assert lb.sample("spillway_attempts_total", reason="first-byte-timeout") == 0.0
+
+
+async def test_try_out(stage, dial) -> None:
+    lb, endpoints, _ = await stage("try-out.yaml")
+    client = await dial(lb)
+    long = [{"role": "user", "content": "word " * 400}]
+    for number in range(200):
+        reply = await client.chat([("x-session-id", f"s{number}")], **({"messages": long} if number % 4 == 0 else {}))
+        assert reply.text == "llama-70b"
+    await lb.until(lambda: not lb.balancer.proxy.copies.under_way)
+    copies = lb.sample("spillway_mirror_requests_total", pool="default/llama-70b-next", result="ok")
+    assert copies == len(endpoints["llama-70b-next"].calls)
+    assert 8 <= copies <= 37  # 20 of 200, four standard deviations either way
+    seen = {"route": "default/chat-next"}
+    assert lb.sample("spillway_shadow_decisions_total", **seen, tier="small", agrees="false") == 150
+    assert lb.sample("spillway_shadow_decisions_total", **seen, tier="large", agrees="true") == 50
+    assert endpoints["llama-8b"].calls == []

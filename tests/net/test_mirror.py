@@ -250,3 +250,25 @@ async def test_a_retry_makes_no_second_copy(serve, objects, endpoint, dial, say)
     assert failing.calls
     await settled(lb, 6)
     assert len(trial.calls) == 6
+
+
+async def test_a_provider_that_gets_copies_is_asked_with_its_own_key(
+    serve, objects, endpoint, dial, say, tmp_path
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "api-key").write_text(say.KEY)
+    trial = await endpoint()
+    lb = await serve(
+        docs=[
+            objects.pool("local", await endpoint()),
+            objects.provider("trial", f"{trial.url}/v1", "a"),
+            objects.route("local", mirror={"pool": {"name": "trial"}, "percent": 100}),
+        ],
+        secrets=tmp_path,
+    )
+    client = await dial(lb)
+    await client.chat([("authorization", "Bearer of-the-client"), ("x-api-key", "of-the-client")])
+    assert await settled(lb, 1) == {"ok": 1.0}
+    (call,) = trial.calls
+    assert call.header("authorization") == f"Bearer {say.KEY}"
+    assert "of-the-client" not in str(call.headers)
