@@ -272,3 +272,23 @@ async def test_a_provider_that_gets_copies_is_asked_with_its_own_key(
     (call,) = trial.calls
     assert call.header("authorization") == f"Bearer {say.KEY}"
     assert "of-the-client" not in str(call.headers)
+
+
+async def test_a_copy_is_held_to_what_the_rule_sets(serve, objects, endpoint, dial) -> None:
+    local, trial = await endpoint(), await endpoint()
+    route = objects.route("local", mirror={"pool": {"name": "trial"}, "percent": 100})
+    route["spec"]["rules"][0]["set"] = {"maxOutputTokens": 16}
+    lb = await serve(docs=[objects.pool("local", local), objects.pool("trial", trial), route])
+    await (await dial(lb)).chat(max_tokens=1000)
+    await settled(lb, 1)
+    assert [call.json()["max_tokens"] for call in (*local.calls, *trial.calls)] == [16, 16]
+
+
+async def test_what_a_server_keeps_or_does_by_itself_is_not_copied(mirrored, engine, endpoint, dial) -> None:
+    trial = await endpoint()
+    lb = await mirrored(await engine(), trial)
+    client = await dial(lb)
+    assert (await client.post("/v1/responses", {"model": "chat", "input": "hello"})).status == 200
+    assert (await client.chat()).status == 200
+    await settled(lb, 1)
+    assert [call.target for call in trial.calls] == ["/v1/chat/completions"]

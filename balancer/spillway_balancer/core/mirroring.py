@@ -18,6 +18,10 @@ from .routing import Route, Target
 NAME: Final = "mirror"
 """In the place of a tier's name."""
 
+KEPT: Final = frozenset({"/v1/responses"})
+"""Paths on which a server may keep what it is asked, or act on it by itself (stored responses, tools that it calls).
+What is to happen once must not be copied, and what refers to something kept would not find it at the mirror."""
+
 _COPIED: Final = xxh3_64_intdigest(b"mirror")
 
 
@@ -29,7 +33,7 @@ def copied(route: Route, asked: Asked, dice: random.Random) -> Target | None:
     Requests without a key fall to the dice.
     """
     target, spec = route.mirror, route.spec.mirror
-    if target is None or spec is None or spec.percent <= 0:
+    if target is None or spec is None or spec.percent <= 0 or asked.path in KEPT:
         return None
     if spec.percent < 100:
         key = target.pool.key(asked)

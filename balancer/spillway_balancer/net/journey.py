@@ -168,7 +168,7 @@ class Journey:
             if hedged:
                 self._sent = decision.sent = winner
                 if self._explains:
-                    self._answer.told = explained(made, winner, attempts)
+                    self._answer.told = explained(made, winner, attempts, decision.shadows)
 
         race = Race(job, self._shared.sender.attempt, lambda: attempts.hedge(step, hedging, monotonic()), through)
         result = "client-gone"
