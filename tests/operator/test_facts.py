@@ -125,8 +125,8 @@ def test_a_pool_as_it_is_written():
 
 
 def test_fields_of_a_newer_operator_are_ignored():
-    body = make.model_pool(scaling={"targetRef": {"name": "x"}})
-    body["spec"]["models"][0]["price"] = {"input": "0.25"}
+    body = make.model_pool(ofTheFuture={"targetRef": {"name": "x"}})
+    body["spec"]["models"][0]["ofTheFuture"] = {"input": "0.25"}
     seen = facts.model_pool(body)
     assert seen.unreadable == ""
     assert seen.item == facts.model_pool(make.model_pool()).item
