@@ -130,8 +130,21 @@ class Copies:
             if isinstance(step, str):
                 return step
             decision = Decision(started=now)
-            total = now + route.deadlines.total
-            copy = job._replace(client=Nobody(), answer=answer, decision=decision, total=total, listens=True, copy=True)
+            # Field by field: what else belongs to the request, such as what it has reserved, is not the copy's.
+            copy = Job(
+                job.path,
+                job.peeked,
+                job.prompts,
+                job.headers,
+                Nobody(),
+                answer,
+                decision,
+                job.deadlines,
+                now + route.deadlines.total,
+                listens=True,
+                clamped=job.clamped,
+                copy=True,
+            )
             await self._sender.attempt(step, copy)
             if decision.status == "ok":
                 first = decision.first_byte
