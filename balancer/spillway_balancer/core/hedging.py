@@ -8,8 +8,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
-from spillway_api.types import Price
-
 from .prices import NOTHING, cost
 from .steps import Try
 
@@ -62,10 +60,5 @@ class Waste(NamedTuple):
 
 def waste(step: Try) -> Waste:
     tokens = round(step.picked.forecast.prompt_tokens)
-    price = _price(step)
+    price = step.price
     return Waste(tokens, cost(price, tokens, 0, 0), price.currency) if price else Waste(tokens, NOTHING, "")
-
-
-def _price(step: Try) -> Price | None:
-    models = step.pool.spec.models
-    return next((model.price for model in models if (model.upstream_name or model.name) == step.upstream_model), None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from spillway_api.types import Price
+
 from .endpoint import EndpointState
 from .errors import SpillwayError
 from .keys import KeyFacts
@@ -42,6 +44,12 @@ class Try(NamedTuple):
     @property
     def endpoint(self) -> EndpointState:
         return self.picked.endpoint
+
+    @property
+    def price(self) -> Price | None:
+        """Of the model, where it has one."""
+        models = self.pool.spec.models
+        return next((each.price for each in models if (each.upstream_name or each.name) == self.upstream_model), None)
 
 
 class Wait(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from spillway_api.types import Explain, Model
+from spillway_api.types import Explain
 
 from ..core.attempts import Attempts, Try
 from ..core.planning import Plan
@@ -61,14 +61,9 @@ def _headers(**said: str) -> Told:
 
 def _cost(step: Try) -> str:
     """What it costs at most, by the price of its model: with an answer as long as it may be."""
-    model = _model(step)
-    if model is None or model.price is None:
+    price = step.price
+    if price is None:
         return ""
     forecast = step.picked.forecast
-    amount = estimate(model.price, forecast.prompt_tokens, forecast.cached_tokens, forecast.output_tokens)
-    return f"{amount:.9f}".rstrip("0").rstrip(".") + f" {model.price.currency}"
-
-
-def _model(step: Try) -> Model | None:
-    models = step.pool.spec.models
-    return next((each for each in models if (each.upstream_name or each.name) == step.upstream_model), None)
+    amount = estimate(price, forecast.prompt_tokens, forecast.cached_tokens, forecast.output_tokens)
+    return f"{amount:.9f}".rstrip("0").rstrip(".") + f" {price.currency}"

@@ -149,7 +149,8 @@ class Copies:
             if decision.status == "ok":
                 first = decision.first_byte
                 since = None if first is None else first - now
-                self._metrics.measured(route.name, target.pool.name, since, monotonic() - now, decision.usage)
+                took = monotonic() - now
+                self._metrics.measured(route.name, target.pool.name, since, took, decision.usage, step.price)
             return decision.status
         except Exception as error:
             # Never the exception's text: it may quote the request.
