@@ -76,6 +76,8 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
     models = tuple(model for model in spec.models if model in served)
     mirror = _mirror(item, known, problems)
     _check_guards(item, rules, known, problems)
+    if spec.overrides is not None and spec.overrides.when is not None:
+        _compiles(item, spec.overrides.when, "spec.overrides.when", problems)
     return Route(
         "/".join(key_of(item)),
         models,
@@ -87,6 +89,7 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
         mode=spec.mode,
         streams=spec.streams,
         guards=spec.guards or (),
+        overrides=spec.overrides,
         explain=None if spec.explain == Explain() else spec.explain,
     )
 
@@ -117,7 +120,8 @@ def _check_guards(item: RoutePolicy, rules: Sequence[RouteRule], known: Known, p
 
 
 def _compiles(item: RoutePolicy, when: str, path: str, problems: list[Problem]) -> bool:
-    """Whether an expression is one. A rule without is left out, as if it never held; a guard without holds always."""
+    """Whether an expression is one. A rule without is left out, as if it never held, and `overrides`
+    allow nothing; a guard without holds always."""
     own = item.metadata.namespace
     try:
         pools = condition(when).pools or ()

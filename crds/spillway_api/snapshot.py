@@ -24,6 +24,7 @@ from spillway_api.types import (
     Hedge,
     Metrics,
     Model,
+    Overrides,
     Retry,
     Spill,
     Streams,
@@ -142,6 +143,7 @@ class Route(Struct, frozen=True, rename="camel", omit_defaults=True):
     mode: str = "Enforce"
     """Shadow: it records what it would do with requests of its names, and serves none."""
     streams: Streams | None = None
+    overrides: Overrides | None = None
     explain: Explain | None = None
     """None where nothing is set."""
     guards: tuple[Guard, ...] = ()

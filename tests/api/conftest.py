@@ -122,6 +122,7 @@ BASES["hedged"]["spec"]["rules"][0]["tiers"][0]["hedge"] = {"after": "800ms"}
 
 
 BASES["guarded"] = copy.deepcopy(BASES["policy"])
+BASES["guarded"]["spec"]["overrides"] = {"allow": ["Rule"], "when": "true"}
 BASES["guarded"]["spec"]["guards"] = [{"name": "eu", "require": {"jurisdictions": ["EU"]}, "when": "true"}]
 
 

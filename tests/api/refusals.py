@@ -115,6 +115,10 @@ def refusals() -> Iterator[tuple[str, dict[str, Any], str]]:
     yield "policy", {path: ["Auth"] * 9}, f"{path}: Too many: 9: must have at most 8 items"
     yield "policy", {path: ["Auth", "Auth"]}, f'{path}[1]: Duplicate value: "Auth"'
     yield "policy", {path: []}, f"{path}: Invalid value: 0: {path} in body should have at least 1 items"
+    path = "spec.overrides.allow"
+    yield "policy", {path: ["Rule"] * 4}, f"{path}: Too many: 4: must have at most 3 items"
+    yield "policy", {path: ["Rule", "Rule"]}, f'{path}[1]: Duplicate value: "Rule"'
+    yield "policy", {path: []}, f"{path}: Invalid value: 0: {path} in body {at_least_one}"
     path = "spec.rules[0].set"
     yield "policy", {path: {}}, f"{path}: Invalid value: 0: {path} in body should have at least 1 properties"
     path = "spec.guards[0].require"

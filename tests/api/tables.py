@@ -113,6 +113,7 @@ TEXTS = [
     ("policy", "spec.rules[0].name", 1, 63, LABEL, "a", "A"),
     ("policy", "spec.rules[0].when", 1, 2048, None, "true", None),
     ("pool", "spec.dataHandling.jurisdictions[0]", 2, 32, PLACE, "EU", "eu"),
+    ("guarded", "spec.overrides.when", 1, 2048, None, "true", None),
     ("guarded", f"{GUARD}.name", 1, 63, LABEL, "eu-only", "EU"),
     ("guarded", f"{GUARD}.when", 1, 2048, None, "true", None),
     ("guarded", f"{GUARD}.require.jurisdictions[0]", 2, 32, PLACE, "US-CA", "US_CA"),
@@ -159,6 +160,7 @@ CHOICES = [
     ("pool", "spec.dataHandling.maxSensitivity", SENSITIVITIES),
     ("guarded", f"{GUARD}.require.maxSensitivity", SENSITIVITIES),
     ("policy", "spec.rules[0].set.reasoningEffort", ["none", "minimal", "low", "medium", "high"]),
+    ("guarded", "spec.overrides.allow[0]", ["Rule", "Pool", "NoFallback"]),
     ("policy", "spec.explain.headers", ["Never", "OnRequest", "Always"]),
     ("policy", f"{TIER}.select", ["Weighted", "InOrder"]),
     (
@@ -221,6 +223,7 @@ REQUIRED = [
     ("policy", "spec.rules"),
     ("policy", "spec.rules[0].name"),
     ("policy", "spec.rules[0].tiers"),
+    ("guarded", "spec.overrides.allow"),
     ("guarded", f"{GUARD}.name"),
     ("guarded", f"{GUARD}.require"),
     ("policy", f"{TIER}.name"),

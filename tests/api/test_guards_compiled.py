@@ -41,6 +41,16 @@ BAD = [
 
 
 @pytest.mark.parametrize(("when", "words"), BAD)
+def test_a_bad_condition_of_overrides_is_told_with_its_place(built, pools, when, words):
+    made = compiled([*pools, built("guarded", {"spec.overrides.when": when})])
+    (problem,) = made.problems
+    assert (problem.path, problem.reason, problem.fatal) == ("spec.overrides.when", "InvalidExpression", True)
+    assert words in problem.message
+    (route,) = made.snapshot.routes
+    assert route.overrides.when == when  # which allows nothing
+
+
+@pytest.mark.parametrize(("when", "words"), BAD)
 def test_one_that_does_not_compile_is_a_problem_with_its_place_and_is_served_all_the_same(built, pools, when, words):
     made = compiled([*pools, built("guarded", {"spec.guards[0].when": when})])
     (problem,) = made.problems

@@ -22,6 +22,7 @@ from spillway_api.types import (
     KeySource,
     Metrics,
     Model,
+    Overrides,
     Ramp,
     Requirement,
     Retry,
@@ -118,9 +119,13 @@ def tier(name: str, *pools: str, **more: Any) -> snapshot.RouteTier:
     return snapshot.RouteTier(name, targets, **settings)
 
 
+ALL = Overrides(("Rule", "Pool", "NoFallback"))
+
+
 def served(pools: list[snapshot.Pool], tiers: list[snapshot.RouteTier], guards: list[Guard], **retry: Any) -> Runtime:
     rule = snapshot.RouteRule("default", tuple(tiers))
-    route = snapshot.Route("default/chat", ("chat",), (rule,), Timeouts(), Retry(**retry), guards=tuple(guards))
+    spec = Retry(**retry)
+    route = snapshot.Route("default/chat", ("chat",), (rule,), Timeouts(), spec, guards=tuple(guards), overrides=ALL)
     return Runtime(snapshot.Snapshot("default", tuple(pools), (route,)))
 
 
@@ -310,10 +315,23 @@ def compliant(runtime: Runtime, guards: list[Guard]) -> set[str]:
     return left
 
 
-@settings(max_examples=400, deadline=None)
-@given(policies(), st.randoms(use_true_random=False), st.sampled_from([None, "ann", "bob"]))
+@st.composite
+def wishes(draw: st.DrawFn) -> dict[str, str]:
+    """Headers of a caller that may decide everything itself."""
+    given = {"x-data-class": "personal"}
+    if draw(st.integers(0, 3)) == 0:
+        given["x-spillway-pool"] = draw(st.sampled_from(NAMES))
+    if draw(st.integers(0, 3)) == 0:
+        given["x-spillway-no-fallback"] = "1"
+    if draw(st.integers(0, 3)) == 0:
+        given["x-spillway-rule"] = "default"
+    return given
+
+
+@settings(max_examples=500, deadline=None)
+@given(policies(), st.randoms(use_true_random=False), st.sampled_from([None, "ann", "bob"]), wishes())
 def test_no_attempt_goes_to_a_pool_that_a_guard_excludes(
-    made: tuple[Runtime, list[Guard]], dice: random.Random, key: str | None
+    made: tuple[Runtime, list[Guard]], dice: random.Random, key: str | None, given: dict[str, str]
 ) -> None:
     runtime, guards = made
     allowed = compliant(runtime, guards)
@@ -325,13 +343,18 @@ def test_no_attempt_goes_to_a_pool_that_a_guard_excludes(
                 each.failed(endpoint, Failure("connect", retry_on="ConnectError"), NOW, NOW)
             if dice.random() < 0.2:
                 endpoint.keyed = False
-    asked = Asked(key=key)
+    asked = Asked(given=given, key=key)
     decision = decided(runtime, asked, dice.randrange(1000))
     (route,) = runtime.routes.all
-    leads_to = {target.pool.name for tier in route.rules[0] for target in tier.targets if target.weight}
-    assert isinstance(decision.refused, NoCompliantTarget) == (not leads_to & allowed)
     reached = {target.pool.name for tier in decision.tiers for target in tier.targets}
     assert reached <= allowed
+    if set(given) <= {"x-data-class", "x-spillway-rule"}:
+        leads_to = {target.pool.name for tier in route.rules[0] for target in tier.targets if target.weight}
+        assert isinstance(decision.refused, NoCompliantTarget) == (not leads_to & allowed)
+    if "x-spillway-pool" in given:
+        assert reached <= {f"default/{given['x-spillway-pool']}"}
+    if "x-spillway-no-fallback" in given:
+        assert len(decision.tiers) <= 1
     if decision.refused is not None:
         return
     way = Attempts(decision.tiers, route.spec.retry, route.retry_budget, asked, dice, NOW + 60)

@@ -79,6 +79,20 @@ class InvalidKey(BadRequest):
     code = "invalid_api_key"
 
 
+class OverrideNotAllowed(BadRequest):
+    """A header asks for what the policy does not let this caller decide."""
+
+    status = 403
+    type = "permission_error"
+    code = "override_not_allowed"
+
+
+class InvalidOverride(BadRequest):
+    """Such a header, which is allowed, names what is not there."""
+
+    code = "invalid_override"
+
+
 class NotFound(BadRequest):
     status = 404
     code = "not_found"

@@ -30,7 +30,7 @@ from .telling import line, told
 NO_MODEL: Final = "no-such-model"
 """Why a pool is passed over that has no model for the request."""
 
-Held = Literal["holds", "does not hold", "missing", "error", "not asked"]
+Held = Literal["holds", "does not hold", "missing", "error", "not asked", "chosen by the caller"]
 
 
 class Request(Asked, Facts, Protocol):
@@ -339,6 +339,10 @@ def _rules(made: Plan) -> tuple[RuleAsked, ...]:
     """What became of each: a plan says which one holds and which could not be evaluated, and asks none behind."""
     errors = dict(made.errors)
     asked, over = [], False
+    if made.wants is not None and made.wants.rule is not None:
+        results: dict[str, Held] = {made.rule: "chosen by the caller"}
+        rules = made.route.spec.rules
+        return tuple(RuleAsked(each.name, each.when, results.get(each.name, "not asked")) for each in rules)
     for rule in made.route.spec.rules:
         result: Held = "not asked" if over else errors.get(rule.name, "does not hold")
         if not over and made.rule == rule.name:

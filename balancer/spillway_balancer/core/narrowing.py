@@ -22,11 +22,11 @@ class Narrowed(NamedTuple):
     """Tier and pool of each target that is not."""
 
 
-def narrowed(tiers: tuple[Tier, ...], may: Callable[[Pool], bool]) -> Narrowed:
+def narrowed(tiers: tuple[Tier, ...], may: Callable[[Pool], bool], idle: bool = False) -> Narrowed:
     """The tiers with the pools that the request may go to; the very object where those are all.
 
-    A tier of which no pool with a weight is left is gone, and the one before it leads to the one behind it. With the
-    tiers behind it gone, a tier has nowhere to spill to.
+    A tier of which no pool with a weight is left is gone, unless `idle` ones will do, and the one before it leads to
+    the one behind it. With the tiers behind it gone, a tier has nowhere to spill to.
     """
     kept: list[Tier] = []
     cut: list[tuple[str, str]] = []
@@ -36,13 +36,19 @@ def narrowed(tiers: tuple[Tier, ...], may: Callable[[Pool], bool]) -> Narrowed:
         cut += [(tier.spec.name, pool) for pool in gone]
         if not gone:
             kept.append(tier)
-        elif any(target.weight for target in tier.targets if target.pool.name in left):
+        elif left and (idle or any(target.weight for target in tier.targets if target.pool.name in left)):
             kept.append(_of(tier, left))
     if not cut:
         return Narrowed(tiers)
-    if kept and kept[-1].spec.spill is not None:
-        kept[-1] = kept[-1]._replace(spec=replace(kept[-1].spec, spill=None), spilling=None)
-    return Narrowed(tuple(kept), tuple(cut))
+    return Narrowed((*kept[:-1], *alone(*kept[-1:])), tuple(cut))
+
+
+def alone(*tiers: Tier) -> tuple[Tier, ...]:
+    """Tiers that have none behind them."""
+    return tuple(
+        tier if tier.spec.spill is None else tier._replace(spec=replace(tier.spec, spill=None), spilling=None)
+        for tier in tiers
+    )
 
 
 def _of(tier: Tier, pools: set[str]) -> Tier:

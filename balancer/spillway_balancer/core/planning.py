@@ -13,6 +13,7 @@ from .capabilities import LeftOut, able
 from .conditions import Asked, ErrorKind, Moment
 from .errors import (
     AttemptsFailed,
+    InvalidOverride,
     ModelNotFound,
     NoCapableTarget,
     NoCompliantTarget,
@@ -22,7 +23,9 @@ from .errors import (
 )
 from .guards import Guards, Held
 from .mirroring import copied
-from .routing import Route, Routes, Target, Tier
+from .narrowing import narrowed
+from .overrides import Wanted, chosen, no_such_rule, wanted
+from .routing import Route, Routes, Ruling, Target, Tier
 
 
 class Plan(NamedTuple):
@@ -47,6 +50,8 @@ class Plan(NamedTuple):
     """What the rule lowers of the request."""
     held: Held | None = None
     """The guards that hold. Whatever is sent anywhere beside `tiers` must ask their `may` first."""
+    wants: Wanted | None = None
+    """What the caller decides itself; it may, unless the request is refused."""
     cut: tuple[LeftOut, ...] = ()
     """Those of `left_out` that guards have taken away."""
 
@@ -75,26 +80,40 @@ def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
         if isinstance(who, SpillwayError):
             return Plan(route, declared, "", (), refused=who)
         asked.consumer = who
-    return plan_by(route, declared, asked, moment)
+    return plan_by(route, declared, asked, moment, wanted(asked))
 
 
-def plan_by(route: Route, declared: str, asked: Asked, moment: Moment) -> Plan:
-    """What this route decides on a request. It takes and changes nothing, so that a route may be asked in Shadow."""
+def plan_by(route: Route, declared: str, asked: Asked, moment: Moment, wants: Wanted | None = None) -> Plan:
+    """What this route decides on a request. It takes and changes nothing, so that a route may be asked in Shadow.
+
+    `wants`: what the caller decides itself, if it may.
+    """
     view = held = None
     if route.guards is not None:
         view = route.view(asked, moment)
         held = route.guards.held(view)
-    ruling = route.decide(asked, moment, view)
-    made = Plan(route, declared, ruling.rule or "", ruling.tiers, ruling.errors, clamp=ruling.clamp, held=held)
+    ruling: Ruling | None = None
+    if wants is not None:
+        view = view or route.view(asked, moment)
+        error = route.allowed.refusal(wants, view)
+        if error is None and wants.rule is not None and (ruling := route.ruling(wants.rule)) is None:
+            error = no_such_rule(rule.name for rule in route.spec.rules)
+        if error is not None:
+            return Plan(route, declared, "", (), refused=error, held=held, wants=wants)
+    ruling = ruling or route.decide(asked, moment, view)
+    made = Plan(
+        route, declared, ruling.rule or "", ruling.tiers, ruling.errors, clamp=ruling.clamp, held=held, wants=wants
+    )
     if ruling.rule is None:
         return made._replace(refused=NoRule("no rule of this model's policy is for this request", param="model"))
     if not ruling.tiers:
-        error = NoReadyEndpoint("no pool of the rule for this request is there", retry_after=1.0)
-        return made._replace(refused=error)
-    if held is not None and route.guards is not None:
+        return made._replace(refused=NoReadyEndpoint("no pool of the rule for this request is there", retry_after=1.0))
+    if wants is not None:
+        made = _as_wanted(made, wants)
+    if held is not None and route.guards is not None and made.refused is None:
         made = _within_guards(made, held, route.guards)
-        if made.refused is not None:
-            return made
+    if made.refused is not None:
+        return made
     if route.declares:
         made = _within_their_power(made, asked)
     if route.mirror is not None and made.refused is None and (held is None or held.may(route.mirror.pool)):
@@ -102,9 +121,19 @@ def plan_by(route: Route, declared: str, asked: Asked, moment: Moment) -> Plan:
     return made
 
 
+def _as_wanted(made: Plan, wants: Wanted) -> Plan:
+    """What is left of a plan for a caller that decides itself."""
+    try:
+        tiers, cut = chosen(wants, made.rule, made.route.name.partition("/")[0], made.tiers)
+    except InvalidOverride as error:
+        return made._replace(tiers=(), refused=error)
+    return made._replace(tiers=tiers, left_out=tuple(LeftOut(tier, pool, "not asked for") for tier, pool in cut))
+
+
 def _within_guards(made: Plan, held: Held, guards: Guards) -> Plan:
     """What is left of a plan where these guards hold."""
-    tiers, cut = guards.narrowed(held, made.rule, made.tiers)
+    own = made.wants is not None  # of what a caller has chosen nothing is remembered
+    tiers, cut = narrowed(made.tiers, held.may) if own else guards.narrowed(held, made.rule, made.tiers)
     if not cut:
         return made
     out = tuple(LeftOut(tier, pool, "not compliant") for tier, pool in cut)

@@ -16,6 +16,7 @@ from .conditions import Asked, ErrorKind, Moment, View, When
 from .consumers import Callers
 from .guards import Guards
 from .hedging import HedgeBudget, Hedging
+from .overrides import Allowed
 from .pool import Pool
 from .retry_budget import RetryBudget
 from .spilling import Spilling, by_load
@@ -101,6 +102,9 @@ class Route:
         self._rulings = tuple(
             Ruling(rule.name, tiers, clamp=rule.set_) for rule, tiers in zip(spec.rules, self.rules, strict=True)
         )
+        self._ruling_of = {rule.name: ruling for rule, ruling in zip(spec.rules, self._rulings, strict=True)}
+        self.allowed = Allowed(spec.overrides)
+        """What callers may decide for themselves."""
         self.pools = frozenset(target.pool for target in spec.targets())
         """Names of those that it leads to."""
         copy = spec.mirror.target if spec.mirror else None
@@ -130,6 +134,10 @@ class Route:
     def view(self, asked: Asked, moment: Moment) -> View:
         """A request as this route's expressions see it."""
         return View(asked, moment, self._by_name, self.home)
+
+    def ruling(self, rule: str) -> Ruling | None:
+        """What the rule of this name decides, whether it holds or not."""
+        return self._ruling_of.get(rule)
 
     def decide(self, asked: Asked, moment: Moment, view: View | None = None) -> Ruling:
         """The first rule that holds. One that cannot be evaluated is as one that is not there. `view`: the

@@ -87,7 +87,7 @@ def _asked(account: Explanation) -> Iterator[Line]:
     names = max(len(each.name) for _, each, _ in every)
     results = max(len(result) for _, _, result in every)
     for kind, each, result in every:
-        decides = kind == "rule" and each.result == "holds"
+        decides = kind == "rule" and each.result in ("holds", "chosen by the caller")
         when = "always" if each.when is None else " ".join(each.when.split())
         text = f"{kind:<6} {'>' if decides else ' '} {each.name:<{names}}  {result:<{results}}  {when}"
         yield Line(text, "bold" if decides else "")

@@ -44,6 +44,7 @@ from spillway_api.types.health import (
 from spillway_api.types.hedge import Hedge
 from spillway_api.types.mirror import Mirror, MirrorPool
 from spillway_api.types.modelpool import AllowedRoutes, Capability, Engine, Model, ModelPool, ModelPoolSpec
+from spillway_api.types.overrides import Override, Overrides
 from spillway_api.types.price import Amount, Currency, Price
 from spillway_api.types.retry import Jitter, Retry, RetryOn, Timeouts
 from spillway_api.types.routepolicy import PolicyMode, RoutePolicy, RoutePolicySpec, Rule
@@ -111,6 +112,8 @@ __all__ = [
     "ObjectMeta",
     "ObjectName",
     "Overflow",
+    "Override",
+    "Overrides",
     "PassiveHealth",
     "PercentRamp",
     "Pods",

@@ -13,6 +13,7 @@ from spillway_api.types.explain import Explain
 from spillway_api.types.fields import API_VERSION, ObjectMeta, ObjectName
 from spillway_api.types.guard import Guard
 from spillway_api.types.mirror import Mirror
+from spillway_api.types.overrides import Overrides
 from spillway_api.types.retry import Retry, Timeouts
 from spillway_api.types.streams import Streams
 from spillway_api.types.tier import Tier
@@ -92,6 +93,13 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
                 max_length=16,
             ),
             map_list("name"),
+        ]
+        | None
+    ) = None
+    overrides: (
+        Annotated[
+            Overrides,
+            doc("What callers may decide for themselves by headers. Absent, nothing. Guards bind them all the same."),
         ]
         | None
     ) = None
