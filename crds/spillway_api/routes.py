@@ -12,7 +12,7 @@ from spillway_api.guards import passes
 from spillway_api.known import HasSecret, Known, Problem, key_of, listed, named, refuse, served_by
 from spillway_api.problem import did_you_mean
 from spillway_api.snapshot import Mirror, Route, RouteRule, RouteTier, Target
-from spillway_api.types import Clamp, Explain, PoolRef, RoutePolicy
+from spillway_api.types import Clamp, Explain, PoolRef, Priority, Queue, RoutePolicy
 
 _YOUNGEST = "~"
 """Sorts behind every RFC 3339 time: an object without creationTimestamp counts as the youngest."""
@@ -91,6 +91,8 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
         guards=spec.guards or (),
         overrides=spec.overrides,
         explain=None if spec.explain == Explain() else spec.explain,
+        queue=None if spec.queue == Queue() else spec.queue,
+        priority=None if spec.priority == Priority() else spec.priority,
     )
 
 

@@ -25,6 +25,8 @@ from spillway_api.types import (
     Metrics,
     Model,
     Overrides,
+    Priority,
+    Queue,
     Retry,
     Spill,
     Streams,
@@ -148,6 +150,10 @@ class Route(Struct, frozen=True, rename="camel", omit_defaults=True):
     """None where nothing is set."""
     guards: tuple[Guard, ...] = ()
     """Those whose expression does not compile are here as well: they hold."""
+    queue: Queue | None = None
+    """None: as the defaults say."""
+    priority: Priority | None = None
+    """None: as the defaults say."""
 
     def targets(self) -> Iterator[Target]:
         """All that it leads to, that of its copies included."""

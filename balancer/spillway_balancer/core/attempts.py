@@ -13,7 +13,9 @@ from spillway_api.types import Retry
 
 from . import endings
 from .backoff import Again, again
+from .endpoint import EndpointState
 from .hedging import Hedging
+from .joining import may_wait
 from .observing import Observer
 from .reasons import REASONS, Failure
 from .retry_budget import RetryBudget
@@ -47,6 +49,9 @@ class Attempts:
         self._waits: tuple[float, Again] | None = None
         """What is waited for, and until when."""
         self._beside = 0
+        self._reopened: int | None = None
+        """So many failures had been there when the tiers were looked at anew."""
+        self._told = 0  # entries of the log that stay when they are
 
     @property
     def observer(self) -> Observer | None:
@@ -71,9 +76,11 @@ class Attempts:
                 return Wait(until - now, what.why)
             self._waits = None  # what allowed the wait allows what it was for
             return self._find(now) or self.tiers.again(what.step, now) or self._stop(now)
+        if self._reopened == len(self._failed):
+            return self._find(now) or self._closed(now)  # it has waited for what is new: that is no retry
         if not self._failed:
             self._budget.note_request(now)
-            return self._find(now) or self._stop(now)
+            return self._find(now) or self._closed(now)
         last = self._failed[-1][1]
         if len(self._failed) >= self._retry.attempts or not self._may_retry(last):
             return self._stop(now)
@@ -81,7 +88,13 @@ class Attempts:
             return self._stop(now)
         if not self._budget.try_take(now):
             return self._stop(now)
-        return self._find(now) or self._wait(last, now) or self._stop(now)
+        return self._find(now) or self._wait(last, now) or self._closed(now)
+
+    def reopen(self, tiers: tuple[Tier, ...]) -> None:
+        """The request has waited in the queue: look at these tiers anew."""
+        self._reopened = len(self._failed)
+        del self.log[self._told :]
+        self.tiers.reopen(tiers)
 
     def hedging(self, step: Try) -> Hedging | None:
         """Whether the step may get a second one beside it if it is slow. To be asked once for each step."""
@@ -111,9 +124,14 @@ class Attempts:
         self._beside = 0
         self.tiers.why = failure.reason
         self.log.append(f"{step.tier} {step.pool.name}/{step.endpoint.name}: {failure}")
+        self._told = len(self.log)
 
     def _find(self, now: float) -> Try | None:
-        return self.tiers.find({step.endpoint for step, _ in self._failed}, now)
+        return self.tiers.find(self._excluded, now)
+
+    @property
+    def _excluded(self) -> set[EndpointState]:
+        return {step.endpoint for step, _ in self._failed}
 
     def _wait(self, last: Failure, now: float) -> Wait | None:
         """Nothing else is left: wait for an endpoint that may be asked again, if there is time for it."""
@@ -139,6 +157,11 @@ class Attempts:
         if status is None or status < 400 or not REASONS[failure.reason].by_status:
             return False
         return status not in self._retry.retry_status_codes
+
+    def _closed(self, now: float) -> Stop:
+        """Nothing is left to try now."""
+        failures = [failure for _, failure in self._failed]
+        return may_wait(self._stop(now), self.tiers.closed, failures, self._excluded, self.tiers.all, now)
 
     def _stop(self, now: float) -> Stop:
         failures = [failure for _, failure in self._failed]

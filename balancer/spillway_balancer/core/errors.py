@@ -168,6 +168,24 @@ class NoCompliantTarget(SpillwayError):
     blame = "endpoint"
 
 
+class QueueFull(SpillwayError):
+    """No endpoint is free, and as many requests as may wait for one do so."""
+
+    status = 503
+    type = "overloaded_error"
+    code = "queue_full"
+    blame = "endpoint"
+
+
+class QueueTimeout(SpillwayError):
+    """The request has waited for a free endpoint as long as its policy lets it."""
+
+    status = 503
+    type = "overloaded_error"
+    code = "queue_timeout"
+    blame = "endpoint"
+
+
 class AttemptsFailed(SpillwayError):
     """Endpoints were tried and none answered well; `attempts` says which and why."""
 

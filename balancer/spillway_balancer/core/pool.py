@@ -169,6 +169,7 @@ class Pool:
         candidates: list[Candidate] = []
         add = candidates.append
         elsewhere = 0
+        full = False
         why: Reason = "no-ready-endpoint"
         for name, endpoint in self.endpoints.items():
             if endpoint in exclude or endpoint.probe.healthy is False or not endpoint.keyed:
@@ -177,7 +178,10 @@ class Pool:
                 why = "auth"
                 continue
             if not endpoint.circuit.admits(now):
-                why = "rate-limited" if now < endpoint.circuit.shut_until else "circuit-open"
+                if now < endpoint.circuit.shut_until:
+                    why = "rate-limited"
+                elif why != "rate-limited":
+                    why = "circuit-open"
                 continue
             if endpoint.unseen:
                 endpoint.settle(now)
@@ -185,7 +189,7 @@ class Pool:
             others = book.others(now, stale_after)
             requests = book.in_flight + others
             if bound and requests * 100 >= bound * weight:
-                why = "saturated"
+                full = True
                 continue
             load: float = book.tokens + others * self.size.tokens if by_tokens else requests
             if not wants_cache:
@@ -223,7 +227,8 @@ class Pool:
                     )
                 )
             )
-        return candidates, why, elsewhere
+        # One that is full has room soon: of several reasons that is the one that says most of the pool.
+        return candidates, "saturated" if full else why, elsewhere
 
     def _warmed(self, candidates: list[Candidate], key: int | None, now: float, dice: random.Random) -> list[Candidate]:
         """The candidates as a strategy is to see them while some of them are slowly started.
@@ -358,12 +363,15 @@ class Pool:
         """This endpoint and no other, since all is lost."""
         return self._take(endpoint, Choice(endpoint.name, "panic"), want, now)
 
-    def limited_for(self, now: float) -> float | None:
+    def limited_for(self, now: float, exclude: Collection[EndpointState] = ()) -> float | None:
         """Seconds until the first endpoint is back of those that are off by their own word; None without any."""
         waits = [
             endpoint.circuit.shut_until - now
             for endpoint in self.endpoints.values()
-            if now < endpoint.circuit.shut_until and endpoint.keyed and endpoint.probe.usable
+            if now < endpoint.circuit.shut_until
+            and endpoint.keyed
+            and endpoint.probe.usable
+            and endpoint not in exclude
         ]
         return min(waits, default=None)
 

@@ -11,6 +11,7 @@ import xxhash
 
 from spillway_api import snapshot, types
 from spillway_api.durations import seconds
+from spillway_api.types import Priority, Queue
 
 from .conditions import Asked, ErrorKind, Moment, View, When
 from .consumers import Callers
@@ -18,6 +19,7 @@ from .guards import Guards
 from .hedging import HedgeBudget, Hedging
 from .overrides import Allowed
 from .pool import Pool
+from .queueing import QueueRules
 from .retry_budget import RetryBudget
 from .spilling import Spilling, by_load
 
@@ -128,6 +130,7 @@ class Route:
         """After so many seconds of silence a stream that has not begun shows life; None: never."""
         self.callers: Callers | None = Callers.of(spec, None if previous is None else previous.callers)
         """None where the route is open to everybody."""
+        self.queue = QueueRules.of(spec.queue or Queue(), spec.priority or Priority())
         self.retry_budget: RetryBudget = previous.retry_budget if previous else RetryBudget()
         self.retry_budget.percent = spec.retry.budget_percent
 

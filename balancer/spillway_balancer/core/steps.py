@@ -65,6 +65,10 @@ class Stop(NamedTuple):
 
     error: SpillwayError
     answer: bool = False
+    may_wait: bool = False
+    """A way that is closed will open again: the request may wait in the queue, `reopen`, and ask for the next step."""
+    opens_in: float | None = None
+    """Seconds until the first way opens, where that is known."""
 
 
 Step = Try | Wait | Stop

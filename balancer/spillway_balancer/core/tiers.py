@@ -34,7 +34,19 @@ class Tiers:
         self._left: Reason | None = None  # why the first tier was left
         self.why: Reason = "no-ready-endpoint"
         """Why the last tier that was asked had no endpoint, or the reason of the last failure."""
+        self.closed: set[Reason] = set()
+        """Why the pools that were asked had no endpoint."""
+        self._full = -1  # the last tier with a pool whose endpoints hold all that they may
         self.observer: Observer | None = None
+
+    def reopen(self, tiers: tuple[Tier, ...]) -> None:
+        """Look anew, from the first tier on; another configuration may have brought others."""
+        self.all = tiers
+        self._keys.clear()
+        self._home.clear()
+        self.closed.clear()
+        self._at, self._entered, self._full = 0, -1, -1
+        self._shares = ()
 
     def find(self, failed: Collection[EndpointState], now: float) -> Try | None:
         """An endpoint that has not failed the request, in the first tier that is open to it."""
@@ -56,7 +68,8 @@ class Tiers:
             found = self._pick(self.all[index], failed, now)
             if found is not None:
                 return found
-        return self._panic(failed, now)
+        # Where an endpoint is only full, another one that is ejected is not all there is.
+        return None if self._full == min(self._at, len(self.all) - 1) else self._panic(failed, now)
 
     def leave(self, reason: Reason) -> bool:
         """Go to the next tier if it may be entered for this reason."""
@@ -140,6 +153,9 @@ class Tiers:
                 self.observer.found(tier, target, picked)
             if isinstance(picked, Picked):
                 return self._try(tier, pool, upstream_model, picked)
+            self.closed.add(picked)
+            if picked == "saturated":
+                self._full = self._at
             if not failed or picked != "no-ready-endpoint":
                 self.why = picked
         return None

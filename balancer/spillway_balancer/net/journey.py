@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..core.attempts import Attempts, Stop, Try, Wait
 from ..core.conditions import Moment
+from ..core.errors import SpillwayError
 from ..core.hedging import Hedging, waste
 from ..core.planning import Plan, plan
 from ..core.reasons import Failure
@@ -23,6 +24,7 @@ from .facts import Facts
 from .hedging import Outcome, Race
 from .keepalive import KeepAlive
 from .mirroring import Copies
+from .queueing import Place, Queue
 from .recording import Record, Recorder
 from .relay import Exchange
 from .sending import Job, Sender
@@ -39,6 +41,7 @@ class Shared(NamedTuple):
     dice: random.Random
     recorder: Recorder | None
     copies: Copies
+    queue: Queue
 
 
 class Journey:
@@ -68,9 +71,13 @@ class Journey:
         self._copy: asyncio.Task[str] | None = None
         self._explains = False
         """Whether the client is told what became of the request."""
+        self._place: Place | None = None
+        """In the queue, once it has had to wait."""
 
     async def run(self, runtime: Runtime) -> None:
+        """Only who waits in the queue comes to see another runtime than this one."""
         shared, decision = self._shared, self._decision
+        self._routes = runtime.routes
         moment = Moment(monotonic(), time(), shared.dice)
         made = plan(runtime.routes, self._facts, moment)
         decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
@@ -100,12 +107,17 @@ class Journey:
         finally:
             if lively is not None:
                 lively.stop()
+            if self._place is not None:
+                self._place.leave()
             if shared.recorder is not None:
                 shared.recorder.record(self._record(monotonic()))
 
     async def _attempt(self, made: Plan) -> None:
         """Attempts until one is answered or nothing is left to try."""
-        shared, facts, decision, route = self._shared, self._facts, self._decision, made.route
+        shared, facts, decision = self._shared, self._facts, self._decision
+        if shared.queue.crowded(made.route.name, made.rule):
+            made = await self._turn(made, None)
+        route = made.route
         total = decision.started + route.deadlines.total
         job = Job(
             self._peeked.path,
@@ -127,16 +139,23 @@ class Journey:
         while True:
             step = attempts.next(monotonic())
             if isinstance(step, Stop):
+                error = made.told(step.error)
+                error.attempts = (*map(str, made.left_out), *error.attempts)
+                if step.may_wait:
+                    made = await self._turn(made, step._replace(error=error))
+                    attempts.reopen(made.tiers)
+                    job = job._replace(clamped=self._clamped)
+                    continue
                 if step.answer and isinstance(last, Exchange):
                     last.pass_on()
                     return
-                error = made.told(step.error)
                 decision.status = decision.status or error.code
-                error.attempts = (*map(str, made.left_out), *error.attempts)
                 raise error
             if isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)  # a client that leaves cancels it
                 continue
+            if self._place is not None:
+                self._place.served()
             self._sent = decision.sent = step
             decision.tier, decision.spilled = step.tier, step.spilled
             if self._explains:
@@ -181,6 +200,30 @@ class Journey:
             if race.hedged:
                 metrics.ended(made.route.name, made.rule, step.tier, result)
         return outcome
+
+    async def _turn(self, made: Plan, why: Stop | None) -> Plan:
+        """Wait until this request may try. By then another configuration may be in force: what opens may be new in it,
+        so the plan is made anew."""
+        shared, decision = self._shared, self._decision
+        if self._place is None:
+            total = decision.started + made.route.deadlines.total
+            self._place = shared.queue.place(made, self._facts, self._peeked.size, total)
+        try:
+            await self._place.turn(why)
+            runtime = shared.queue.runtime
+            if runtime is None or runtime.routes is self._routes:
+                return made
+            self._routes = runtime.routes
+            made = plan(runtime.routes, self._facts, Moment(monotonic(), time(), shared.dice))
+            decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
+            if made.refused is not None:
+                raise made.refused
+        except SpillwayError as error:
+            decision.status = decision.status or error.code
+            raise
+        self._clamped = None if made.clamp is None else self._facts.clamp(made.clamp)
+        lost = self._place.replanned(made)
+        return await self._turn(made, None) if lost and shared.queue.crowded(made.route.name, made.rule) else made
 
     def _record(self, now: float) -> Record:
         """The request as it is taken down. Where no engine has counted tokens, an estimate."""

@@ -35,6 +35,7 @@ from .facts import Facts, digest_of
 from .journey import Journey, Shared
 from .keyring import Keyring
 from .mirroring import Copies
+from .queueing import Queue
 from .recording import Recorder
 from .sending import Sender
 from .serving import Serving
@@ -73,7 +74,9 @@ class Proxy:
         self._limits = limits
         self.sender = Sender(credentials, telemetry)
         self.copies = Copies(self.sender, telemetry.copies, dice)
-        self._shared = Shared(self.sender, telemetry, dice, recorder, self.copies)
+        self.queue = Queue(telemetry)
+        self.sender.freed = self.queue.freed
+        self._shared = Shared(self.sender, telemetry, dice, recorder, self.copies, self.queue)
         self.keyring = Keyring(credentials)
         self.in_flight = 0
         self.draining = False
@@ -221,9 +224,10 @@ class Proxy:
             raise NoReadyEndpoint("this balancer has no configuration yet", retry_after=1.0)
 
     def follow(self, runtime: Runtime) -> None:
-        """Look for the credentials that what is served now needs."""
+        """Look for the credentials that what is served now needs, and let those that wait try their new ways."""
         self.sender.follow(runtime)
         self.keyring.follow(runtime)
+        self.queue.follow(runtime)
 
     def rekeyed(self) -> None:
         """Credentials have changed: those of endpoints, those of consumers, or both."""
@@ -242,6 +246,7 @@ class Proxy:
         """Close every connection with its answer; True when all have ended within `limit` seconds."""
         self.leave()
         self._closing = True
+        self.queue.drain(limit)
         self.copies.close()
         self._idle.clear()
         if self.in_flight:

@@ -102,6 +102,8 @@ class Sender:
         self.keyless: set[EndpointState] = set()
         """Endpoints whose credential is not there: kubelet brings a new key into a Pod up to a minute after the
         snapshot that speaks of it. They get no requests until then."""
+        self.freed: Callable[[str], None] | None = None
+        """Told the name of a pool when a request has ended there."""
         self._runtime: Runtime | None = None
         self._connections = ConnectionPool(asyncio.get_running_loop())
 
@@ -173,6 +175,8 @@ class Sender:
                 pool.untried(endpoint, begun, monotonic())
             if reason != "outrun":
                 job.decision.status = reason or "error"
+            if self.freed is not None:
+                self.freed(pool.name)
             if reason is not None:
                 self._telemetry.attempt(pool.name, endpoint.name, reason)
 

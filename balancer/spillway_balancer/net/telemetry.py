@@ -35,7 +35,7 @@ DURATIONS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 180
 SCRAPES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2)
 FIRST_BYTES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60)
 
-M = TypeVar("M", Counter, Histogram)
+M = TypeVar("M", Counter, Gauge, Histogram)
 
 KEPT_SECONDS = 300.0
 """How long the series of an endpoint that is gone can still be scraped."""
@@ -102,6 +102,21 @@ class Telemetry:
             "spillway_attempts", "Attempts by how they ended: ok, or a reason of docs/reasons.md.",
             ["pool", "endpoint", "reason"], registry=registry,
         )  # fmt: skip
+        self._queued = Gauge(
+            "spillway_queue_requests", "Requests that wait for a tier to open.",
+            ["route", "rule"], registry=registry,
+        )  # fmt: skip
+        self._queued_bytes = Gauge(
+            "spillway_queue_bytes", "Bytes of the bodies of those that wait.", ["route", "rule"], registry=registry
+        )
+        self._queue_waits = Histogram(
+            "spillway_queue_wait_seconds", "How long requests have waited, whatever became of them.",
+            ["route", "rule"], buckets=(*FIRST_BYTES, 120, 300, 600), registry=registry,
+        )  # fmt: skip
+        self._queue_rejects = Counter(
+            "spillway_queue_rejects", "Requests that could not wait, or not long enough.",
+            ["route", "rule", "reason"], registry=registry,
+        )  # fmt: skip
         self._endpoint_first_bytes = Histogram(
             "spillway_endpoint_time_to_first_byte_seconds",
             "From sending a request to an endpoint to its first content byte.",
@@ -149,7 +164,7 @@ class Telemetry:
         self._of_pool: dict[object, Counter | Histogram] = {
             id(each): each for each in (self._scrapes, self._scrape_bytes, self._scrape_durations)
         }
-        self._children: dict[tuple[object, ...], Counter | Histogram] = {}
+        self._children: dict[tuple[object, ...], Counter | Gauge | Histogram] = {}
         self._last_render: tuple[float, bytes] = (-1.0, b"")
 
     def record(self, decision: Decision, now: float) -> None:
@@ -167,6 +182,17 @@ class Telemetry:
         if decision.tier:
             spilled = "true" if decision.spilled else "false"
             self._child(self._tiers, route, decision.rule, decision.tier, spilled).inc()
+
+    def queue(self, route: str, rule: str, requests: int, size: int) -> None:
+        """What waits for a rule now, and how many bytes it is."""
+        self._child(self._queued, route, rule).set(requests)
+        self._child(self._queued_bytes, route, rule).set(size)
+
+    def queue_waited(self, route: str, rule: str, elapsed: float) -> None:
+        self._child(self._queue_waits, route, rule).observe(elapsed)
+
+    def queue_refused(self, route: str, rule: str, reason: str) -> None:
+        self._child(self._queue_rejects, route, rule, reason).inc()
 
     def rule_error(self, route: str, rule: str, reason: str) -> None:
         self._child(self._rule_errors, route, rule, reason).inc()

@@ -46,6 +46,7 @@ from spillway_api.types.mirror import Mirror, MirrorPool
 from spillway_api.types.modelpool import AllowedRoutes, Capability, Engine, Model, ModelPool, ModelPoolSpec
 from spillway_api.types.overrides import Override, Overrides
 from spillway_api.types.price import Amount, Currency, Price
+from spillway_api.types.queue import Fairness, Priority, Queue
 from spillway_api.types.retry import Jitter, Retry, RetryOn, Timeouts
 from spillway_api.types.routepolicy import PolicyMode, RoutePolicy, RoutePolicySpec, Rule
 from spillway_api.types.selector import LabelRequirement, LabelSelector, matches
@@ -89,6 +90,7 @@ __all__ = [
     "EnterOn",
     "Explain",
     "ExplainHeaders",
+    "Fairness",
     "Guard",
     "Health",
     "Hedge",
@@ -120,9 +122,11 @@ __all__ = [
     "PolicyMode",
     "PoolRef",
     "Price",
+    "Priority",
     "ProbeMode",
     "Provider",
     "ProviderType",
+    "Queue",
     "Ramp",
     "ReasoningEffort",
     "Requirement",

@@ -14,6 +14,7 @@ from spillway_api.types.fields import API_VERSION, ObjectMeta, ObjectName
 from spillway_api.types.guard import Guard
 from spillway_api.types.mirror import Mirror
 from spillway_api.types.overrides import Overrides
+from spillway_api.types.queue import Priority, Queue
 from spillway_api.types.retry import Retry, Timeouts
 from spillway_api.types.streams import Streams
 from spillway_api.types.tier import Tier
@@ -135,6 +136,8 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
         PolicyMode,
         doc("Shadow evaluates the policy and records what it would do, but another route decides."),
     ] = "Enforce"
+    queue: Annotated[Queue, doc("Requests that no tier is open to wait here.")] = field(default_factory=Queue)
+    priority: Annotated[Priority, doc("Who is served first of those that wait.")] = field(default_factory=Priority)
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(
