@@ -302,3 +302,56 @@ async def test_a_room_beside_one_that_is_full_is_not_given_to_an_ejected_endpoin
     gate.let(3)
     assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
     assert lb.sample("spillway_attempts_total", reason="connect") <= 1
+
+
+COMMENTS = ("x-spillway-queue", "comments")
+
+
+async def test_a_stream_is_told_its_place_in_comments_when_it_asks(serve, gate, ask, dial) -> None:
+    lb = await serve(gate, pool=ONE)
+    tasks = [await first(lb, gate, ask), await ask(lb, "ahead")]
+    client = await dial(lb)
+    body = client.chat_body(user="told", stream=True)
+    await client.send(client.request("/v1/chat/completions", body, [COMMENTS]))
+    head = await client.head()
+    assert (head.status, head.header("content-type")) == (200, "text/event-stream; charset=utf-8")
+    comment = await client.chunk()
+    assert comment.startswith(b": spillway-queue position=2 expected_wait=")
+    assert comment.endswith(b"\n\n")
+    gate.let(3)
+    assert [(await task).status for task in tasks] == [200, 200]
+    reply = await client.rest(head)
+    assert reply.whole
+    assert reply.text == "hello"
+
+
+async def test_who_was_told_its_place_gets_errors_as_events(serve, gate, ask, dial) -> None:
+    lb = await serve(gate, pool=ONE, route={"queue": {"maxWait": "100ms"}})
+    task = await first(lb, gate, ask)
+    client = await dial(lb)
+    await client.send(client.request("/v1/chat/completions", client.chat_body(stream=True, user="u"), [COMMENTS]))
+    head = await client.head()
+    assert head.status == 200
+    await client.chunk()
+    reply = await client.rest(head)
+    assert (reply.whole, reply.error["code"]) == (True, "queue_timeout")
+    assert lb.sample("spillway_requests_total", code="503") == 1
+    gate.let()
+    await task
+
+
+@pytest.mark.parametrize(("headers", "stream"), [([COMMENTS], False), ([], True)])
+async def test_nobody_else_is_told_anything_before_the_answer(serve, gate, ask, headers, stream) -> None:
+    lb = await serve(gate, pool=ONE, route={"queue": {"maxWait": "100ms"}})
+    task = await first(lb, gate, ask)
+    assert (await (await ask(lb, "late", *headers, stream=stream))).status == 503
+    gate.let()
+    await task
+
+
+async def test_a_full_queue_is_an_http_status_also_for_who_asks_for_comments(serve, gate, ask) -> None:
+    lb = await serve(gate, pool=ONE, route={"queue": {"maxRequests": 1}})
+    tasks = [await first(lb, gate, ask), await ask(lb, "a")]
+    assert (await (await ask(lb, "b", COMMENTS, stream=True))).status == 503
+    gate.let(2)
+    await asyncio.gather(*tasks)

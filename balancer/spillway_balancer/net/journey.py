@@ -32,6 +32,9 @@ from .shadowing import looked
 from .telemetry import Decision, Telemetry
 from .upstream import RawHeaders
 
+QUEUE = "x-spillway-queue"
+"""With `comments` a stream that has to wait is told its place in comments."""
+
 
 class Shared(NamedTuple):
     """What all requests of a balancer share."""
@@ -207,7 +210,9 @@ class Journey:
         shared, decision = self._shared, self._decision
         if self._place is None:
             total = decision.started + made.route.deadlines.total
-            self._place = shared.queue.place(made, self._facts, self._peeked.size, total)
+            streams = self._peeked.stream and self._peeked.path.generates
+            tell = self._answer.comment if streams and self._facts.header(QUEUE) == "comments" else None
+            self._place = shared.queue.place(made, self._facts, self._peeked.size, total, tell)
         try:
             await self._place.turn(why)
             runtime = shared.queue.runtime

@@ -9,7 +9,8 @@ alone: a probe that passes, a limit that is over.
 from __future__ import annotations
 
 import asyncio
-from math import inf
+from collections.abc import Callable
+from math import ceil, inf
 from time import monotonic
 from typing import Final
 
@@ -24,6 +25,9 @@ from .telemetry import Telemetry
 
 POLL: Final = 0.25
 """Seconds between two looks of the first in line, where nothing tells it to look."""
+
+TELL: Final = 5.0
+"""Seconds between two comments that tell a client its position."""
 
 EARLY: Final = 0.001
 """Seconds by which a timer may fire before its time."""
@@ -113,9 +117,12 @@ class Queue:
         line = self._lines.get((route, rule)) if self._lines else None
         return line is not None and len(line.waiting) > 0
 
-    def place(self, made: Plan, asked: Asked, size: int, total: float) -> Place:
-        """For a request of so many bytes, whose time is over at `total`. It takes no room before its first `turn`."""
-        return Place(self, made, asked, size, total)
+    def place(
+        self, made: Plan, asked: Asked, size: int, total: float, tell: Callable[[bytes], None] | None = None
+    ) -> Place:
+        """For a request of so many bytes, whose time is over at `total`. It takes no room before its first `turn`.
+        `tell` is called with what its position is, at once and then every few seconds."""
+        return Place(self, made, asked, size, total, tell)
 
     def freed(self, pool: str) -> None:
         """A request has ended at one of the pool's endpoints."""
@@ -176,11 +183,21 @@ class Queue:
 class Place:
     """One request's place. `turn` as often as needed, then `served`; `leave` on every path."""
 
-    def __init__(self, queue: Queue, made: Plan, asked: Asked, size: int, total: float) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        made: Plan,
+        asked: Asked,
+        size: int,
+        total: float,
+        tell: Callable[[bytes], None] | None,
+    ) -> None:
         self._queue = queue
         self._asked = asked
         self._size = size
         self._total = total
+        self._tell = tell
+        self._telling: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._future: asyncio.Future[None] | None = None
@@ -290,7 +307,17 @@ class Place:
             line.go()
         else:
             line.turned_away(ticket, why)
+        self._say()
         return ticket
+
+    def _say(self) -> None:
+        """Tell the client where it stands, and in how many seconds its turn is likely to come."""
+        ticket, line = self._ticket, self._line
+        if self._tell is None or ticket is None or line is None:
+            return
+        position, wait = line.waiting.position(ticket) + 1, line.waiting.expected_wait(ticket, monotonic())
+        self._tell(b"spillway-queue position=%d expected_wait=%d" % (position, ceil(wait)))
+        self._telling = self._loop.call_later(TELL, self._say)
 
     def _part(self, served: bool) -> None:
         ticket, line = self._ticket, self._line
@@ -298,6 +325,8 @@ class Place:
             return
         self._ticket = None
         self._disarm()
+        if self._telling is not None:
+            self._telling.cancel()
         now = monotonic()
         if served:
             line.waiting.served(ticket, now)
