@@ -11,6 +11,7 @@ from spillway_api.expressions import InvalidExpression, condition
 from spillway_api.guards import passes
 from spillway_api.known import HasSecret, Known, Problem, key_of, listed, named, refuse, served_by
 from spillway_api.problem import did_you_mean
+from spillway_api.rated import unmet
 from spillway_api.snapshot import Mirror, Route, RouteRule, RouteTier, Target
 from spillway_api.types import Clamp, Explain, PoolRef, Priority, Queue, RoutePolicy
 
@@ -54,6 +55,9 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
                 of_tier |= names
                 targets += [] if target is None else [target]
             if any(target.weight for target in targets):
+                pools = [(known.pools[_split(target.pool)], target.model) for target in targets]
+                for field, message in unmet(tier, pools, spec.models):
+                    refuse(item, f"spec.rules[{at_rule}].tiers[{at_tier}].{field}", "Invalid", message, problems)
                 made = RouteTier(
                     tier.name,
                     tuple(targets),
@@ -61,6 +65,8 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
                     tier.enter_on,
                     spill=tier.spill,
                     hedge=tier.hedge,
+                    min_quality_percent=tier.min_quality_percent,
+                    max_cost=tier.max_cost,
                 )
                 tiers.append(made)
                 served |= of_tier
@@ -175,6 +181,11 @@ def _target(
         refuse(item, path, "ModelNotInPool", message, problems)
         return None, set()
     return Target(pool.name, ref.model, ref.weight), serves
+
+
+def _split(name: str) -> tuple[str, str]:
+    namespace, _, own = name.partition("/")
+    return namespace, own
 
 
 def route_rule(name: str, tiers: Sequence[RouteTier], when: str | None, clamp: Clamp | None) -> RouteRule:

@@ -24,6 +24,7 @@ from spillway_api.types import (
     Hedge,
     Metrics,
     Model,
+    Money,
     Overrides,
     Priority,
     Queue,
@@ -82,7 +83,7 @@ class Target(Struct, frozen=True, rename="camel"):
     weight: int = 100
 
 
-class RouteTier(Struct, frozen=True, rename="camel"):
+class RouteTier(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Targets of equal preference."""
 
     name: str
@@ -91,6 +92,8 @@ class RouteTier(Struct, frozen=True, rename="camel"):
     enter_on: tuple[str, ...]
     spill: Spill | None = None
     hedge: Hedge | None = None
+    min_quality_percent: int | None = None
+    max_cost: Money | None = None
 
 
 class RouteRule(Struct, frozen=True, rename="camel", omit_defaults=True):

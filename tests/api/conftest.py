@@ -126,6 +126,10 @@ BASES["guarded"]["spec"]["overrides"] = {"allow": ["Rule"], "when": "true"}
 BASES["guarded"]["spec"]["guards"] = [{"name": "eu", "require": {"jurisdictions": ["EU"]}, "when": "true"}]
 
 
+BASES["choosy"] = copy.deepcopy(BASES["policy"])
+BASES["choosy"]["spec"]["rules"][0]["tiers"][0] |= {"select": "Quality", "maxCost": {"amount": "0.05"}}
+
+
 class Absent:
     """Stands in an edit for: take this field away."""
 

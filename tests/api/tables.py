@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from spillway_api.types import Capability, StrategyName
+from spillway_api.types import Capability, Select, StrategyName
 
 ENDPOINT = "spec.source.static.endpoints[0]"
 PROVIDER = "spec.source.provider"
@@ -33,6 +33,8 @@ METRIC = r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*\})?$"
 NUMBERS = [
     ("pool", f"{ENDPOINT}.weight", 1, 1000),
     ("pool", "spec.models[0].contextWindow", 1, None),
+    ("pool", "spec.models[0].qualityPercent", 0, 100),
+    ("policy", f"{TIER}.minQualityPercent", 0, 100),
     ("provider", f"{ACCOUNT}.weight", 1, 1000),
     ("pods", f"{PODS}.ports[0]", 1, 65535),
     ("pool", "spec.dispatch.chwbl.loadFactorPercent", 100, 1000),
@@ -73,6 +75,8 @@ NUMBERS = [
 TEXTS = [
     ("pool", "spec.models[0].name", 1, 253, r"^[^\s*?]+$", "org/model:8b", "a b"),
     ("pool", "spec.models[0].upstreamName", 1, 253, None, "any name", None),
+    ("choosy", f"{TIER}.maxCost.amount", 0, 20, AMOUNT, "0.002", "0,5"),
+    ("choosy", f"{TIER}.maxCost.currency", 0, 3, CURRENCY, "EUR", "eur"),
     ("pool", f"{PRICE}.input", 0, 20, AMOUNT, "0.25", "-1"),
     ("pool", f"{PRICE}.cachedInput", 0, 20, AMOUNT, "0", "1."),
     ("pool", f"{PRICE}.output", 0, 20, AMOUNT, "999999999.999999999", "1e3"),
@@ -167,7 +171,7 @@ CHOICES = [
     ("policy", "spec.rules[0].set.reasoningEffort", ["none", "minimal", "low", "medium", "high"]),
     ("guarded", "spec.overrides.allow[0]", ["Rule", "Pool", "NoFallback"]),
     ("policy", "spec.explain.headers", ["Never", "OnRequest", "Always"]),
-    ("policy", f"{TIER}.select", ["Weighted", "InOrder"]),
+    ("policy", f"{TIER}.select", [*get_args(Select)]),
     (
         "policy",
         f"{TIER}.enterOn[0]",
@@ -237,6 +241,7 @@ REQUIRED = [
     ("closed", CALLERS),
     ("policy", f"{TIER}.pools"),
     ("policy", f"{TIER}.pools[0].name"),
+    ("choosy", f"{TIER}.maxCost.amount"),
     ("mirrored", "spec.mirror.pool"),
     ("mirrored", "spec.mirror.percent"),
     ("mirrored", f"{MIRROR}.name"),

@@ -37,13 +37,18 @@ def test_metadata_is_refused_as_the_api_server_does(edits, expected, edited, err
     assert any(error.startswith(expected) for error in errors_of(edited("pool", edits)))
 
 
+_OF_A_TIER = "the fields here are name, pools, select, minQualityPercent, maxCost, enterOn, spill, hedge"
 UNKNOWN = [
     ("pool", "spec.disptch", 'did you mean "dispatch"?'),
     ("pool", "spec.models[0].upstreamname", 'did you mean "upstreamName"?'),
     ("pool", "spec.source.files", "the fields here are pods, service, inferencePool, static, provider"),
     ("pods", "spec.source.pods.selector.matchLabel", 'did you mean "matchLabels"?'),
     ("provider", "spec.source.provider.baseUrl", 'did you mean "baseURL"?'),
-    ("policy", "spec.rules[0].tiers[0].limits", "the fields here are name, pools, select, enterOn, spill"),
+    (
+        "policy",
+        "spec.rules[0].tiers[0].limits",
+        _OF_A_TIER,
+    ),
     ("policy", "sepc", 'did you mean "spec"?'),
 ]
 

@@ -6,16 +6,21 @@ is a model without tools. What a request needs is read from its body, and only w
 The length of a prompt is an estimate, so it refuses nobody. A target that may be too small is one that a request is not
 sent on to, with margin; but where it begins it goes, and the engine answers itself, unless a target beside it has more
 room or the next tier may be entered for `ContextLength`.
+
+What a tier asks of its models (`minQualityPercent`, `maxCost`) leaves targets out in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Final, Literal, NamedTuple, Protocol
 
-from spillway_api.types import Capability, Model
+from spillway_api.snapshot import RouteTier
+from spillway_api.types import Capability, Model, Price
 
-from .learning import BYTES_PER_TOKEN
+from . import selecting
+from .errors import NoCapableTarget
 from .pool import Pool
 from .routing import Target, Tier
 
@@ -45,31 +50,26 @@ MARGIN: Final = 1.25
 Room = Literal["enough", "doubtful", "too small"]
 
 
-class Asks(Protocol):
+class Asks(selecting.Sized, Protocol):
     """What a request tells of its needs. The methods read its body."""
 
     @property
-    def model(self) -> str: ...
-    @property
     def path(self) -> str: ...
-    @property
-    def prompt_tokens(self) -> int: ...
     def tools(self) -> bool: ...
     def images(self) -> bool: ...
     def json(self) -> bool: ...
-    def max_tokens(self) -> int: ...
 
 
 class Needs:
     """What a request needs of a model, found out when a model's declaration makes it matter, and once."""
 
-    __slots__ = ("_asks", "_capabilities", "_most", "_output")
+    __slots__ = ("_asks", "_capabilities", "_limit", "_most")
 
     def __init__(self, asks: Asks, most: int | None = None) -> None:
         self._asks = asks
         self._most = most
         self._capabilities: tuple[Capability, ...] | None = None
-        self._output: int | None = None
+        self._limit: int | None = None
 
     @property
     def capabilities(self) -> tuple[Capability, ...]:
@@ -89,19 +89,41 @@ class Needs:
         window = model.context_window
         if window is None or KINDS.get(self._asks.path) not in _OF_ONE_PROMPT:
             return "enough"
-        if self._output is None:
-            asked = self._asks.max_tokens()
-            self._output = asked if self._most is None else min(asked or self._most, self._most)
-        prompt = self._asks.prompt_tokens * BYTES_PER_TOKEN / pool.learned.bytes_per_token
-        if prompt * MARGIN + self._output <= window:
+        prompt, answer = selecting.prompt_tokens(pool, self._asks), self.limit
+        if prompt * MARGIN + answer <= window:
             return "enough"
-        return "doubtful" if prompt / MARGIN + self._output <= window else "too small"
+        return "doubtful" if prompt / MARGIN + answer <= window else "too small"
+
+    @property
+    def limit(self) -> int:
+        """Tokens of an answer, as the request or its rule limits them; 0 where neither does."""
+        if self._limit is None:
+            asked = self._asks.max_tokens()
+            self._limit = asked if self._most is None else min(asked or self._most, self._most)
+        return self._limit
+
+    def cost(self, price: Price, pool: Pool) -> Decimal:
+        """Expected of it, and nothing of its prompt cached."""
+        return selecting.full_cost(price, pool, self._asks, self.limit)
 
 
 def lacks(model: Model, needs: Needs) -> tuple[Capability, ...]:
     """What the request needs and the model declares not to have."""
     declared = model.capabilities
     return tuple(need for need in needs.capabilities if need not in declared) if declared else ()
+
+
+def _short(tier: RouteTier, target: Target, model: Model, needs: Needs) -> str | None:
+    """What the tier asks of its models beside, and this one does not have."""
+    least, most = tier.min_quality_percent, tier.max_cost
+    if least is not None and (model.quality_percent is None or model.quality_percent < least):
+        return "quality unknown" if model.quality_percent is None else f"quality {model.quality_percent} below {least}"
+    if most is not None:
+        if model.price is None or model.price.currency != most.currency:
+            return f"no price in {most.currency}"
+        if needs.cost(model.price, target.pool) > Decimal(most.amount):
+            return f"expected cost above {most.amount} {most.currency}"
+    return None
 
 
 class LeftOut(NamedTuple):
@@ -120,8 +142,8 @@ class Able(NamedTuple):
 
     tiers: tuple[Tier, ...]
     left_out: tuple[LeftOut, ...] = ()
-    missing: tuple[Capability, ...] = ()
-    """All that some target lacks."""
+    refused: NoCapableTarget | None = None
+    """Where none is left."""
 
 
 def able(tiers: tuple[Tier, ...], asks: Asks, most: int | None = None) -> Able:
@@ -130,22 +152,38 @@ def able(tiers: tuple[Tier, ...], asks: Asks, most: int | None = None) -> Able:
     needs = Needs(asks, most)
     out: list[LeftOut] = []
     missing: dict[Capability, None] = {}
-    kept: list[tuple[Tier, list[tuple[Target, Room]]]] = []
+    kept: _Rooms = []
     for tier in tiers:
         rooms: list[tuple[Target, Room]] = []
         for target in tier.targets:
             model = target.pool.model(asks.model, target.model)
-            lacking = () if model is None else lacks(model, needs)
-            if lacking:
+            if model is None:
+                rooms.append((target, "enough"))
+                continue
+            if lacking := lacks(model, needs):
                 missing |= dict.fromkeys(lacking)
-                out.append(LeftOut(tier.spec.name, target.pool.name, f"has no {', '.join(lacking)}"))
+                why: str | None = f"has no {', '.join(lacking)}"
             else:
-                rooms.append((target, "enough" if model is None else needs.room(model, target.pool)))
+                why = _short(tier.spec, target, model, needs)
+            if why is None:
+                rooms.append((target, needs.room(model, target.pool)))
+            else:
+                out.append(LeftOut(tier.spec.name, target.pool.name, why))
         if _takes(tier, (target for target, _ in rooms)):
             kept.append((tier, rooms))
-    if all(room == "enough" for _, rooms in kept for _, room in rooms):
-        return Able(_tiers(kept), tuple(out), tuple(missing))
-    return Able(_tiers(_roomy(kept, out)), tuple(out), tuple(missing))
+    if any(room != "enough" for _, rooms in kept for _, room in rooms):
+        kept = _roomy(kept, out)
+    return Able(_tiers(kept), tuple(out), None if kept else _refusal(tuple(missing), out))
+
+
+def _refusal(missing: tuple[Capability, ...], out: list[LeftOut]) -> NoCapableTarget:
+    if missing:
+        why = f"can do all that the request needs: {', '.join(missing)}"
+    elif any(each.why.startswith("expected cost") for each in out):
+        why = "is expected to serve the request for as little as its policy asks for"
+    else:
+        why = "has the quality and the price that its policy asks for"
+    return NoCapableTarget(f"no model behind this name {why}", param="model", attempts=tuple(map(str, out)))
 
 
 _Rooms = list[tuple[Tier, list[tuple[Target, Room]]]]

@@ -11,6 +11,8 @@ from math import exp, isfinite
 from statistics import median
 from typing import Final, NamedTuple
 
+from .line import Line
+from .pace import Pace
 from .progress import DEEP_QUEUE
 
 BYTES_PER_TOKEN: Final = 4.0
@@ -52,7 +54,7 @@ def bounded(value: float, bounds: tuple[float, float]) -> float:
 class PoolLearned:
     """What the requests of a pool have in common."""
 
-    __slots__ = ("_alone", "bytes_per_token", "miss_tokens", "output_tokens")
+    __slots__ = ("_alone", "bytes_per_token", "miss_tokens", "output_tokens", "pace")
 
     def __init__(self) -> None:
         self.bytes_per_token = BYTES_PER_TOKEN
@@ -61,7 +63,15 @@ class PoolLearned:
         """Mean length of an answer."""
         self.miss_tokens = 512.0
         """Mean prompt tokens of a request that have to be computed; what one of somebody else's is taken for."""
-        self._alone = _Line()
+        self.pace: Pace | None = None
+        """Kept once a tier chooses the pool by it."""
+        self._alone = Line()
+
+    def paced(self) -> Pace:
+        """The pace, kept from now on."""
+        if self.pace is None:
+            self.pace = Pace()
+        return self.pace
 
     def dispatched(self, miss: float) -> None:
         self.miss_tokens += _LEARN * (miss - self.miss_tokens)
@@ -97,35 +107,6 @@ def compare(endpoints: Iterable[EndpointLearned]) -> None:
     for each, ratio in known:
         speed = 1.0 if typical is None else bounded(ratio / typical, (1 / 64, 64.0))
         each.speed = 1.0 if 1 / CLEARLY <= speed <= CLEARLY else speed
-
-
-class _Line:
-    """Least squares, the last few hundred points counting most: what does not depend on size, and what does."""
-
-    __slots__ = ("_n", "_x", "_xx", "_xy", "_y")
-
-    def __init__(self) -> None:
-        self._n = self._x = self._y = self._xx = self._xy = 0.0
-
-    def take(self, x: float, y: float) -> None:
-        keep = 1 - 1 / 256
-        self._n = keep * self._n + 1
-        self._x = keep * self._x + x
-        self._y = keep * self._y + y
-        self._xx = keep * self._xx + x * x
-        self._xy = keep * self._xy + x * y
-
-    def at(self, x: float) -> float | None:
-        """What to expect there; None before ENOUGH points, or where they make no sense."""
-        n = self._n
-        if n < ENOUGH:
-            return None
-        spread = n * self._xx - self._x * self._x
-        rise = 0.0
-        if spread > 1e-6 * n * self._xx:  # else all are of one size, and the mean is all that is known
-            rise = max(0.0, (n * self._xy - self._x * self._y) / spread)
-        expected = max(0.0, (self._y - rise * self._x) / n) + rise * x
-        return expected if expected > 0 and isfinite(expected) else None
 
 
 class EndpointLearned:

@@ -145,16 +145,11 @@ def _within_guards(made: Plan, held: Held, guards: Guards) -> Plan:
 
 
 def _within_their_power(made: Plan, asked: Asked) -> Plan:
-    """What is left of a plan where models declare what they can do."""
+    """What is left of a plan where models declare what they can do, or tiers ask something of them."""
     most = made.clamp.max_output_tokens if made.clamp is not None else None
-    tiers, left_out, missing = able(made.tiers, asked, most)
+    tiers, left_out, refused = able(made.tiers, asked, most)
     made = made._replace(tiers=tiers, left_out=made.left_out + left_out)
-    if tiers:
+    if refused is None:
         return made
-    needed = ", ".join(missing)
-    error = NoCapableTarget(
-        f"no model behind this name can do all that the request needs: {needed}",
-        param="model",
-        attempts=tuple(map(str, made.left_out)),
-    )
-    return made._replace(refused=made.told(error))
+    refused.attempts = tuple(map(str, made.left_out))
+    return made._replace(refused=made.told(refused))

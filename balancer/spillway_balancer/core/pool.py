@@ -276,6 +276,13 @@ class Pool:
         """Of a prompt, as far as is known of the tokenizer."""
         return max(1.0, prompt.size / self.learned.bytes_per_token)
 
+    def cached(self, prompt: Prompt, now: float) -> tuple[float, float]:
+        """Tokens of a prompt, and how many of them are believed to be cached where most of it is."""
+        tokens = self._tokens(prompt)
+        block = prompt.block_size / self.learned.bytes_per_token
+        found = (each.cache.match(prompt.blocks) for each in self.endpoints.values() if self.usable(each, now))
+        return tokens, max(0.0, min(tokens - 1.0, max(found, default=0) * block))
+
     @property
     def block_tokens(self) -> float:
         """Tokens in a block of a prompt, as far as is known of the tokenizer."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
-
-import xxhash
 
 from spillway_api import snapshot, types
 from spillway_api.durations import seconds
@@ -21,6 +17,7 @@ from .overrides import Allowed
 from .pool import Pool
 from .queueing import QueueRules
 from .retry_budget import RetryBudget
+from .selecting import Selection, Turns, chooser
 from .spilling import Spilling, by_load
 
 
@@ -39,6 +36,8 @@ class Tier(NamedTuple):
     """None where requests leave for no load."""
     hedging: Hedging | None = None
     """None where no attempt gets a second one beside it."""
+    chooser: Selection | Turns | None = None
+    """Of one of its pools; None where their order decides."""
 
 
 class Deadlines(NamedTuple):
@@ -87,6 +86,13 @@ class Route:
                     budget = hedged[at].budget if at in hedged else HedgeBudget(tier.hedge.max_percent)
                     budget.percent = tier.hedge.max_percent
                     self.hedging[at] = Hedging(seconds(tier.hedge.after), budget)
+        chose = previous.choosers if previous else {}
+        self.choosers: dict[tuple[str, str], Selection | Turns | None] = {
+            (rule.name, tier.name): chooser(tier.select, chose.get((rule.name, tier.name)))
+            for rule in spec.rules
+            for tier in rule.tiers
+        }
+        """What chooses among the pools of tiers, by the names of rule and tier."""
         self.rules = tuple(
             tuple(
                 Tier(
@@ -94,6 +100,7 @@ class Route:
                     tuple(Target(pools[t.pool], t.model, t.weight) for t in tier.targets),
                     self.spilling.get((rule.name, tier.name)),
                     self.hedging.get((rule.name, tier.name)),
+                    self.choosers[rule.name, tier.name],
                 )
                 for tier in rule.tiers
             )
@@ -112,8 +119,12 @@ class Route:
         copy = spec.mirror.target if spec.mirror else None
         self.mirror = Target(pools[copy.pool], copy.model, copy.weight) if copy else None
         """Where copies of requests go."""
-        self.declares = any(pools[name].declares for name in self.pools)
-        """Whether some target says what it can do."""
+        self.declares = any(pools[name].declares for name in self.pools) or any(
+            tier.min_quality_percent is not None or tier.max_cost is not None
+            for rule in spec.rules
+            for tier in rule.tiers
+        )
+        """Whether some target says what it can do, or some tier asks for more than a pool."""
         self.home = next((tier.targets[0].pool for tiers in self.rules for tier in tiers), None)
         """The pool as which the key of a session is read, where no tier is chosen yet."""
         own = spec.name.partition("/")[0] + "/"
@@ -222,25 +233,3 @@ class Routes:
                     for target in tier.targets:
                         found.update(name for name in target.pool.models if name.startswith(prefix))
         return sorted(found)
-
-
-def order(targets: Sequence[Target], select: str, key: int | None, dice: random.Random) -> Sequence[Target]:
-    """Pools of a tier in the order to try them.
-
-    Weighted: weighted rendezvous hashing (Thaler and Ravishankar, 1998; weights by Schindelhauer and
-    Schomaker, 2005): sticky by key, and a change of one weight moves only the keys that must move.
-    """
-    if len(targets) == 1 or select == "InOrder":
-        return targets
-
-    def score(target: Target) -> float:
-        if target.weight == 0:
-            return -math.inf
-        if key is None:
-            u = dice.random()
-        else:
-            u = xxhash.xxh3_64_intdigest(target.pool.name.encode(), seed=key) / 2**64
-        return -target.weight / math.log(u + 2**-65) if u < 1 else math.inf
-
-    weighted = [target for target in targets if target.weight > 0]
-    return sorted(weighted, key=score, reverse=True)

@@ -26,6 +26,9 @@ class Facts(KeyFacts, Protocol):
     @property
     def streams(self) -> bool: ...
     def prompt(self, model: str) -> Prompt | None: ...
+    def max_tokens(self) -> int:
+        """The client's own limit on the answer; 0 without one. Reads the body."""
+        ...
 
 
 class Try(NamedTuple):

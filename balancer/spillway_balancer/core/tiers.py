@@ -11,7 +11,8 @@ from .endpoint import EndpointState
 from .observing import Observer
 from .pool import Picked, Pool, Want
 from .reasons import REASONS, Reason
-from .routing import Tier, order
+from .routing import Tier
+from .selecting import order
 from .spilling import Spilling
 from .steps import Facts, Try
 
@@ -140,7 +141,7 @@ class Tiers:
 
     def _pick(self, tier: Tier, failed: Collection[EndpointState], now: float) -> Try | None:
         key = self._key(tier.targets[0].pool)
-        for target in order(tier.targets, tier.spec.select, key, self._dice):
+        for target in order(tier, key, self._facts, now, self._dice):
             pool = target.pool
             upstream_model = pool.upstream_model(self._facts.model, target.model)
             want = None if upstream_model is None else self._want(pool, upstream_model)
@@ -164,7 +165,7 @@ class Tiers:
         """Every endpoint of the last tier is ejected: the one due back soonest is tried rather than nothing."""
         tier = self.all[min(self._at, len(self.all) - 1)]
         soonest: tuple[tuple[bool, float], Pool, str, EndpointState] | None = None
-        for target in order(tier.targets, tier.spec.select, self._key(tier.targets[0].pool), self._dice):
+        for target in order(tier, self._key(tier.targets[0].pool), self._facts, now, self._dice):
             upstream_model = target.pool.upstream_model(self._facts.model, target.model)
             if upstream_model is None:
                 continue

@@ -41,10 +41,13 @@ class Visit:
         "_alone",
         "_backlog",
         "_begun",
+        "_first",
         "_forecast",
         "_lease",
+        "_mark",
         "_number",
         "_own",
+        "_pace",
         "_pin",
         "_place",
         "_pool",
@@ -69,6 +72,9 @@ class Visit:
         self._place = endpoint.queued(self, uncached, forecast.streams, now)
         endpoint.progress.changed(endpoint.load.pending_tokens, 0.0, now)
         self._number = 0
+        self._first: float | None = None
+        self._pace = pool.learned.pace if own else None
+        self._mark = None if self._pace is None else self._pace.sent(now, forecast.streams)
         if own:
             pool.learned.dispatched(uncached)
             self._number = pool.told(endpoint, forecast)
@@ -94,6 +100,9 @@ class Visit:
         self.endpoint.seen(self._place, now, first_token=True)
         if self._own:
             self._measure(now)
+        if self._pace is not None and self._mark is not None:
+            self._first = now
+            self._pace.first_token(self._mark, now)
         self._pool.trim(self.endpoint, now)
         if self._number:
             self._pool.tell(FirstToken(self._number))
@@ -121,6 +130,8 @@ class Visit:
                     self._measure(now)
                 else:
                     self.endpoint.learned.answered(now - self._begun, now)
+        if self._pace is not None and self._mark is not None:
+            self._pace.ended(self._mark, self._first, now, self._usage.output_tokens, ok)
         if self._pin is not None:
             self._pin.unpin(answer, ok)
         self._pool.trim(self.endpoint, now)

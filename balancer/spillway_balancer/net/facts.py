@@ -33,6 +33,7 @@ class Facts:
         "_caller",
         "_headers",
         "_key",
+        "_most",
         "_peeked",
         "client_ip",
         "consumer",
@@ -48,6 +49,7 @@ class Facts:
         self._headers = headers
         self._peeked = peeked
         self._caller: str | None = None
+        self._most: int | None = None
         self._key: str | None = None
         self.client_ip = client_ip
         self.consumer: Consumer | None = None
@@ -75,6 +77,7 @@ class Facts:
         clamped = Clamped(self._peeked, clamp)
         if clamp.max_output_tokens is not None and self._peeked.path.generates:
             self.output_tokens = min(self.output_tokens, clamp.max_output_tokens)
+            self._most = clamp.max_output_tokens
         return clamped
 
     @property
@@ -124,7 +127,8 @@ class Facts:
         return asks.wants_json(self._peeked.values())
 
     def max_tokens(self) -> int:
-        return min(max(0, asks.output_limit(self._peeked.values()) or 0), MOST_TOKENS)
+        limit = min(max(0, asks.output_limit(self._peeked.values()) or 0), MOST_TOKENS)
+        return limit if self._most is None else min(limit or self._most, self._most)
 
     def user(self) -> str:
         return self._peeked.body_field("user") or ""

@@ -144,7 +144,7 @@ class Sender:
             job.decision.audit.sent(step)
         visit = pool.visit(step.picked, begun)
         lesson: Lesson | None = None
-        if pool.wants_prompt or job.listens:
+        if pool.wants_prompt or job.listens or pool.learned.pace is not None:
             lesson = Lesson(job.prompts.get(step.upstream_model) if pool.wants_prompt else None, job.peeked.stream)
         try:
             result = await self._exchange(step, job, self._on_first_byte(step, job, visit, begun), lesson)

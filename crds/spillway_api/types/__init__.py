@@ -45,7 +45,7 @@ from spillway_api.types.hedge import Hedge
 from spillway_api.types.mirror import Mirror, MirrorPool
 from spillway_api.types.modelpool import AllowedRoutes, Capability, Engine, Model, ModelPool, ModelPoolSpec
 from spillway_api.types.overrides import Override, Overrides
-from spillway_api.types.price import Amount, Currency, Price
+from spillway_api.types.price import Amount, Currency, Money, Price
 from spillway_api.types.queue import Fairness, Priority, Queue
 from spillway_api.types.retry import Jitter, Retry, RetryOn, Timeouts
 from spillway_api.types.routepolicy import PolicyMode, RoutePolicy, RoutePolicySpec, Rule
@@ -111,6 +111,7 @@ __all__ = [
     "Model",
     "ModelPool",
     "ModelPoolSpec",
+    "Money",
     "ObjectMeta",
     "ObjectName",
     "Overflow",

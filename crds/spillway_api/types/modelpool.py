@@ -76,6 +76,18 @@ class Model(Struct, frozen=True, rename="camel", omit_defaults=True):
         ),
         SET,
     ] = ()
+    quality_percent: (
+        Annotated[
+            int,
+            doc(
+                "Quality of the answers as the owner judges it, for tiers that select by Quality or ask for a minimum.",
+                ge=0,
+                le=100,
+            ),
+            INT32,
+        ]
+        | None
+    ) = None
 
 
 class AllowedRoutes(Struct, frozen=True, rename={"from_": "from"}):

@@ -29,3 +29,10 @@ class Price(Struct, frozen=True, rename="camel"):
     ) = None
     output: Annotated[Amount, doc("Of the tokens of an answer. Left out, they cost nothing.")] | None = None
     currency: Currency = "USD"
+
+
+class Money(Struct, frozen=True, rename="camel"):
+    """An amount of money."""
+
+    amount: Annotated[Amount, doc("Decimal, as a string.")]
+    currency: Currency = "USD"

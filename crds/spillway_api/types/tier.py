@@ -9,9 +9,10 @@ from msgspec import Struct
 from spillway_api.markup import ATOMIC, INT32, SET, Cel, checked, doc
 from spillway_api.types.fields import ObjectName
 from spillway_api.types.hedge import Hedge
+from spillway_api.types.price import Money
 from spillway_api.types.spill import Spill
 
-Select = Literal["Weighted", "InOrder"]
+Select = Literal["Weighted", "Cheapest", "Fastest", "HighestThroughput", "Quality", "InOrder"]
 EnterOn = Literal["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy"]
 
 
@@ -61,9 +62,34 @@ class Tier(Struct, frozen=True, rename="camel"):
         Select,
         doc(
             "How one pool of several is chosen. Weighted is sticky by key, so that canary and A/B keep their "
-            "users; InOrder takes the first that has a ready endpoint."
+            "users; InOrder takes the first that has a ready endpoint. Cheapest goes by what the request is expected "
+            "to cost, Fastest by when its answer is expected to end, HighestThroughput by tokens a second of an "
+            "answer, Quality by qualityPercent; what is unknown comes last, or is tried first where it can be "
+            "measured. Sessions stay unless another pool is clearly better."
         ),
     ] = "Weighted"
+    min_quality_percent: (
+        Annotated[
+            int,
+            doc(
+                "Only models of at least this quality take part. One that declares no qualityPercent does not.",
+                ge=0,
+                le=100,
+            ),
+            INT32,
+        ]
+        | None
+    ) = None
+    max_cost: (
+        Annotated[
+            Money,
+            doc(
+                "Only models that are expected to serve the request for at most this take part, its whole prompt at "
+                "the full price. One without a price, or with one in another currency, does not."
+            ),
+        ]
+        | None
+    ) = None
     enter_on: Annotated[
         tuple[EnterOn, ...],
         doc(
