@@ -16,6 +16,8 @@ from spillway_api.types import Capacity, Dispatch, Health, KeySource, Metrics, M
 from spillway_api.types.dispatch import StrategyName
 from spillway_balancer.core.attempts import Attempts, Try
 from spillway_balancer.core.conditions import Moment
+from spillway_balancer.core.consumers import unknown
+from spillway_balancer.core.overrides import Wanted
 from spillway_balancer.core.planning import plan, plan_by
 from spillway_balancer.core.retry_budget import RetryBudget
 from spillway_balancer.core.runtime import Runtime
@@ -77,6 +79,11 @@ def asked(session: str | None = None, **told: Any) -> Any:
     return Asked(session, **told)
 
 
+def seen_by(made: Runtime, session: str | None = None) -> Any:
+    request = asked(session)
+    return looks(made.routes, plan(made.routes, request, moment()), request, moment())
+
+
 def test_shadows_serve_nothing_and_are_found_by_their_names() -> None:
     made = runtime(
         route("chat", "a"),
@@ -93,7 +100,7 @@ def test_shadows_serve_nothing_and_are_found_by_their_names() -> None:
         ("default/trial", "chat"),
         ("default/all", "ch*"),
     ]
-    seen = looks(made.routes, asked(), moment())
+    seen = seen_by(made)
     assert [(each.route, each.rule, each.tier, each.pool) for each in seen] == [
         ("default/trial", "r", "to-b", "default/b"),
         ("default/all", "r", "to-c", "default/c"),
@@ -146,7 +153,7 @@ def test_what_a_shadow_would_refuse() -> None:
     made = runtime(
         route("chat", "a"), snapshot.Route("default/no", ("chat",), (never,), Timeouts(), Retry(), mode="Shadow")
     )
-    (seen,) = looks(made.routes, asked(), moment())
+    (seen,) = seen_by(made)
     assert (seen.rule, seen.tier, seen.pool) == ("", "", "")
     assert seen.agrees(None)
 
@@ -157,14 +164,14 @@ def test_rules_of_a_shadow_that_err_are_told() -> None:
     made = runtime(
         route("chat", "a"), snapshot.Route("default/no", ("chat",), rules, Timeouts(), Retry(), mode="Shadow")
     )
-    (seen,) = looks(made.routes, asked(), moment())
+    (seen,) = seen_by(made)
     assert seen.errors == (("errs", "missing"),)
     assert seen.rule == "r"
 
 
 def test_agreement_is_of_pool_and_model() -> None:
     made = runtime(route("chat", "a"), route("same", "a", mode="Shadow"), route("other", "b", mode="Shadow"))
-    same, other = looks(made.routes, asked(), moment())
+    same, other = seen_by(made)
     chosen = plan(made.routes, asked(), moment())
     step = Attempts(chosen.tiers, Retry(), RetryBudget(), asked(), random.Random(1), inf).next(NOW)
     assert isinstance(step, Try)
@@ -181,7 +188,19 @@ def test_the_share_that_would_leave_is_the_shadows_own() -> None:
         for _ in range(3):
             endpoint.load.lease(10, 10, 10.0)
     deciding, shadow = made.routes.all
-    (seen,) = looks(made.routes, asked("s"), moment())
+    (seen,) = seen_by(made, "s")
     assert seen.tier == "to-b"
     assert [spilling._smoothed for spilling in deciding.spilling.values()] == [None]
     assert [spilling.share(NOW) for spilling in shadow.spilling.values()] == [1.0]
+
+
+def test_nothing_is_seen_where_no_policy_has_decided() -> None:
+    made = runtime(route("chat", "a"), route("trial", "b", mode="Shadow"))
+    chosen = plan(made.routes, asked(), moment())
+    assert looks(made.routes, chosen, asked(), moment())
+    for other in (
+        chosen._replace(refused=unknown(None)),
+        chosen._replace(wants=Wanted("r", None, None)),
+    ):
+        assert other.refused is not None or other.wants is not None
+        assert looks(made.routes, other, asked(), moment()) == ()

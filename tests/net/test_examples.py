@@ -58,6 +58,16 @@ async def test_canary_80_20(stage, dial) -> None:
     moved = [(before, after) for before, after in zip(first, second, strict=True) if before != after]
     assert set(moved) == {("llama-70b", "llama-70b-canary")}  # nobody goes back
 
+    async def weighed(*weights: int) -> list[str]:
+        before = lb.balancer.serving.current.routes.all[0]
+        pools[0]["weight"], pools[1]["weight"] = weights
+        lb.write(*docs)
+        await lb.until(lambda: lb.balancer.serving.current.routes.all[0] is not before)
+        return await sides(client)
+
+    assert await weighed(80, 20) == first  # those that went have returned
+    assert set(await weighed(0, 100)) == {"llama-70b-canary"}
+
 
 async def test_canary_that_is_down_is_made_up_for(stage, dial, say) -> None:
     lb, endpoints, docs = await stage("canary-80-20.yaml")

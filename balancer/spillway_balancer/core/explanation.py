@@ -248,7 +248,7 @@ def explain(routes: Routes, asked: Request, moment: Moment, answers: Answers) ->
     except SpillwayError as error:
         return replace(account, outcome=_refused(error))
     key = _key(made, asked)
-    seen = looks(routes, asked, moment)
+    seen = looks(routes, made, asked, moment)
     account = replace(
         account,
         policy=made.route.name,

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from .attempts import Attempts, Facts, Try
 from .conditions import Asked, ErrorKind, Moment
 from .endpoint import EndpointState
+from .errors import InvalidKey
 from .planning import Plan, plan_by
 from .pool import Picked, Pool, Want
 from .reasons import Reason
@@ -69,8 +70,13 @@ class Glass(Pool):
         return Picked(endpoint, Choice(endpoint.name, "shadow"), Forecast(want.prompt_tokens, 0.0, want.output_tokens))
 
 
-def looks(routes: Routes, seen: Seen, moment: Moment) -> tuple[Look, ...]:
-    """What each policy in Shadow that is for this model would do, of those that share its public name."""
+def looks(routes: Routes, made: Plan, seen: Seen, moment: Moment) -> tuple[Look, ...]:
+    """What each policy in Shadow that is for this model would do, where another one has made this plan.
+
+    Nothing where no policy has decided: on callers that were turned away, and on those that decide for themselves.
+    """
+    if not routes.shadows or made.wants is not None or isinstance(made.refused, InvalidKey):
+        return ()
     return tuple(look(plan_by(*found, seen, moment), seen, moment) for found in routes.shadows_of(seen.model))
 
 

@@ -86,8 +86,8 @@ class Journey:
         decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
         for rule, reason in made.errors:
             shared.telemetry.rule_error(made.route.name, rule, reason)
-        if runtime.routes.shadows and (made.refused is None or made.refused.status != 401):
-            decision.shadows = looked(runtime.routes, self._facts, moment, shared.telemetry)
+        if runtime.routes.shadows:
+            decision.shadows = looked(runtime.routes, made, self._facts, moment, shared.telemetry)
         if made.held is not None or made.route.spec.explain is not None:
             decision.audit = audited(made, shared.telemetry, shared.dice)
         self._explains = tells(made.route.spec.explain, self._facts)

@@ -6,6 +6,7 @@ import logging
 import traceback
 
 from ..core.conditions import Moment
+from ..core.planning import Plan
 from ..core.routing import Routes
 from ..core.shadows import Look, looks
 from .facts import Facts
@@ -14,10 +15,10 @@ from .telemetry import Telemetry
 log = logging.getLogger("spillway.shadow")
 
 
-def looked(routes: Routes, facts: Facts, moment: Moment, telemetry: Telemetry) -> tuple[Look, ...]:
-    """What each policy in Shadow for this model would do now."""
+def looked(routes: Routes, made: Plan, facts: Facts, moment: Moment, telemetry: Telemetry) -> tuple[Look, ...]:
+    """What each policy in Shadow for this model would do now, with a request of which another one has made this."""
     try:
-        found = looks(routes, facts, moment)
+        found = looks(routes, made, facts, moment)
     except Exception as error:
         # Never the exception's text: it may quote the request.
         log.error("bug: %s in a shadow; --log-level debug shows where", type(error).__name__)
