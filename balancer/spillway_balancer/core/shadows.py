@@ -61,13 +61,16 @@ class Glass(Pool):
     def pick(self, want: Want, exclude: Collection[EndpointState], now: float, dice: random.Random) -> Picked | Reason:
         """Any endpoint that would take the request; which of them it would be is not asked."""
         candidates, why, _ = self._candidates(None, float(want.prompt_tokens), exclude, now)
-        return self._seen(self.endpoints[candidates[0].name], want) if candidates else why
+        if not candidates:
+            return why
+        name = candidates[0].name
+        return self._take(self.endpoints[name], Choice(name, "shadow"), want, now)
 
-    def take(self, endpoint: EndpointState, want: Want, now: float) -> Picked:
-        return self._seen(endpoint, want)
+    def untried(self, endpoint: EndpointState, begun: float, now: float) -> None:
+        """No trial has begun, so none ends."""
 
-    def _seen(self, endpoint: EndpointState, want: Want) -> Picked:
-        return Picked(endpoint, Choice(endpoint.name, "shadow"), Forecast(want.prompt_tokens, 0.0, want.output_tokens))
+    def _take(self, endpoint: EndpointState, choice: Choice, want: Want, now: float) -> Picked:
+        return Picked(endpoint, choice, Forecast(want.prompt_tokens, 0.0, want.output_tokens))
 
 
 def looks(routes: Routes, made: Plan, seen: Seen, moment: Moment) -> tuple[Look, ...]:
