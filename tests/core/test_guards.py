@@ -19,6 +19,7 @@ from spillway_api.types import (
     EnterOn,
     Guard,
     Health,
+    Hedge,
     KeySource,
     Metrics,
     Model,
@@ -122,10 +123,17 @@ def tier(name: str, *pools: str, **more: Any) -> snapshot.RouteTier:
 ALL = Overrides(("Rule", "Pool", "NoFallback"))
 
 
-def served(pools: list[snapshot.Pool], tiers: list[snapshot.RouteTier], guards: list[Guard], **retry: Any) -> Runtime:
+def served(
+    pools: list[snapshot.Pool],
+    tiers: list[snapshot.RouteTier],
+    guards: list[Guard],
+    mirror: str | None = None,
+    **retry: Any,
+) -> Runtime:
     rule = snapshot.RouteRule("default", tuple(tiers))
-    spec = Retry(**retry)
-    route = snapshot.Route("default/chat", ("chat",), (rule,), Timeouts(), spec, guards=tuple(guards), overrides=ALL)
+    copies = None if mirror is None else snapshot.Mirror(snapshot.Target(f"default/{mirror}"), 100)
+    more: dict[str, Any] = {"guards": tuple(guards), "overrides": ALL, "mirror": copies}
+    route = snapshot.Route("default/chat", ("chat",), (rule,), Timeouts(), Retry(**retry), **more)
     return Runtime(snapshot.Snapshot("default", tuple(pools), (route,)))
 
 
@@ -289,9 +297,11 @@ def policies(draw: st.DrawFn) -> tuple[Runtime, list[Guard]]:
                 draw(st.sampled_from(["Weighted", "InOrder"])),
                 tuple(draw(st.lists(st.sampled_from(get_args(EnterOn)), min_size=1, unique=True))),
                 spill,
+                draw(st.none() | st.just(Hedge(after="1s", max_percent=100))),
             )
         )
-    return served(pools, tiers, guards, attempts=10, budget_percent=100), guards
+    mirror = draw(st.none() | st.sampled_from(NAMES))
+    return served(pools, tiers, guards, mirror, attempts=10, budget_percent=100), guards
 
 
 def compliant(runtime: Runtime, guards: list[Guard]) -> set[str]:
@@ -348,6 +358,7 @@ def test_no_attempt_goes_to_a_pool_that_a_guard_excludes(
     (route,) = runtime.routes.all
     reached = {target.pool.name for tier in decision.tiers for target in tier.targets}
     assert reached <= allowed
+    assert decision.mirror is None or decision.mirror.pool.name in allowed
     if set(given) <= {"x-data-class", "x-spillway-rule"}:
         leads_to = {target.pool.name for tier in route.rules[0] for target in tier.targets if target.weight}
         assert isinstance(decision.refused, NoCompliantTarget) == (not leads_to & allowed)
@@ -363,6 +374,9 @@ def test_no_attempt_goes_to_a_pool_that_a_guard_excludes(
         step = way.next(now)
         if isinstance(step, Try):
             assert step.pool.name in allowed
+            hedging = way.hedging(step)
+            beside = None if hedging is None else way.hedge(step, hedging, now)
+            assert beside is None or beside.pool.name in allowed
             reason = dice.choice(list(REASONS))
             failure = Failure(reason, dice.choice([None, 429, 500, 503]), retry_on=None)
             step.pool.failed(step.endpoint, failure, now, now)

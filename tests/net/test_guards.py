@@ -87,14 +87,16 @@ async def test_a_guard_without_audit_is_counted_only(guarded, dial, caplog) -> N
     assert lb.sample("spillway_guard_holds_total", guard="eu-only", result="held") == 1
 
 
-async def test_all_compliant_pools_failing_is_503_and_never_another_pool(guarded, dial, say, caplog) -> None:
-    async def fail(call: Any) -> None:
-        call.write(say.error(503))
-
-    lb = await guarded(behave={"eu": fail})
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fault", ["error", "reset", "close", "garbage"])
+async def test_all_compliant_pools_failing_is_503_and_never_another_pool(
+    guarded, dial, say, caplog, fault: str, stream: bool
+) -> None:
+    steps = {"error": [say.error(503)], "reset": [say.RESET], "close": [say.CLOSE], "garbage": [b"220 ESMTP\r\n\r\n"]}
+    lb = await guarded(behave={"eu": say.steps(*steps[fault])})
     client = await dial(lb)
     for _ in range(12):  # until it is ejected, and beyond
-        reply = await client.chat(PERSONAL)
+        reply = await client.chat(PERSONAL, stream=stream)
         assert (reply.status, reply.error["code"]) == (503, "no_compliant_target")
         assert 'guard "eu-only"' in reply.error["message"]
     assert lb.sample("spillway_attempts_total", pool="default/us") == 0
@@ -102,6 +104,20 @@ async def test_all_compliant_pools_failing_is_503_and_never_another_pool(guarded
     assert (await client.chat(PUBLIC)).text == "us"
     assert {line["result"] for line in lines(caplog)} == {"no_compliant_target"}
     assert {line["status"] for line in lines(caplog)} == {503}
+
+
+async def test_a_limit_of_the_compliant_pool_is_told_as_one(guarded, dial, say) -> None:
+    async def limit(call: Any) -> None:
+        call.write(say.error(429, **{"retry-after": "30"}))
+
+    lb = await guarded(behave={"eu": limit})
+    client = await dial(lb)
+    for _ in range(3):
+        reply = await client.chat(PERSONAL)
+        assert (reply.status, reply.error["code"]) == (429, "rate_limited")
+        assert 1 <= int(reply.header("retry-after") or 0) <= 30
+    assert lb.sample("spillway_attempts_total", pool="default/us") == 0
+    assert lb.sample("spillway_attempts_total", pool="default/us-2") == 0
 
 
 async def test_no_compliant_pool_at_all_is_503_and_nothing_is_tried(guarded, dial, caplog) -> None:

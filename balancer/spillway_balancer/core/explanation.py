@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from .attempts import Attempts, Facts, Try, Wait
 from .conditions import Asked, Moment, bucket
 from .endpoint import EndpointState
-from .errors import SpillwayError
+from .errors import OverrideNotAllowed, SpillwayError
 from .keys import key_of
 from .planning import Plan, plan
 from .pool import Picked, Pool, Want
@@ -339,7 +339,7 @@ def _rules(made: Plan) -> tuple[RuleAsked, ...]:
     """What became of each: a plan says which one holds and which could not be evaluated, and asks none behind."""
     errors = dict(made.errors)
     asked, over = [], False
-    if made.wants is not None and made.wants.rule is not None:
+    if made.wants is not None and (made.wants.rule is not None or isinstance(made.refused, OverrideNotAllowed)):
         results: dict[str, Held] = {made.rule: "chosen by the caller"}
         rules = made.route.spec.rules
         return tuple(RuleAsked(each.name, each.when, results.get(each.name, "not asked")) for each in rules)
