@@ -182,6 +182,7 @@ CHOICES = [
     ("policy", "spec.queue.fairness", ["None", "Consumer", "Session"]),
     ("policy", "spec.retry.retryOn[0]", ["ConnectError", "Reset", "FirstByteTimeout"]),
     ("policy", "spec.retry.jitter", ["Full", "Equal", "None"]),
+    ("policy", "spec.streams.resume", ["Never", "SameModel"]),
 ]
 
 _TIER = {"name": "t{}", "pools": [{"name": "llama"}]}

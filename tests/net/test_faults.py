@@ -469,3 +469,13 @@ async def test_a_kept_connection_that_was_closed_for_idleness_costs_nobody_an_at
         assert (await client.chat()).text == "hello"
     assert lb.sample("spillway_attempts_total", reason="ok") == 20
     assert lb.sample("spillway_attempts_total") == 20
+
+
+async def test_a_stall_after_content_is_told_by_its_own_deadline_and_not_by_that_of_the_first_byte(
+    serve, endpoint, dial
+) -> None:
+    engine = await endpoint(say.steps(say.SSE + WORDS, say.HANG))
+    times = {"connect": "1s", "firstByte": "5m", "streamIdle": "300ms", "total": "10m"}
+    lb = await serve(engine, route={"timeouts": times})
+    reply = await (await dial(lb)).chat(stream=True)
+    assert reply.error["code"] == "stream_interrupted"

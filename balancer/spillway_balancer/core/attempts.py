@@ -118,8 +118,15 @@ class Attempts:
         self.log.append(f"{step.tier} {step.pool.name}/{step.endpoint.name}: slow, hedged at {there}")
         return found
 
+    def resume(self, step: Try, now: float) -> Try | None:
+        """Another endpoint of the same pool, to go on with what the one of this step has cut off; it counts as a
+        retry. `failed` is told of the cut before."""
+        if now >= self._deadline or len(self._failed) >= self._retry.attempts or not self._budget.try_take(now):
+            return None
+        return self.tiers.in_pool(step, {each.endpoint for each, _ in self._failed}, now)
+
     def failed(self, step: Try, failure: Failure) -> None:
-        """The attempt ended before the client saw anything of it."""
+        """The attempt ended before the client saw anything of it, or the rest is to come from elsewhere."""
         self._failed.append((step, failure))
         self._beside = 0
         self.tiers.why = failure.reason

@@ -84,9 +84,13 @@ class Tiers:
 
     def again(self, step: Try, now: float) -> Try | None:
         """The same endpoint once more, if it takes requests now."""
+        others = [each for each in step.pool.endpoints.values() if each is not step.endpoint]
+        return self.in_pool(step, others, now)
+
+    def in_pool(self, step: Try, tried: Collection[EndpointState], now: float) -> Try | None:
+        """Another endpoint for the same step, of the same pool and with the same model."""
         pool = step.pool
-        others = [each for each in pool.endpoints.values() if each is not step.endpoint]
-        picked = pool.pick(self._want(pool, step.upstream_model), others, now, self._dice)
+        picked = pool.pick(self._want(pool, step.upstream_model), tried, now, self._dice)
         return step._replace(picked=picked) if isinstance(picked, Picked) else None
 
     def of(self, step: Try) -> Tier:

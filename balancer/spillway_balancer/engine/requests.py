@@ -68,6 +68,8 @@ class ChatBody(_Generating, kw_only=True):
     messages: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)]
     max_completion_tokens: Count | None = None
     tools: Any = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
 
 
 class CompletionBody(_Generating, kw_only=True):
@@ -124,6 +126,7 @@ class Ask(NamedTuple):
     stream: bool
     include_usage: bool
     salt: str | None
+    said: str = ""  # what the answer began with elsewhere; the prompt ends with it
 
 
 def decode(body: bytes, type: type[T]) -> T:
@@ -140,7 +143,16 @@ def chat(body: bytes) -> Ask:
     asked = decode(body, ChatBody)
     _check(asked)
     limit = asked.max_completion_tokens or asked.max_tokens
-    return _ask(asked, text.render_chat(asked.messages, asked.tools), limit)
+    if not asked.continue_final_message:
+        return _ask(asked, text.render_chat(asked.messages, asked.tools), limit)
+    if asked.add_generation_prompt:
+        raise invalid("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
+    *before, last = asked.messages
+    said = last.get("content")
+    if last.get("role") != "assistant" or not isinstance(said, str):
+        raise invalid("There is no final message of the assistant to continue.")
+    prompt = text.render_chat(before, asked.tools) + said.encode("utf-8", "replace")
+    return _ask(asked, prompt, limit)._replace(said=said)
 
 
 def completion(body: bytes) -> Ask:

@@ -68,8 +68,11 @@ class SimulatedEngine:
         room = self.profile.longest - prompt_tokens
         if room < (ask.limit or 1):
             raise too_long(prompt_tokens, self.profile.longest)
-        output = ask.limit if ask.limit is not None else min(text.drawn_length(ask.prompt), room)
-        answer = text.Answer(ask.prompt, output)
+        if ask.said:
+            answer = text.Answer.rest(ask.prompt, ask.said, ask.limit)
+        else:
+            output = ask.limit if ask.limit is not None else min(text.drawn_length(ask.prompt), room)
+            answer = text.Answer(ask.prompt, output)
         sequence = self._sequence(ask.model, ask.salt, ask.prompt, prompt_tokens, answer)
         return Prepared(sequence, answer, "stop" if ask.limit is None else "length")
 

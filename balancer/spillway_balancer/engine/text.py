@@ -110,6 +110,21 @@ class Answer:
         dice = b"".join(xxh3_128_digest(i.to_bytes(4, "little"), seed) for i in range(-(-rest // 16)))
         self.text = openers[seed % len(openers)] + "".join([_WORDS[value & 63] for value in dice[:rest]])
 
+    @classmethod
+    def rest(cls, prompt: bytes, said: str, limit: int | None) -> Answer:
+        """What follows on an answer that began with `said`, with which the prompt ends: the rest of what this engine
+        would have said, in `limit` tokens or in as many as that would have had. What it would never have said is a
+        prompt as any other."""
+        begun = prompt[: len(prompt) - len(said.encode("utf-8", "replace"))]
+        lead = TOKEN_BYTES - len(begun) % TOKEN_BYTES
+        already = 1 + (len(said) - lead) // TOKEN_BYTES if len(said) >= lead else 0
+        more = max(1, drawn_length(begun) - already) if limit is None else limit
+        whole = cls(begun, already + more).text
+        answer = cls(prompt, more)
+        if whole.startswith(said):
+            answer.text = whole[len(said) :]
+        return answer
+
     def piece(self, start: int, stop: int) -> str:
         """The text of tokens `start` to `stop`."""
         return self.text[self._cut(start) : self._cut(stop)]

@@ -97,6 +97,9 @@ class Answer:
         self.told: Told = ()
         """Headers of our own, which say what became of the request; none for who is not told."""
 
+    resumable = False
+    """What has been written is not kept, so that nobody can go on with it."""
+
     def comment(self, text: bytes) -> None:
         """A line of the event stream that clients skip; the first begins the answer. Nothing once content has begun.
 

@@ -13,10 +13,12 @@ from ..core.errors import SpillwayError
 from ..core.hedging import Hedging, waste
 from ..core.planning import Plan, plan
 from ..core.reasons import Failure
+from ..core.routing import Route
 from ..core.runtime import Runtime
 from ..wire.clamps import Clamped
 from ..wire.peeked import Peeked
-from .answer import Answer
+from ..wire.resume import may_go_on
+from .answer import Answer, Told
 from .auditing import audited
 from .client import ClientConnection
 from .explaining import explained, refused, tells
@@ -27,6 +29,7 @@ from .mirroring import Copies
 from .queueing import Place, Queue
 from .recording import Record, Recorder
 from .relay import Exchange
+from .resuming import Resumable, Resumption
 from .sending import Job, Sender
 from .shadowing import looked
 from .telemetry import Decision, Telemetry
@@ -122,13 +125,14 @@ class Journey:
             made = await self._turn(made, None)
         route = made.route
         total = decision.started + route.deadlines.total
+        keeps = self._resumable(route)
         job = Job(
             self._peeked.path,
             self._peeked,
             facts.prompts,
             self._headers,
             self._client,
-            self._answer,
+            keeps or self._answer,
             decision,
             route.deadlines,
             total,
@@ -172,6 +176,7 @@ class Journey:
                 if outcome.won is not None:
                     assert isinstance(last, Exchange)
                     decision.status = last.interrupted.reason if last.interrupted else "ok"
+                    await self._go_on(outcome.won, last, keeps, attempts, job, made)
                     return
                 for each, failure in outcome.failed:
                     attempts.failed(each, failure)
@@ -179,8 +184,31 @@ class Journey:
             last = await shared.sender.attempt(step, job)
             failed = last if isinstance(last, Failure) else last.failure
             if failed is None:
+                assert isinstance(last, Exchange)
+                await self._go_on(step, last, keeps, attempts, job, made)
                 return
             attempts.failed(step, failed)
+
+    def _resumable(self, route: Route) -> Resumable | None:
+        """The answer in a form that can be gone on with, where the policy and the request allow it."""
+        streams, peeked = route.spec.streams, self._peeked
+        if streams is None or streams.resume == "Never" or not peeked.stream:
+            return None
+        return Resumable(self._answer) if may_go_on(peeked.path, peeked.values()) else None
+
+    async def _go_on(
+        self, step: Try, exchange: Exchange, keeps: Resumable | None, attempts: Attempts, job: Job, made: Plan
+    ) -> None:
+        """The answer has come to its end, but for a cut that the client has not been told of."""
+        if keeps is None or not exchange.withheld:
+            return
+
+        def tell(step: Try) -> Told:
+            return explained(made, step, attempts, self._decision.shadows) if self._explains else ()
+
+        shared = self._shared
+        rest = Resumption(made.route.name, job, keeps, shared.sender, attempts, shared.telemetry, tell)
+        self._sent = await rest.run(step, exchange)
 
     async def _race(self, step: Try, hedging: Hedging, attempts: Attempts, job: Job, made: Plan) -> Outcome:
         """An attempt, with a second one beside it if it is slow to begin."""

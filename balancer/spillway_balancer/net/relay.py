@@ -8,7 +8,7 @@ socket to the client's in the same callback, with back-pressure, and a cut is sa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic, time
 from typing import Protocol
 
@@ -20,7 +20,6 @@ from ..wire.faults import parse_error, retry_after
 from ..wire.headers import response_headers
 from ..wire.paths import Path
 from ..wire.sse import StreamWatch
-from .answer import Answer
 from .upstream import Connection, RawHeaders
 
 HOLD_BYTES = 1 << 20
@@ -40,13 +39,32 @@ class Gate(Protocol):
         ...
 
 
+class Writer(Protocol):
+    """Where an exchange writes what the client is to have."""
+
+    status: int
+
+    @property
+    def opened(self) -> bool: ...
+    @property
+    def resumable(self) -> bool:
+        """Whether a cut is not to be said yet, since the rest may come from elsewhere."""
+        ...
+
+    def whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: Sequence[bytes]) -> None: ...
+    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, first: bytes) -> None: ...
+    def more(self, data: bytes) -> None: ...
+    def end(self) -> None: ...
+    def abort(self) -> None: ...
+
+
 class Exchange:
     """Receives one endpoint's answer and relays it. Await `finished`."""
 
     def __init__(
         self,
         connection: Connection,
-        answer: Answer,
+        answer: Writer,
         path: Path,
         deadlines: Deadlines,
         total: float,
@@ -79,6 +97,8 @@ class Exchange:
         self.committed = False
         self.failure: Failure | None = None
         self.interrupted: Failure | None = None
+        self.withheld = False
+        """Cut, and the client has not been told: `say_cut` tells it."""
         self.finished: asyncio.Future[None] = loop.create_future()
         self._timer = loop.call_later(min(self._first_byte, total) - now, self._tick)
 
@@ -206,6 +226,9 @@ class Exchange:
         length = self._length if self._watch is None else None
         self._answer.begin(self._status, response_headers(self._headers), length, first)
         self._held.clear()
+        if self._active + self._deadlines.stream_idle < self._first_byte:  # what the timer was set for is not it
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._deadlines.stream_idle, self._tick)
 
     def _error_answer(self) -> None:
         """An HTTP error: what it means, with the answer kept in case it is the client's to see."""
@@ -232,9 +255,19 @@ class Exchange:
             self._finish()
 
     def _cut(self, reason: Reason = "interrupted") -> None:
-        """The stream broke after its first content byte: say so, and end it so that no client takes it for whole."""
+        """The stream broke after its first content byte."""
         self.interrupted = Failure(reason, self._status)
-        self._answer.status = DeadlineExceeded.status if reason == "deadline" else Interrupted.status
+        whole_events = self._watch is not None and not self._watch.mid_event
+        if reason == "interrupted" and whole_events and self._answer.resumable:
+            self.withheld = True
+            self._finish()
+        else:
+            self.say_cut()
+
+    def say_cut(self) -> None:
+        """Say so, and end the answer so that no client takes it for whole."""
+        over = self.interrupted is not None and self.interrupted.reason == "deadline"
+        self._answer.status = DeadlineExceeded.status if over else Interrupted.status
         if self._watch is not None and not self._watch.mid_event:
             # What is held is half an event: it is dropped, so that the error event stands on a line of its own.
             error = Interrupted("the endpoint's answer broke off")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -22,9 +22,8 @@ from ..wire.peeked import Peeked
 from ..wire.prompt_blocks import PromptBlocks, continue_blocks
 from ..wire.providers import ADAPTERS
 from ..wire.usage import AnswerText, UsageWatch
-from .answer import Answer
 from .credentials import Credentials
-from .relay import Exchange, Gate
+from .relay import Exchange, Gate, Writer
 from .telemetry import Decision, Telemetry
 from .upstream import Connection, ConnectionPool, Origin, RawHeaders, origin_of
 
@@ -47,7 +46,7 @@ class Job(NamedTuple):
     headers: RawHeaders
     """The client's headers, as far as they go on."""
     client: Reader
-    answer: Answer
+    answer: Writer
     decision: Decision
     deadlines: Deadlines
     total: float
@@ -60,6 +59,8 @@ class Job(NamedTuple):
     """Whether nobody waits for the answer. How a copy fares takes no endpoint from those who wait for theirs."""
     gate: Gate | None = None
     """Asked before the first byte of an answer, where two attempts go for one."""
+    body: bytes | None = None
+    """Sent instead of the client's own, where a part of the answer is there already."""
 
 
 class Lesson:
@@ -225,16 +226,21 @@ class Sender:
             now = monotonic()
             if job.peeked.stream:
                 visit.first_token(now)
-            job.decision.first_byte = now
+            if job.decision.first_byte is None:  # else this is the rest of an answer
+                job.decision.first_byte = now
             self._telemetry.first_byte(step.pool.name, step.endpoint.name, now - begun)
 
         return first_byte
 
+    def body(self, step: Try, job: Job) -> Sequence[bytes | memoryview]:
+        """The client's own body, as it goes to this endpoint."""
+        edits = () if job.clamped is None else job.clamped.edits(step.pool.spec.provider)
+        return job.peeked.forward(step.upstream_model, edits)
+
     def _request(self, step: Try, job: Job, origin: Origin) -> list[bytes | memoryview]:
         """The request to an endpoint: one head of ours, then the client's own bytes."""
         spec = step.endpoint.spec
-        edits = () if job.clamped is None else job.clamped.edits(step.pool.spec.provider)
-        body = job.peeked.forward(step.upstream_model, edits)
+        body: Sequence[bytes | memoryview] = self.body(step, job) if job.body is None else [job.body]
         start = _request_start(step.pool.spec.provider, spec.url, job.path.path, origin)
         head = [start, b"content-length: %d\r\n" % sum(map(len, body))]
         credential = spec.credential

@@ -117,6 +117,10 @@ class Telemetry:
             "spillway_queue_rejects", "Requests that could not wait, or not long enough.",
             ["route", "rule", "reason"], registry=registry,
         )  # fmt: skip
+        self._resumed = Counter(
+            "spillway_resumed_streams", "Cut streams that another endpoint was to go on with, by what came of it.",
+            ["route", "pool", "result"], registry=registry,
+        )  # fmt: skip
         self._endpoint_first_bytes = Histogram(
             "spillway_endpoint_time_to_first_byte_seconds",
             "From sending a request to an endpoint to its first content byte.",
@@ -202,6 +206,9 @@ class Telemetry:
 
     def attempt(self, pool: str, endpoint: str, reason: str) -> None:
         self._child(self._attempts, pool, endpoint, reason).inc()
+
+    def resumed(self, route: str, pool: str, result: str) -> None:
+        self._child(self._resumed, route, pool, result).inc()
 
     def first_byte(self, pool: str, endpoint: str, elapsed: float) -> None:
         self._child(self._endpoint_first_bytes, pool, endpoint).observe(elapsed)

@@ -121,7 +121,7 @@ class RoutePolicySpec(Struct, frozen=True, rename="camel"):
             "the same request while another one is left."
         ),
     ] = field(default_factory=Retry)
-    streams: Annotated[Streams, doc("Streamed answers, while they have not begun.")] | None = None
+    streams: Annotated[Streams, doc("Streamed answers, before they begin and when they are cut.")] | None = None
     mirror: (
         Annotated[
             Mirror,

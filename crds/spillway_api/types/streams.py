@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Struct
 
 from spillway_api.markup import Cel, doc
 from spillway_api.types.fields import Duration
+
+Resume = Literal["Never", "SameModel"]
 
 
 class Streams(Struct, frozen=True, rename="camel"):
@@ -24,6 +26,15 @@ class Streams(Struct, frozen=True, rename="camel"):
         ]
         | None
     ) = None
+
+    resume: Annotated[
+        Resume,
+        doc(
+            "What becomes of a chat completion that its engine cuts off after the first token. SameModel goes on "
+            "with it at another endpoint of the pool, where that is exact in form and the pool says that its engine is "
+            "vLLM or SGLang; Never ends it with an error event."
+        ),
+    ] = "Never"
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(
