@@ -1,7 +1,8 @@
 """The Snapshot: all that a balancer serves from, immutable, the same on every machine.
 
-It crosses the process boundary as deterministic JSON. Fields that a reader does not know are ignored, so a
-newer operator may speak to an older balancer. It holds references to credentials, never their values.
+It crosses the process boundary as deterministic JSON. Fields that a reader does not know are ignored, so a newer
+operator may speak to an older balancer; inside guards they are an error. It holds references to credentials, never
+their values.
 """
 
 from __future__ import annotations

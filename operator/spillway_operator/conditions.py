@@ -185,6 +185,9 @@ def route_ready(sight: RouteSight) -> Verdict:
         verdict = check(sight)
         if verdict.status != "True":
             return verdict
+    refusing = [problem for problem in sight.problems if problem.reason == "GuardRefuses"]
+    if refusing and sight.tiers and all(tier.state == "Unavailable" for tier in sight.tiers):
+        return Verdict("False", "NoOpenTier", _said(refusing))
     if sight.tiers and all(tier.ready == 0 for tier in sight.tiers):
         return Verdict("False", "AllPoolsUnready", "no pool of any tier has a ready endpoint")
     if sight.tiers and all(tier.state == "Unavailable" for tier in sight.tiers):

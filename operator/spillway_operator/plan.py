@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from spillway_api import stream
 from spillway_api.compile import Cluster, Compiled, HasSecret, Problem, compile_snapshot
 from spillway_api.credentials import file_of
+from spillway_api.guards import passes
 from spillway_api.labelled import Labelled, selector
-from spillway_api.snapshot import Snapshot
+from spillway_api.snapshot import Route, Snapshot
 from spillway_api.types import ModelPool, RoutePolicy
 
 from .conditions import PoolSight, Reach, RouteSight, TierSight
@@ -293,13 +294,12 @@ def _route_sight(
         shadow = route.mode == "Shadow"
         if tiers:
             continue  # of several gateways the first one's tiers are shown
-        tiers = [
-            opinions[gateway].tier(
-                name, rule.name, tier.name, sum(ready.get(target.pool, 0) for target in tier.targets)
-            )
-            for rule in route.rules
-            for tier in rule.tiers
-        ]
+        barred = _barred(route, compiled.snapshot)
+        for rule in route.rules:
+            for tier in rule.tiers:
+                open_to = [target.pool for target in tier.targets if target.pool not in barred]
+                seen = opinions[gateway].tier(name, rule.name, tier.name, sum(ready.get(pool, 0) for pool in open_to))
+                tiers.append(seen if open_to else TierSight(rule.name, tier.name, "Unavailable", 0, 100))
     return RouteSight(
         unreadable=watched.unreadable,
         problems=problems,
@@ -308,6 +308,16 @@ def _route_sight(
         kept=kept,
         tiers=tiers,
         shadow=shadow,
+    )
+
+
+def _barred(route: Route, snapshot: Snapshot) -> frozenset[str]:
+    """The pools that guards without a condition keep every request of the policy from."""
+    always = [guard.require for guard in route.guards if guard.when is None]
+    return frozenset(
+        pool.name
+        for pool in (snapshot.pools if always else ())
+        if not all(passes(pool.data_handling, require) for require in always)
     )
 
 

@@ -39,6 +39,16 @@ def test_any_endpoint_comes_back_as_it_was(endpoint):
     assert msgspec.json.decode(msgspec.json.encode(endpoint), type=Endpoint) == endpoint
 
 
+@pytest.mark.parametrize("inside", ["guard", "require"])
+def test_a_guard_that_is_not_understood_whole_is_not_taken_in_part(built, inside):
+    objects = [built("pool"), built("provider"), built("guarded")]
+    wide = json.loads(encode(compile_snapshot(objects, "default", lambda _secret, _key: True).snapshot))
+    (guard,) = wide["routes"][0]["guards"]
+    (guard if inside == "guard" else guard["require"])["subprocessors"] = ["none"]
+    with pytest.raises(msgspec.DecodeError):
+        decode(json.dumps(wide).encode())
+
+
 def test_a_newer_operator_may_say_more_than_this_balancer_knows(snapshot):
     wide = json.loads(encode(snapshot))
     wide["tenants"] = [{"name": "x"}]

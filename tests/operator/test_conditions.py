@@ -151,6 +151,14 @@ ROWS = [
     ("route", "Spilling", "False", "NotSpilling", route(tiers=(OPEN, SHUT)), "no tier sends requests on"),
     (
         "route",
+        "Ready",
+        "False",
+        "NoOpenTier",
+        route(problems=(problem("GuardRefuses", "no pool passes it", "spec.guards[0]", fatal=False),), tiers=(EMPTY,)),
+        "spec.guards[0]: no pool passes it",
+    ),
+    (
+        "route",
         "Spilling",
         "False",
         "GuardRefuses",

@@ -244,6 +244,23 @@ def test_a_rule_that_does_not_compile_is_told_with_its_column_and_the_last_good_
     assert said in fleet.message(CHAT, "Accepted")
 
 
+def test_what_guards_make_of_a_policy_is_told():
+    eu = {"jurisdictions": ["EU"]}
+    home = make.model_pool("llama", dataHandling=eu)
+    sometimes = {"name": "sometimes", "when": 'headers["x-a"] == "b"', "require": {"jurisdictions": ["CH"]}}
+    always = {"name": "always", "require": eu}
+    fleet = Fleet().see(home, USUAL[1], make.route_policy("chat", "llama", "openai", guards=[always])).acknowledge()
+    assert fleet.status(CHAT)["tierSummary"] == "default: tier-llama=Open tier-openai=Unavailable"
+    assert fleet.conditions(CHAT) == {**WELL, "Ready": ("True", "Programmed"), "Spilling": ("False", "NotSpilling")}
+    fleet.see(home, USUAL[1], make.route_policy("chat", "llama", "openai", guards=[sometimes], generation=2))
+    fleet.acknowledge()
+    assert fleet.conditions(CHAT) == {**WELL, "Ready": ("True", "Programmed"), "Spilling": ("False", "GuardRefuses")}
+    assert 'no pool of this policy passes "sometimes"' in fleet.message(CHAT, "Spilling")
+    fleet.see(*USUAL[:2], make.route_policy("chat", "llama", "openai", guards=[always], generation=3)).acknowledge()
+    assert fleet.conditions(CHAT) == {**WELL, "Ready": ("False", "NoOpenTier"), "Spilling": ("False", "GuardRefuses")}
+    assert 'no pool of this policy passes "always"' in fleet.message(CHAT, "Ready")
+
+
 def edited(policy, rules, generation):
     return {
         **policy,

@@ -41,7 +41,11 @@ class DataHandling(Struct, frozen=True, rename="camel", omit_defaults=True):
     ) = None
 
 
-class Requirement(Struct, frozen=True, rename="camel", omit_defaults=True):
+# A guard that is not understood must not be enforced in part: a balancer refuses what it does not know here, says so,
+# and goes on with what it has. Everywhere else a newer operator may say more than an older balancer knows.
+
+
+class Requirement(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """What a pool must declare."""
 
     jurisdictions: (
@@ -63,7 +67,7 @@ class Requirement(Struct, frozen=True, rename="camel", omit_defaults=True):
     ) = None
 
 
-class Guard(Struct, frozen=True, rename="camel", omit_defaults=True):
+class Guard(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """A constraint on the pools that a request may go to."""
 
     name: Annotated[ObjectName, doc("Name of the guard, unique in the policy.")]
