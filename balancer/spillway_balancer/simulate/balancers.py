@@ -69,6 +69,7 @@ class CoreBalancer:
         if isinstance(picked, str):
             return Shed(picked)
         request.hit_predicted = picked.forecast.cached_tokens
+        request.ttft_predicted = picked.forecast.ttft
         return Sent(self._stations[picked.endpoint.name], pool.visit(picked, now))
 
     def first_token(self, flight: Flight, now: float) -> None:

@@ -18,7 +18,7 @@ from .faults import check, parse
 from .report import page
 from .runs import Bench, Experiment
 from .study import Document, Question, Study
-from .tables import capacity_table, capacity_title, load_tables, load_title, setup_line
+from .tables import capacity_table, capacity_title, forecast_table, load_tables, load_title, setup_line
 
 LOADS: Final = "0.5", "0.8", "0.95"
 """Shares of the capacity to look at, where nothing else is asked."""
@@ -128,6 +128,12 @@ def _show(results: Document, out: Path | None) -> None:
         for table in tables:
             console.print(table)
         console.print()
+    for load in results["loads"]:
+        predictions = forecast_table(load)
+        if predictions is not None:
+            console.print(f"Predicted against real first tokens, {load_title(load, unit)}", style="bold")
+            console.print(predictions)
+            console.print()
     if not groups:
         console.print("No strategy meets the objective at any rate: nothing to compare. Try a larger --objective.")
     console.print(setup_line(results), soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, nan
 from typing import Final, NamedTuple
 
 from .request import Request
@@ -81,6 +81,7 @@ class Recorder:
         "_balancer",
         "_cached",
         "_e2e",
+        "_expected",
         "_late",
         "_late_allowed",
         "_prompt",
@@ -116,6 +117,7 @@ class Recorder:
         self._at = array("d")
         self._ttft = array("d")
         self._e2e = array("d")
+        self._expected = array("d")
         self._prompt = array("L")
         self._cached = array("L")
         self._balancer = array("H")
@@ -145,6 +147,8 @@ class Recorder:
         self._at.append(at)
         self._ttft.append(waited)
         self._e2e.append(now - at)
+        said = request.ttft_predicted
+        self._expected.append(nan if said is None or request.attempts != 1 else said)
         self._prompt.append(request.prompt_tokens)
         self._cached.append(request.cached_tokens)
         self._balancer.append(request.balancer)
@@ -187,6 +191,12 @@ class Recorder:
             repeated=self.repeated,
             span=span,
         )
+
+    def first_tokens(self) -> tuple[list[float], list[float]]:
+        """Seconds to the first token, as predicted when they were sent and as they came. What was not predicted, and
+        requests that were sent more than once, are NaN."""
+        order = self._counted()
+        return [self._expected[index] for index in order], [self._ttft[index] for index in order]
 
     def course(self, balancers: int) -> Course:
         ttft = sorted(self._ttft[index] for index in self._counted())

@@ -42,6 +42,7 @@ class Request:
         "session",
         "system_key",
         "tenant",
+        "ttft_predicted",
         "user_key",
         "view",
     )
@@ -85,6 +86,7 @@ class Request:
         self.cached_tokens = 0  # prompt tokens that the engine had in its cache
         self.attempts = 0
         self.hit_predicted = 0.0  # prompt tokens that the balancer believed cached
+        self.ttft_predicted: float | None = None  # s: to the first token, as the balancer said at the last attempt
 
     def __repr__(self) -> str:
         return f"<request {self.id}: {self.prompt_tokens}+{self.output_tokens} tokens at {self.at:.3f}>"

@@ -119,6 +119,7 @@ class RoutedBalancer:
         if not isinstance(step, Try):
             return Shed(step.error.code if isinstance(step, Stop) else step.why)
         request.hit_predicted = step.picked.forecast.cached_tokens
+        request.ttft_predicted = step.picked.forecast.ttft
         self._served(Served(request, step.tier, step.shares[0][1] if step.shares else 0.0))
         return Sent(self._stations[step.endpoint], _Ticket(step, step.pool.visit(step.picked, now)))
 

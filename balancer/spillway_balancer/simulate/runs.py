@@ -18,6 +18,7 @@ from spillway_api import snapshot
 from ..engine.profiles import profile
 from .balancers import CoreBalancer, PeerBalancer
 from .faults import Fault
+from .forecasts import Forecast, forecast
 from .measure import Course, Figures, Recorder
 from .peers import PEERS
 from .plan import Plan
@@ -66,6 +67,7 @@ class Run(NamedTuple):
 class Outcome(NamedTuple):
     figures: Figures
     course: Course
+    forecast: Forecast | None
 
 
 class Hold(NamedTuple):
@@ -126,7 +128,7 @@ class Bench:
         match task:
             case Run(strategy, rate, seed):
                 recorder = self._run(strategy, rate, seed)
-                result = Outcome(recorder.figures(), recorder.course(self.experiment.balancers))
+                result = Outcome(recorder.figures(), recorder.course(self.experiment.balancers), forecast(recorder))
             case Hold(strategy, exponent, seed):
                 result = self._holds(strategy, exponent, seed)
             case Search(strategy, seed, start):

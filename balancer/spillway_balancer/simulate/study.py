@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from .crew import Crew
 from .faults import DETECT
+from .forecasts import Forecast
 from .measure import PARTS, Figures, estimate
 from .peers import PEERS
 from .runs import STEPS, Bench, Done, Experiment, Hold, Outcome, Run, Search, rate_of
@@ -152,9 +153,17 @@ def _summary(outcomes: Sequence[Outcome]) -> Document:
             [part, _rounded(sum(each.course.curve[index] for each in outcomes) / len(outcomes))]
             for index, part in enumerate(PARTS)
         ],
+        "forecast": _forecast([each.forecast for each in outcomes if each.forecast is not None]),
         "windows": _rounded(first.windows),
         "balancers": _rounded(first.balancers),
     }
+
+
+def _forecast(found: Sequence[Forecast]) -> Document | None:
+    """None where a strategy predicts nothing."""
+    if not found:
+        return None
+    return {name: _estimated([getattr(each, name) for each in found]) for name in Forecast._fields}
 
 
 def _ratios(values: Mapping[str, Sequence[float]], best: Callable[..., str]) -> dict[str, Document]:

@@ -24,6 +24,17 @@ COLUMNS: Final[tuple[tuple[str, str, Callable[[float], str]], ...]] = (
     ("shed", "shed", count),
 )
 """Heading, figure, and how it is written."""
+FORECAST: Final[tuple[tuple[str, str, Callable[[float], str]], ...]] = (
+    ("within 20 %", "near", "{:.0%}".format),
+    ("bias", "bias", "{:+.0%}".format),
+    ("off by p50", "error_p50", "{:.0%}".format),
+    ("p90", "error_p90", "{:.0%}".format),
+    ("p99", "error_p99", "{:.0%}".format),
+    ("p50", "seconds_p50", milliseconds),
+    ("p90", "seconds_p90", milliseconds),
+    ("p99", "seconds_p99", milliseconds),
+)
+"""The same, of how far predictions are off: in parts of what came, then in time."""
 GAP: Final = 3
 """Columns of the terminal between two of a table."""
 
@@ -62,6 +73,17 @@ def load_tables(load: dict[str, Any], unit: str, width: int) -> list[Table]:
             shown.add_row(name, *(cells[index][row] for index in group))
         tables.append(shown)
     return tables
+
+
+def forecast_table(load: dict[str, Any]) -> Table | None:
+    """How far predicted times to the first token were off, for the strategies that predict; None where none does."""
+    rows = [(name, found["forecast"]) for name, found in load["strategies"].items() if found.get("forecast")]
+    if not rows:
+        return None
+    shown = _table(*(Column(heading, justify="right", no_wrap=True) for heading, _, _ in FORECAST))
+    for name, found in rows:
+        shown.add_row(name, *(written(found[figure], write) for _, figure, write in FORECAST))
+    return shown
 
 
 def setup_line(results: dict[str, Any]) -> str:
