@@ -44,10 +44,11 @@ def test_pool_stays_within_bounds_whatever_is_said(said: list[tuple[int, Any, An
     learned = PoolLearned()
     for size, prompt, output, miss in said:
         learned.usage(size, Usage(prompt, None, output))
-        learned.dispatched(miss)
+        learned.dispatched(miss, miss / 2)
         assert within(learned.bytes_per_token, BYTES_PER_TOKEN_BOUNDS)
         assert within(learned.output_tokens, (0.0, 131_072.0))
         assert within(learned.miss_tokens, (0.0, 1e9))
+        assert within(learned.miss_pairs, (0.0, 1e9))
 
 
 @given(

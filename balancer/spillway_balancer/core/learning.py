@@ -11,6 +11,7 @@ from math import exp, isfinite
 from statistics import median
 from typing import Final, NamedTuple
 
+from .attention import Attention
 from .line import Line
 from .pace import Pace
 from .progress import DEEP_QUEUE
@@ -54,7 +55,7 @@ def bounded(value: float, bounds: tuple[float, float]) -> float:
 class PoolLearned:
     """What the requests of a pool have in common."""
 
-    __slots__ = ("_alone", "bytes_per_token", "miss_tokens", "output_tokens", "pace")
+    __slots__ = ("_alone", "attention", "bytes_per_token", "miss_pairs", "miss_tokens", "output_tokens", "pace")
 
     def __init__(self) -> None:
         self.bytes_per_token = BYTES_PER_TOKEN
@@ -63,6 +64,9 @@ class PoolLearned:
         """Mean length of an answer."""
         self.miss_tokens = 512.0
         """Mean prompt tokens of a request that have to be computed; what one of somebody else's is taken for."""
+        self.miss_pairs = 0.0
+        """Mean of what these add by the length of their prompts."""
+        self.attention = Attention()
         self.pace: Pace | None = None
         """Kept once a tier chooses the pool by it."""
         self._alone = Line()
@@ -73,8 +77,9 @@ class PoolLearned:
             self.pace = Pace()
         return self.pace
 
-    def dispatched(self, miss: float) -> None:
+    def dispatched(self, miss: float, pairs: float) -> None:
         self.miss_tokens += _LEARN * (miss - self.miss_tokens)
+        self.miss_pairs += _LEARN * (pairs - self.miss_pairs)
 
     def usage(self, size: int, usage: Usage) -> None:
         """An engine has counted the tokens of a prompt of `size` bytes, or of an answer."""
@@ -181,7 +186,8 @@ class EndpointLearned:
         self._measured = now
 
     def first_token(self, took: float, backlog: float, now: float) -> None:
-        """A first token came `took` seconds after dispatch; `backlog` uncached tokens were to be computed by then."""
+        """A first token came `took` seconds after dispatch; `backlog` uncached tokens' worth of work was to be done by
+        then."""
         if not (isfinite(took) and took > 0 and backlog >= 0):
             return
         expected = self.ttft(backlog)

@@ -63,7 +63,17 @@ class LoadBook:
     are exact sums over the leases held, so neither drifts nor falls below 0.
     """
 
-    __slots__ = ("_others", "_report", "_size", "context", "in_flight", "pending", "pending_tokens", "tokens")
+    __slots__ = (
+        "_others",
+        "_report",
+        "_size",
+        "context",
+        "in_flight",
+        "pending",
+        "pending_pairs",
+        "pending_tokens",
+        "tokens",
+    )
 
     def __init__(self, size: RequestSize | None = None) -> None:
         self.in_flight: int = 0
@@ -72,16 +82,19 @@ class LoadBook:
         """Requests that have no first token yet."""
         self.pending_tokens: float = 0.0
         """Prompt tokens of those that are not cached there: the queue ahead of a newcomer."""
+        self.pending_pairs: float = 0.0
+        """Of these tokens, each with those before it in its prompt (`core.attention`)."""
         self.context: int = 0
         """Prompt tokens of all in flight: what they occupy of the KV memory, answers aside."""
         self._size = size if size is not None else RequestSize()
         self._report: Reported | None = None
         self._others = 0  # requests that are not ours, by the last report
 
-    def lease(self, prompt_tokens: int, output_tokens: int, uncached: float | None = None) -> Lease:
+    def lease(self, prompt_tokens: int, output_tokens: int, uncached: float | None = None, pairs: float = 0.0) -> Lease:
         """Holds a slot until the lease is released. Negative numbers of tokens count as 0.
 
-        `uncached` of the prompt's tokens have to be computed there; unless it is known, all of them.
+        `uncached` of the prompt's tokens have to be computed there; unless it is known, all of them. `pairs` are what
+        these add by the prompt's length.
         """
         prompt = max(0, prompt_tokens)
         output = max(0, output_tokens)
@@ -91,9 +104,10 @@ class LoadBook:
         self.context += prompt
         missing = float(prompt if uncached is None else min(max(uncached, 0.0), prompt))
         self.pending_tokens += missing
+        self.pending_pairs += pairs
         size = self._size
         size.tokens += (prompt + output - size.tokens) * LEARNING_RATE
-        return Lease(self, prompt, output, missing)
+        return Lease(self, prompt, output, missing, pairs)
 
     def reported(self, report: Reported | None) -> None:
         """Takes what a scrape said; each value that is NaN, negative or absurd counts as unknown.
@@ -163,13 +177,14 @@ class LoadBook:
 class Lease:
     """A held slot. Release it on every path, cancellation included: `with book.lease(...) as lease:`."""
 
-    __slots__ = ("_book", "_missing", "_output", "_pending", "_prompt")
+    __slots__ = ("_book", "_missing", "_output", "_pairs", "_pending", "_prompt")
 
-    def __init__(self, book: LoadBook, prompt: int, output: int, missing: float) -> None:
+    def __init__(self, book: LoadBook, prompt: int, output: int, missing: float, pairs: float) -> None:
         self._book: LoadBook | None = book
         self._prompt = prompt
         self._output = output
         self._missing = missing
+        self._pairs = pairs
         self._pending = True
 
     @property
@@ -185,6 +200,7 @@ class Lease:
             book.pending -= 1
             # Fractions of tokens do not add up exactly; an empty queue is empty.
             book.pending_tokens = max(0.0, book.pending_tokens - self._missing) if book.pending else 0.0
+            book.pending_pairs = max(0.0, book.pending_pairs - self._pairs) if book.pending else 0.0
 
     def release(self) -> None:
         """Gives back the slot and whatever tokens are left. Later calls change nothing."""

@@ -11,6 +11,7 @@ from spillway_api import snapshot
 from spillway_api.durations import seconds
 from spillway_api.types import Model
 
+from .attention import pairs
 from .circuit import CircuitPolicy, may_eject, spares, warmth
 from .endpoint import EndpointState
 from .exchange import Sisters
@@ -269,7 +270,8 @@ class Pool:
         tokens = self._tokens(prompt)
         cached = min(tokens - 1.0, endpoint.cache.match(prompt.blocks) * self.block_tokens)
         ahead = self.queue_ahead(endpoint, now) + tokens - cached
-        ttft = endpoint.ttft(ahead, now)
+        added = self.pairs_ahead(endpoint, now) + pairs(tokens, cached)
+        ttft = endpoint.ttft(self.learned.attention.work(ahead, added), now)
         return Forecast(tokens, cached, want.output_tokens, prompt.blocks, prompt.size, want.streams, ttft)
 
     def _tokens(self, prompt: Prompt) -> float:
@@ -292,6 +294,11 @@ class Pool:
         """Prompt tokens that the endpoint has to compute before it comes to a newcomer."""
         waiting = endpoint.load.others_waiting(now, self.stale_after)
         return endpoint.load.pending_tokens + waiting * self.learned.miss_tokens
+
+    def pairs_ahead(self, endpoint: EndpointState, now: float) -> float:
+        """What the lengths of those prompts add to their work."""
+        waiting = endpoint.load.others_waiting(now, self.stale_after)
+        return endpoint.load.pending_pairs + waiting * self.learned.miss_pairs
 
     def visit(self, picked: Picked, now: float) -> Visit:
         """The request is on its way to the endpoint. `Visit.end` must be called on every path."""

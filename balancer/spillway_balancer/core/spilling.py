@@ -122,4 +122,7 @@ def _ttft(pool: Pool, endpoint: EndpointState, now: float) -> float | None:
     learned = endpoint.learned
     if not learned.predicts(now, endpoint.load.pending > 0):
         return None
-    return endpoint.ttft(pool.queue_ahead(endpoint, now) + pool.learned.miss_tokens, now)
+    typical = pool.learned
+    ahead = pool.queue_ahead(endpoint, now) + typical.miss_tokens
+    added = pool.pairs_ahead(endpoint, now) + typical.miss_pairs
+    return endpoint.ttft(typical.attention.work(ahead, added), now)

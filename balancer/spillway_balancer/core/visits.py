@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from .attention import pairs
 from .learning import Usage, compare
 from .notes import Ended, FirstToken
+from .progress import DEEP_QUEUE
 
 if TYPE_CHECKING:
     from .endpoint import EndpointState
@@ -30,6 +32,15 @@ class Forecast(NamedTuple):
     ttft: float | None = None
     """Seconds to the first token."""
 
+    @property
+    def uncached(self) -> float:
+        return self.prompt_tokens - self.cached_tokens
+
+    @property
+    def pairs(self) -> float:
+        """What the length of the prompt adds to their work."""
+        return pairs(self.prompt_tokens, self.cached_tokens)
+
 
 class Visit:
     """Holds a lease on the endpoint's load and pins the prompt in its mirror. `end` it on every path.
@@ -48,6 +59,7 @@ class Visit:
         "_number",
         "_own",
         "_pace",
+        "_pairs",
         "_pin",
         "_place",
         "_pool",
@@ -64,10 +76,11 @@ class Visit:
         self._begun = now
         self._seen = False
         self._usage = Usage()
-        uncached = forecast.prompt_tokens - forecast.cached_tokens
-        self._lease = endpoint.load.lease(round(forecast.prompt_tokens), forecast.output_tokens, uncached)
+        uncached, added = forecast.uncached, forecast.pairs
+        self._lease = endpoint.load.lease(round(forecast.prompt_tokens), forecast.output_tokens, uncached, added)
         self._pin = endpoint.cache.pin(forecast.blocks) if forecast.blocks else None
         self._backlog = pool.queue_ahead(endpoint, now)
+        self._pairs = pool.pairs_ahead(endpoint, now)
         self._alone = pool.requests_at(endpoint, now) == 1
         self._place = endpoint.queued(self, uncached, forecast.streams, now)
         endpoint.progress.changed(endpoint.load.pending_tokens, 0.0, now)
@@ -76,7 +89,7 @@ class Visit:
         self._pace = pool.learned.pace if own else None
         self._mark = None if self._pace is None else self._pace.sent(now, forecast.streams)
         if own:
-            pool.learned.dispatched(uncached)
+            pool.learned.dispatched(uncached, added)
             self._number = pool.told(endpoint, forecast)
 
     @property
@@ -94,9 +107,8 @@ class Visit:
         self._seen = True
         self._lease.first_token()
         forecast = self._forecast
-        self.endpoint.progress.changed(
-            self.endpoint.load.pending_tokens, forecast.prompt_tokens - forecast.cached_tokens, now
-        )
+        computed = self._pool.learned.attention.work(forecast.uncached, forecast.pairs)
+        self.endpoint.progress.changed(self.endpoint.load.pending_tokens, computed, now)
         self.endpoint.seen(self._place, now, first_token=True)
         if self._own:
             self._measure(now)
@@ -141,7 +153,10 @@ class Visit:
     def _measure(self, now: float) -> None:
         took = now - self._begun
         endpoint = self.endpoint
-        endpoint.learned.first_token(took, self._backlog, now)
+        attention = self._pool.learned.attention
+        if DEEP_QUEUE <= self._backlog <= self._forecast.uncached + 1:
+            attention.measured(self._backlog, self._pairs, took - endpoint.learned.fixed)
+        endpoint.learned.first_token(took, attention.work(self._backlog, self._pairs), now)
         if self._alone:
             expected = self._pool.learned.computed_alone(self._backlog, took)
             if expected is not None:

@@ -147,7 +147,14 @@ def _read(pools: Collection[Pool], now: float) -> Iterator[Metric]:
     ratio = GaugeMetricFamily(
         "spillway_pool_bytes_per_token", "Bytes of prompt text in a token, learned from usage.", labels=["pool"]
     )
+    attention = GaugeMetricFamily(
+        "spillway_pool_attention_weight",
+        "Work that each token before it adds to computing one of a prompt, in tokens, learned from first tokens.",
+        labels=["pool"],
+    )
     for pool in pools:
         if pool.wants_prompt:
             ratio.add_metric([pool.name], pool.learned.bytes_per_token)
+            attention.add_metric([pool.name], pool.learned.attention.weight)
     yield ratio
+    yield attention
