@@ -125,3 +125,48 @@ async def test_auto_is_a_name_as_any_other(selected, dial) -> None:
     assert (await client.chat(model="auto")).text == "a"
     assert [each["id"] for each in (await client.get("/v1/models")).json()["data"]] == ["auto"]
     assert (await client.chat(model="automatic")).status == 404
+
+
+@pytest.fixture
+def suffixed(serve, endpoint, say, objects):
+    async def start(models: Any, **names: Any) -> Any:
+        """Pools with these models, of rising price."""
+        docs = [
+            objects.pool(
+                name,
+                await endpoint(say.well(name)),
+                models=[{"name": each, "price": {"input": str(9 - at)}} for each in models],
+            )
+            for at, (name, models) in enumerate(names.items())
+        ]
+        return await serve(docs=[*docs, objects.route(tiers=[tier("InOrder", *names)], models=models)])
+
+    return start
+
+
+async def test_floor_is_asked_for_under_its_name_and_counted_as_the_declared_one(suffixed, dial) -> None:
+    lb = await suffixed(["chat", "chat:turbo"], dear=["demo"], cheap=["demo"])
+    client = await dial(lb)
+    assert (await client.chat(model="chat")).text == "dear"
+    assert (await client.chat(model="chat:turbo")).text == "dear"
+    for model in ("chat:floor", "chat:turbo:floor"):
+        assert (await client.chat(model=model)).text == "cheap"
+    assert (await client.get("/v1/models/chat:floor")).status == 200
+    assert (await client.chat(model="chat:ceiling")).status == 404
+    assert lb.sample("spillway_requests_total", model="chat", code="200") == 2
+    assert {line.split("'model', '")[1].split("'")[0] for line in lb.series() if "spillway_requests_total" in line} == {
+        "chat",
+        "chat:turbo",
+        "",
+    }
+
+
+async def test_endpoints_are_asked_for_the_head(serve, endpoint, say, objects, dial) -> None:
+    one = await endpoint(say.well())
+    models = [{"name": "qwen"}, {"name": "gemma:2b", "upstreamName": "google/gemma"}]
+    lb = await serve(docs=[objects.pool("local", one, models=models), objects.route("local", models=["*"])])
+    client = await dial(lb)
+    for asked, upstream in (("qwen:floor", "qwen"), ("gemma:2b:nitro", "google/gemma"), ("gemma:2b", "google/gemma")):
+        assert (await client.chat(model=asked)).status == 200
+        assert (await one.call()).json()["model"] == upstream
+    assert (await client.chat(model="gemma:floor")).status == 404

@@ -23,8 +23,9 @@ class Asked(KeyFacts, Protocol):
     """What a request can tell its route. Those that are methods cost time, and are called at most once; `headers` once
     for the same names, of which None means all."""
 
-    @property
-    def model(self) -> str: ...
+    model: str
+    """What is asked for. A suffix that says how to select is taken off by the plan."""
+
     @property
     def path(self) -> str: ...
     @property

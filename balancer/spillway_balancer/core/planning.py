@@ -74,19 +74,28 @@ def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
     found = routes.resolve(asked.model)
     if found is None:
         raise ModelNotFound(f"the model {asked.model!r} does not exist", param="model")
-    route, declared = found
+    route, declared, name, select = found
+    if select is not None:
+        asked.model = name  # from here on the suffix is no part of it
     if route.callers is not None:
         who = route.callers.identify(asked.key_digest)
         if isinstance(who, SpillwayError):
             return Plan(route, declared, "", (), refused=who)
         asked.consumer = who
-    return plan_by(route, declared, asked, moment, wanted(asked))
+    return plan_by(route, declared, asked, moment, wanted(asked), select)
 
 
-def plan_by(route: Route, declared: str, asked: Asked, moment: Moment, wants: Wanted | None = None) -> Plan:
+def plan_by(
+    route: Route,
+    declared: str,
+    asked: Asked,
+    moment: Moment,
+    wants: Wanted | None = None,
+    select: str | None = None,
+) -> Plan:
     """What this route decides on a request. It takes and changes nothing, so that a route may be asked in Shadow.
 
-    `wants`: what the caller decides itself, if it may.
+    `wants`: what the caller decides itself, if it may. `select`: how pools are selected, whatever the tiers say.
     """
     view = held = None
     if route.guards is not None:
@@ -101,9 +110,8 @@ def plan_by(route: Route, declared: str, asked: Asked, moment: Moment, wants: Wa
         if error is not None:
             return Plan(route, declared, "", (), refused=error, held=held, wants=wants)
     ruling = ruling or route.decide(asked, moment, view)
-    made = Plan(
-        route, declared, ruling.rule or "", ruling.tiers, ruling.errors, clamp=ruling.clamp, held=held, wants=wants
-    )
+    tiers = ruling.tiers if select is None else route.selecting(ruling.rule or "", ruling.tiers, select)
+    made = Plan(route, declared, ruling.rule or "", tiers, ruling.errors, clamp=ruling.clamp, held=held, wants=wants)
     if ruling.rule is None:
         return made._replace(refused=NoRule("no rule of this model's policy is for this request", param="model"))
     if not ruling.tiers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from spillway_api import snapshot, types
 from spillway_api.durations import seconds
@@ -86,13 +86,12 @@ class Route:
                     budget = hedged[at].budget if at in hedged else HedgeBudget(tier.hedge.max_percent)
                     budget.percent = tier.hedge.max_percent
                     self.hedging[at] = Hedging(seconds(tier.hedge.after), budget)
-        chose = previous.choosers if previous else {}
-        self.choosers: dict[tuple[str, str], Selection | Turns | None] = {
-            (rule.name, tier.name): chooser(tier.select, chose.get((rule.name, tier.name)))
-            for rule in spec.rules
-            for tier in rule.tiers
+        there = {(rule.name, tier.name) for rule in spec.rules for tier in rule.tiers}
+        kept = previous.choosers if previous else {}
+        self.choosers: dict[tuple[str, str, str], Selection | Turns | None] = {
+            at: each for at, each in kept.items() if at[:2] in there
         }
-        """What chooses among the pools of tiers, by the names of rule and tier."""
+        """What chooses among the pools of tiers, by the names of rule, tier and mode. They outlive a reload."""
         self.rules = tuple(
             tuple(
                 Tier(
@@ -100,7 +99,7 @@ class Route:
                     tuple(Target(pools[t.pool], t.model, t.weight) for t in tier.targets),
                     self.spilling.get((rule.name, tier.name)),
                     self.hedging.get((rule.name, tier.name)),
-                    self.choosers[rule.name, tier.name],
+                    self._chooser(rule.name, tier.name, tier.select),
                 )
                 for tier in rule.tiers
             )
@@ -153,6 +152,16 @@ class Route:
         """What the rule of this name decides, whether it holds or not."""
         return self._ruling_of.get(rule)
 
+    def selecting(self, rule: str, tiers: tuple[Tier, ...], select: str) -> tuple[Tier, ...]:
+        """The tiers of a rule with another mode of selecting."""
+        return tuple(tier._replace(chooser=self._chooser(rule, tier.spec.name, select)) for tier in tiers)
+
+    def _chooser(self, rule: str, tier: str, select: str) -> Selection | Turns | None:
+        at = rule, tier, select
+        if at not in self.choosers:
+            self.choosers[at] = chooser(select)
+        return self.choosers[at]
+
     def decide(self, asked: Asked, moment: Moment, view: View | None = None) -> Ruling:
         """The first rule that holds. One that cannot be evaluated is as one that is not there. `view`: the
         request's, where there is one already, so that nothing is computed twice."""
@@ -169,6 +178,15 @@ class Route:
                 errors.append((ruling.rule or "", held))
         return Ruling(None, (), tuple(errors))
 
+    def has(self, model: str) -> bool:
+        """Whether some pool of this route has a model of exactly this name, that can be asked for by it."""
+        return any(
+            target.model is None and model in target.pool.models
+            for tiers in self.rules
+            for tier in tiers
+            for target in tier.targets
+        )
+
     def serves(self, model: str) -> bool:
         """Whether some pool of this route has the model (a wildcard alone does not say so)."""
         return any(
@@ -177,6 +195,22 @@ class Route:
             for tier in tiers
             for target in tier.targets
         )
+
+
+SUFFIXES: Final = {"floor": "Cheapest", "nitro": "HighestThroughput"}
+"""What a name may end in behind a colon, where no name is so called, and how its pools are selected then."""
+
+
+class Found(NamedTuple):
+    """The route of a requested name."""
+
+    route: Route
+    declared: str
+    """The name or pattern that matched: a bounded metric label."""
+    name: str
+    """What was asked for, without a suffix that says how to select."""
+    select: str | None = None
+    """How, where one did."""
 
 
 class Routes:
@@ -197,14 +231,24 @@ class Routes:
                     self.exact[name] = route
         self.prefixes = sorted(prefixes.items(), key=lambda item: (-len(item[0]), item[0]))
 
-    def resolve(self, model: str) -> tuple[Route, str] | None:
-        """The route of a requested name and the declared name that matched it (a bounded metric label)."""
+    def resolve(self, model: str) -> Found | None:
+        """The route of a requested name. One that is not found exactly and ends in `:floor` or `:nitro` stands for
+        what is before it; under a wildcard the names of its pools' models are exact, too."""
+        found = self._resolve(model)
+        if found is not None and (found.declared == model or found.route.has(model)):
+            return found
+        head, _, suffix = model.rpartition(":")
+        if head and suffix in SUFFIXES and (of_head := self._resolve(head)) is not None:
+            return of_head._replace(select=SUFFIXES[suffix])
+        return found
+
+    def _resolve(self, model: str) -> Found | None:
         route = self.exact.get(model)
         if route is not None:
-            return route, model
+            return Found(route, model, model)
         for prefix, route in self.prefixes:
             if model.startswith(prefix):
-                return (route, prefix + "*") if route.serves(model) else None
+                return Found(route, prefix + "*", model) if route.serves(model) else None
         return None
 
     def shadows_of(self, model: str) -> Iterator[tuple[Route, str]]:

@@ -75,8 +75,8 @@ class Turns:
 
     __slots__ = ("_turn",)
 
-    def __init__(self, previous: Turns | None = None) -> None:
-        self._turn: float = previous._turn if previous else 0.0
+    def __init__(self) -> None:
+        self._turn = 0.0
 
     def order(
         self, targets: Sequence[Target], key: int | None, asks: Asks, now: float, dice: random.Random
@@ -103,11 +103,10 @@ class Selection:
 
     __slots__ = ("_mode", "_placed", "select")
 
-    def __init__(self, select: str, previous: Selection | None = None) -> None:
+    def __init__(self, select: str) -> None:
         self.select = select
         self._mode = MODES[select]
-        same = previous is not None and previous.select == select
-        self._placed: OrderedDict[int, str] = previous._placed if previous and same else OrderedDict()
+        self._placed: OrderedDict[int, str] = OrderedDict()
 
     def scores(self, targets: Sequence[Target], asks: Asks, now: float) -> Scores:
         """What each is held to be worth."""
@@ -151,13 +150,11 @@ class Selection:
             placed.popitem(last=False)
 
 
-def chooser(select: str, previous: Selection | Turns | None = None) -> Selection | Turns | None:
+def chooser(select: str) -> Selection | Turns | None:
     """What chooses among the pools of a tier; None where it is their order."""
     if select == "Weighted":
-        return Turns(previous if isinstance(previous, Turns) else None)
-    if select in MODES:
-        return Selection(select, previous if isinstance(previous, Selection) else None)
-    return None
+        return Turns()
+    return Selection(select) if select in MODES else None
 
 
 def order(tier: Tier, key: int | None, asks: Asks, now: float, dice: random.Random) -> Sequence[Target]:

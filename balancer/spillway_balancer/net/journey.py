@@ -247,6 +247,7 @@ class Journey:
             if runtime is None or runtime.routes is self._routes:
                 return made
             self._routes = runtime.routes
+            self._facts.model = self._peeked.model
             made = plan(runtime.routes, self._facts, Moment(monotonic(), time(), shared.dice))
             decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
             if made.refused is not None:
