@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -108,14 +109,14 @@ async def test_all_compliant_pools_failing_is_503_and_never_another_pool(
 
 async def test_a_limit_of_the_compliant_pool_is_told_as_one(guarded, dial, say) -> None:
     async def limit(call: Any) -> None:
-        call.write(say.error(429, **{"retry-after": "30"}))
+        call.write(say.error(429, **{"retry-after": "120"}))
 
     lb = await guarded(behave={"eu": limit})
     client = await dial(lb)
     for _ in range(3):
         reply = await client.chat(PERSONAL)
         assert (reply.status, reply.error["code"]) == (429, "rate_limited")
-        assert 1 <= int(reply.header("retry-after") or 0) <= 30
+        assert 100 <= int(reply.header("retry-after") or 0) <= 120
     assert lb.sample("spillway_attempts_total", pool="default/us") == 0
     assert lb.sample("spillway_attempts_total", pool="default/us-2") == 0
 
@@ -178,3 +179,50 @@ async def test_none_and_all_are_exact(guarded, dial, caplog, percent, expected) 
     for _ in range(10):
         assert (await client.chat(PUBLIC)).status == 200
     assert len(lines(caplog)) == expected
+
+
+async def test_a_request_waits_for_a_compliant_pool_and_goes_to_no_other_that_has_room(
+    serve, endpoint, say, objects, dial, caplog
+) -> None:
+    free = asyncio.Event()
+
+    async def behave(call: Any) -> None:
+        await free.wait()
+        call.write(say.completion("eu"))
+
+    eu = objects.pool("eu", await endpoint(behave), capacity={"maxInFlightPerEndpoint": 1}, **EU)
+    us = objects.pool("us", await endpoint(say.well("us")), **US)
+    tiers = [{"name": "home", "pools": [{"name": "eu"}]}, {"name": "cloud", "pools": [{"name": "us"}]}]
+    lb = await serve(docs=[eu, us, objects.route(tiers=tiers, guards=[GUARD])])
+    clients = [await dial(lb) for _ in range(3)]
+    asked = [asyncio.ensure_future(client.chat(PERSONAL)) for client in clients]
+    await lb.until(lambda: lb.sample("spillway_queue_requests") == 2 or lb.balancer.proxy.in_flight == 3)
+    assert (await (await dial(lb)).chat(PUBLIC)).text == "us"
+    free.set()
+    assert [(await each).text for each in asked] == ["eu"] * 3
+    assert lb.sample("spillway_attempts_total", pool="default/us") == 1
+    assert [line["status"] for line in lines(caplog)] == [200] * 3
+
+
+async def test_a_guard_that_comes_while_a_request_waits_binds_it(serve, endpoint, say, objects, dial, caplog) -> None:
+    free = asyncio.Event()
+
+    async def behave(call: Any) -> None:
+        await free.wait()
+        call.write(say.completion("us"))
+
+    us = objects.pool("us", await endpoint(behave), capacity={"maxInFlightPerEndpoint": 1}, **US)
+    lb = await serve(docs=[us, objects.route("us")])
+    first = asyncio.ensure_future((await dial(lb)).chat(PERSONAL))
+    await lb.until(lambda: lb.in_flight == 1)
+    second = asyncio.ensure_future((await dial(lb)).chat(PERSONAL))
+    await lb.until(lambda: lb.balancer.proxy.in_flight == 2)
+    before = lb.balancer.serving.current.digest
+    lb.write(us, objects.route("us", guards=[GUARD]))
+    await lb.until(lambda: lb.balancer.serving.current.digest != before)
+    reply = await second
+    assert (reply.status, reply.error["code"]) == (503, "no_compliant_target")
+    (line,) = lines(caplog)
+    assert (line["guards"], line["sentTo"], line["result"]) == (["eu-only"], [], "no_compliant_target")
+    free.set()
+    assert (await first).text == "us"

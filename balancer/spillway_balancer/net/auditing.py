@@ -37,13 +37,21 @@ def audited(made: Plan, telemetry: Telemetry, dice: random.Random) -> Audit | No
     return Audit(made) if wanted else None
 
 
+def replanned(made: Plan, audit: Audit | None) -> Audit | None:
+    """The request has waited, and what is in force is another policy now: its line tells of that one."""
+    if audit is None:
+        return Audit(made) if made.held is not None and made.held.audited else None
+    audit.made = made
+    return audit
+
+
 class Audit:
     """The line of one request, written when it has ended."""
 
-    __slots__ = ("_made", "_sent", "_time")
+    __slots__ = ("_sent", "_time", "made")
 
     def __init__(self, made: Plan) -> None:
-        self._made = made
+        self.made = made
         self._time = datetime.now(UTC)
         self._sent: list[dict[str, str]] = []
 
@@ -52,7 +60,7 @@ class Audit:
         self._sent.append({"tier": step.tier, "pool": step.pool.name, "endpoint": step.endpoint.name})
 
     def write(self, decision: Decision) -> None:
-        made = self._made
+        made = self.made
         line: dict[str, Any] = {
             "time": self._time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "route": made.route.name,

@@ -19,7 +19,7 @@ from ..wire.clamps import Clamped
 from ..wire.peeked import Peeked
 from ..wire.resume import may_go_on
 from .answer import Answer, Told
-from .auditing import audited
+from .auditing import audited, replanned
 from .client import ClientConnection
 from .explaining import explained, refused, tells
 from .facts import Facts
@@ -250,6 +250,7 @@ class Journey:
             self._facts.model = self._peeked.model
             made = plan(runtime.routes, self._facts, Moment(monotonic(), time(), shared.dice))
             decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
+            decision.audit = replanned(made, decision.audit)
             if made.refused is not None:
                 raise made.refused
         except SpillwayError as error:
