@@ -10,6 +10,7 @@ from spillway_api.consumers import compile_consumers
 from spillway_api.expressions import InvalidExpression, condition
 from spillway_api.guards import passes
 from spillway_api.known import HasSecret, Known, Problem, key_of, listed, named, refuse, served_by
+from spillway_api.priced import unpriced
 from spillway_api.problem import did_you_mean
 from spillway_api.rated import unmet
 from spillway_api.snapshot import Mirror, Route, RouteRule, RouteTier, Target
@@ -49,9 +50,15 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
         tiers = []
         for at_tier, tier in enumerate(rule.tiers):
             targets, of_tier = [], set[str]()
+            at = f"spec.rules[{at_rule}].tiers[{at_tier}]"
             for at_pool, ref in enumerate(tier.pools):
-                path = f"spec.rules[{at_rule}].tiers[{at_tier}].pools[{at_pool}]"
-                target, names = _target(item, ref, path, known, problems)
+                target, names = _target(item, ref, f"{at}.pools[{at_pool}]", known, problems)
+                if target is not None and tier.limits is not None and tier.limits.budget is not None:
+                    pool = known.pools[_pool_of(item, ref)]
+                    missing = unpriced(pool, ref.model, item.spec.models, tier.limits.budget)
+                    if missing is not None:
+                        refuse(item, f"{at}.limits.budget", "Invalid", missing, problems)
+                        continue
                 of_tier |= names
                 targets += [] if target is None else [target]
             if any(target.weight for target in targets):
@@ -67,6 +74,7 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
                     hedge=tier.hedge,
                     min_quality_percent=tier.min_quality_percent,
                     max_cost=tier.max_cost,
+                    limits=tier.limits,
                 )
                 tiers.append(made)
                 served |= of_tier
@@ -154,8 +162,8 @@ def _target(
 ) -> tuple[Target | None, set[str]]:
     """What a reference leads to, and the public names that it serves there."""
     own = item.metadata.namespace
-    namespace = ref.namespace or own
-    pool = known.pools.get((namespace, ref.name))
+    namespace, _ = at = _pool_of(item, ref)
+    pool = known.pools.get(at)
     if pool is not None and not known.allows((namespace, ref.name), own):
         message = (
             f'ModelPool "{namespace}/{ref.name}" does not allow routes of namespace {own}; '
@@ -181,6 +189,10 @@ def _target(
         refuse(item, path, "ModelNotInPool", message, problems)
         return None, set()
     return Target(pool.name, ref.model, ref.weight), serves
+
+
+def _pool_of(item: RoutePolicy, ref: PoolRef) -> tuple[str, str]:
+    return ref.namespace or item.metadata.namespace, ref.name
 
 
 def _split(name: str) -> tuple[str, str]:

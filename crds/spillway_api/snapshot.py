@@ -23,6 +23,7 @@ from spillway_api.types import (
     Guard,
     Health,
     Hedge,
+    Limits,
     Metrics,
     Model,
     Money,
@@ -95,6 +96,7 @@ class RouteTier(Struct, frozen=True, rename="camel", omit_defaults=True):
     hedge: Hedge | None = None
     min_quality_percent: int | None = None
     max_cost: Money | None = None
+    limits: Limits | None = None
 
 
 class RouteRule(Struct, frozen=True, rename="camel", omit_defaults=True):

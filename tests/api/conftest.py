@@ -31,7 +31,7 @@ BASES: dict[str, dict[str, Any]] = {
         "kind": "ModelPool",
         "metadata": {"name": "openai"},
         "spec": {
-            "models": [{"name": "gpt-mini"}],
+            "models": [{"name": "gpt-mini", "price": {"input": "0.25", "output": "2.00"}}],
             "source": {
                 "provider": {"type": "OpenAI", "accounts": [{"name": "main", "secretRef": {"name": "openai-key"}}]}
             },
@@ -97,7 +97,7 @@ BASES: dict[str, dict[str, Any]] = {
                                 "errorPercent": {"start": 10, "full": 50},
                             },
                         },
-                        {"name": "cloud", "pools": [{"name": "openai"}]},
+                        {"name": "cloud", "pools": [{"name": "openai"}], "limits": {"budget": {"amount": "5.00"}}},
                     ],
                 }
             ],

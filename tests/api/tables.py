@@ -16,6 +16,8 @@ KEY = "spec.dispatch.key[0]"
 TIER = "spec.rules[0].tiers[0]"
 MIRROR = "spec.mirror.pool"
 GUARD = "spec.guards[0]"
+LIMITS = "spec.rules[0].tiers[1].limits"
+BUDGET = f"{LIMITS}.budget"
 SELECTED = f"{PODS}.selector.matchExpressions[0]"
 ALLOWED = "spec.allowedRoutes.selector.matchExpressions[0]"
 PLACE = "^[A-Z0-9-]+$"
@@ -63,6 +65,9 @@ NUMBERS = [
     ("policy", "spec.queue.maxRequests", 0, 1000000),
     ("policy", "spec.queue.maxBytes", 0, None),
     ("policy", "spec.priority.default", -1000, 1000),
+    ("policy", f"{LIMITS}.maxSharePercent", 0, 100),
+    ("policy", f"{LIMITS}.requestsPerMinute", 1, None),
+    ("policy", f"{LIMITS}.tokensPerMinute", 1, None),
     ("policy", "spec.retry.attempts", 1, 10),
     ("mirrored", "spec.mirror.percent", 0, 100),
     ("policy", "spec.explain.auditLogPercent", 0, 100),
@@ -134,6 +139,8 @@ TEXTS = [
     ("mirrored", f"{MIRROR}.model", 1, 253, None, "any name", None),
     ("policy", "spec.queue.maxWait", 0, 16, DURATION, "5s", "5"),
     ("policy", "spec.priority.header", 0, 64, "^[-A-Za-z0-9]+$", "X-Priority", "X_Priority"),
+    ("policy", f"{BUDGET}.amount", 0, 20, AMOUNT, "50.00", "$50"),
+    ("policy", f"{BUDGET}.currency", 0, 3, CURRENCY, "EUR", "€"),
     ("policy", "spec.timeouts.connect", 0, 16, DURATION, "1s", "1 s"),
     ("policy", "spec.timeouts.firstByte", 0, 16, DURATION, "2m", "2 min"),
     ("policy", "spec.timeouts.streamIdle", 0, 16, DURATION, "10s", "10s\n"),
@@ -175,11 +182,12 @@ CHOICES = [
     (
         "policy",
         f"{TIER}.enterOn[0]",
-        ["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy"],
+        ["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy", "Budget"],
     ),
     ("policy", f"{TIER}.spill.by", ["Key", "Request"]),
     ("policy", "spec.mode", ["Enforce", "Shadow"]),
     ("policy", "spec.queue.fairness", ["None", "Consumer", "Session"]),
+    ("policy", f"{BUDGET}.period", ["Hour", "Day", "Week", "Month"]),
     ("policy", "spec.retry.retryOn[0]", ["ConnectError", "Reset", "FirstByteTimeout"]),
     ("policy", "spec.retry.jitter", ["Full", "Equal", "None"]),
     ("policy", "spec.streams.resume", ["Never", "SameModel"]),
@@ -247,6 +255,7 @@ REQUIRED = [
     ("mirrored", "spec.mirror.percent"),
     ("mirrored", f"{MIRROR}.name"),
     ("hedged", f"{TIER}.hedge.after"),
+    ("policy", f"{BUDGET}.amount"),
     ("policy", f"{TIER}.spill.inFlightPerEndpoint.start"),
     ("policy", f"{TIER}.spill.inFlightPerEndpoint.full"),
     ("policy", f"{TIER}.spill.queuedPerEndpoint.start"),
@@ -299,6 +308,13 @@ RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "",
         "object",
         "name must be at most 63 characters, so that it fits metric labels",
+    ),
+    (
+        "policy",
+        {f"{TIER}.limits": {"maxSharePercent": 30}},
+        "spec.rules[0].tiers",
+        "object",
+        "maxSharePercent limits a spill and does not apply to the first tier",
     ),
     (
         "provider",

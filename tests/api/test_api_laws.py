@@ -79,6 +79,8 @@ DEFAULTS = {
         "rules[0].tiers[0].spill.smoothing": "2s",
         "rules[0].tiers[0].spill.minDwell": "10s",
         "rules[0].tiers[0].spill.by": "Key",
+        "rules[0].tiers[1].limits.budget.currency": "USD",
+        "rules[0].tiers[1].limits.budget.period": "Day",
         "timeouts.connect": "2s",
         "timeouts.firstByte": "2m",
         "timeouts.streamIdle": "1m",

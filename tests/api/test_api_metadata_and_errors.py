@@ -37,7 +37,7 @@ def test_metadata_is_refused_as_the_api_server_does(edits, expected, edited, err
     assert any(error.startswith(expected) for error in errors_of(edited("pool", edits)))
 
 
-_OF_A_TIER = "the fields here are name, pools, select, minQualityPercent, maxCost, enterOn, spill, hedge"
+_OF_A_TIER = "the fields here are name, pools, select, minQualityPercent, maxCost, enterOn, spill, hedge, limits"
 UNKNOWN = [
     ("pool", "spec.disptch", 'did you mean "dispatch"?'),
     ("pool", "spec.models[0].upstreamname", 'did you mean "upstreamName"?'),
@@ -46,7 +46,7 @@ UNKNOWN = [
     ("provider", "spec.source.provider.baseUrl", 'did you mean "baseURL"?'),
     (
         "policy",
-        "spec.rules[0].tiers[0].limits",
+        "spec.rules[0].tiers[0].quota",
         _OF_A_TIER,
     ),
     ("policy", "sepc", 'did you mean "spec"?'),

@@ -72,6 +72,7 @@ BEFORE: dict[Reason, tuple[str, str]] = {
     "wait-predicted": ("Capacity", "-"),
     "no-ready-endpoint": ("Capacity", "-"),
     "circuit-open": ("Transient", "-"),
+    "budget": ("Budget", "-"),
 }
 """Those of tiers that are left before anything is sent."""
 

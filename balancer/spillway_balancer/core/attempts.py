@@ -37,10 +37,12 @@ class Attempts:
         facts: Facts,
         dice: random.Random,
         deadline: float,
+        epoch: float = 0.0,
     ) -> None:
+        """`deadline` in seconds of the clock that `next` is asked by; `epoch` makes Unix time of them, for budgets."""
         self.log: list[str] = []
         """`tier pool/endpoint: reason` of every failed attempt, and why tiers were left without one."""
-        self.tiers = Tiers(tiers, facts, dice, self.log)
+        self.tiers = Tiers(tiers, facts, dice, self.log, epoch)
         self._retry = retry
         self._budget = budget
         self._dice = dice
@@ -173,4 +175,5 @@ class Attempts:
     def _stop(self, now: float) -> Stop:
         failures = [failure for _, failure in self._failed]
         final = bool(failures) and self._is_final(failures[-1])
-        return endings.ending(failures, final, self.tiers.why, self.tiers.all, self.log, now)
+        until = None if self.tiers.entering is None else self.tiers.entering.until
+        return endings.ending(failures, final, self.tiers.why, self.tiers.all, self.log, now, until)

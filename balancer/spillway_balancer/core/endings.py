@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
-from .errors import AttemptsFailed, DeadlineExceeded, NoReadyEndpoint, RateLimited
+from .errors import AttemptsFailed, BudgetSpent, DeadlineExceeded, NoReadyEndpoint, RateLimited
 from .reasons import REASONS, Failure, Reason
 from .routing import Tier
 from .steps import Stop
@@ -20,13 +21,22 @@ def over(log: Sequence[str]) -> Stop:
 
 
 def ending(
-    failures: Sequence[Failure], final: bool, why: Reason, tiers: Sequence[Tier], log: Sequence[str], now: float
+    failures: Sequence[Failure],
+    final: bool,
+    why: Reason,
+    tiers: Sequence[Tier],
+    log: Sequence[str],
+    now: float,
+    until: float | None = None,
 ) -> Stop:
     """`final`: the last failure is an error answer that the policy does not retry. `why`: what the tiers say, where
-    nothing was sent."""
+    nothing was sent. `until`: seconds until a limit of theirs lets one more in, infinite where none would."""
     told = tuple(log)
     if not failures:
-        wait = _limited(why, tiers, now)
+        if why == "budget":
+            after = until if until is not None and until < inf else None
+            return Stop(BudgetSpent("what may be spent on this model is spent", retry_after=after, attempts=told))
+        wait = _limited(why, tiers, now, until)
         if wait is not None:
             return Stop(RateLimited(LIMITED, retry_after=wait, attempts=told))
         return Stop(NoReadyEndpoint("no endpoint is ready for this model", retry_after=1.0, attempts=told))
@@ -39,10 +49,12 @@ def ending(
     return Stop(AttemptsFailed("every attempt failed", retry_after=1.0, attempts=told), answer)
 
 
-def _limited(why: Reason, tiers: Sequence[Tier], now: float) -> float | None:
-    """Seconds until an account is back, where nothing could be tried and limits are why."""
+def _limited(why: Reason, tiers: Sequence[Tier], now: float, until: float | None) -> float | None:
+    """Seconds until an account is back or a tier lets one more in, where nothing could be tried and limits are why."""
     if why not in _LIMITS:
         return None
     targets = [target for tier in tiers for target in tier.targets]
     waits = [wait for target in targets if (wait := target.pool.limited_for(now)) is not None]
+    if until is not None and until < inf:
+        waits.append(until)
     return min(waits, default=None)

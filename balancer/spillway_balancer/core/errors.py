@@ -152,6 +152,15 @@ class RateLimited(SpillwayError):
     blame = "endpoint"
 
 
+class BudgetSpent(SpillwayError):
+    """What may be spent on such requests in this period is spent; Retry-After says when the next one begins."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "budget_spent"
+    blame = "us"
+
+
 class NoReadyEndpoint(SpillwayError):
     status = 503
     type = "overloaded_error"

@@ -273,7 +273,9 @@ def _attempted(
 ) -> Explanation:
     now, route = moment.now, made.route
     deadline = now + route.deadlines.total
-    attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, asked, moment.dice, deadline)
+    attempts = Attempts(
+        made.tiers, route.spec.retry, route.retry_budget, asked, moment.dice, deadline, moment.unix - now
+    )
     attempts.observer = watch = Watch(now)
     last: Failure | None = None
     while True:
@@ -286,6 +288,8 @@ def _attempted(
             own = last if step.answer and last is not None and last.status is not None else None
             outcome = _refused(made.told(step.error)) if own is None else _answered(own)
             return replace(account, outcome=outcome, steps=tuple(watch.steps))
+        if step.permit is not None:
+            step.permit.cancel(now)  # nothing is sent
         failure = answers(step.pool, step.endpoint)
         if failure is None:
             header = line(told(made, step, attempts.number, attempts.log, seen))

@@ -92,6 +92,8 @@ class Pool:
         self._models = {model.name: model for model in spec.models}
         self.declares = any(model.capabilities or model.context_window for model in spec.models)
         """Whether a model says what it can do, so that a request may be beyond it."""
+        self.priced = any(model.price is not None for model in spec.models)
+        """Whether some request to it has a cost that is known."""
 
     def upstream_model(self, requested: str, target_model: str | None) -> str | None:
         """What this pool calls the model: the target's own, else the requested name, else the pool's only one."""

@@ -24,12 +24,13 @@ Reason = Literal[
     "model-not-found",
     "context-length",
     "content-policy",
+    "budget",
     "bad-request",
     "deadline",
     "client-gone",
 ]
 
-Class = Literal["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy"]
+Class = Literal["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy", "Budget"]
 
 
 Repeat = Literal["never", "once", "after its Retry-After"]
@@ -63,6 +64,7 @@ REASONS: dict[Reason, Treatment] = {
     "model-not-found": Treatment(False, False, "Config"),
     "context-length": Treatment(False, False, "ContextLength", answer_as_is=True),
     "content-policy": Treatment(False, False, "ContentPolicy", answer_as_is=True),
+    "budget": Treatment(True, False, "Budget"),
     "bad-request": Treatment(False, False, None, answer_as_is=True),
     "deadline": Treatment(False, False, None),
     "client-gone": Treatment(False, False, None),

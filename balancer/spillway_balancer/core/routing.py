@@ -13,6 +13,7 @@ from .conditions import Asked, ErrorKind, Moment, View, When
 from .consumers import Callers
 from .guards import Guards
 from .hedging import HedgeBudget, Hedging
+from .limits import TierLimits
 from .overrides import Allowed
 from .pool import Pool
 from .queueing import QueueRules
@@ -38,6 +39,10 @@ class Tier(NamedTuple):
     """None where no attempt gets a second one beside it."""
     chooser: Selection | Turns | None = None
     """Of one of its pools; None where their order decides."""
+    limits: TierLimits | None = None
+    """None where any number may come in."""
+    priced: bool = False
+    """Whether it may cost something to be served here."""
 
 
 class Deadlines(NamedTuple):
@@ -62,7 +67,7 @@ class Ruling(NamedTuple):
 
 
 class Route:
-    """A RoutePolicy made ready to serve. Its retry budget and the shares that leave its tiers outlive a reload."""
+    """A RoutePolicy made ready to serve. What it has counted outlives a reload: retries, shares that spill, limits."""
 
     def __init__(self, spec: snapshot.Route, pools: dict[str, Pool], previous: Route | None = None) -> None:
         self.spec = spec
@@ -92,6 +97,14 @@ class Route:
             at: each for at, each in kept.items() if at[:2] in there
         }
         """What chooses among the pools of tiers, by the names of rule, tier and mode. They outlive a reload."""
+        limited = previous.limits if previous else {}
+        self.limits: dict[tuple[str, str], TierLimits] = {
+            (rule.name, tier.name): TierLimits(tier.limits, limited.get((rule.name, tier.name)))
+            for rule in spec.rules
+            for tier in rule.tiers
+            if tier.limits is not None
+        }
+        """Of the tiers that not everything may enter, likewise."""
         self.rules = tuple(
             tuple(
                 Tier(
@@ -100,6 +113,8 @@ class Route:
                     self.spilling.get((rule.name, tier.name)),
                     self.hedging.get((rule.name, tier.name)),
                     self._chooser(rule.name, tier.name, tier.select),
+                    self.limits.get((rule.name, tier.name)),
+                    any(pools[t.pool].priced for t in tier.targets),
                 )
                 for tier in rule.tiers
             )
@@ -143,6 +158,12 @@ class Route:
         self.queue = QueueRules.of(spec.queue or Queue(), spec.priority or Priority())
         self.retry_budget: RetryBudget = previous.retry_budget if previous else RetryBudget()
         self.retry_budget.percent = spec.retry.budget_percent
+
+    def reinstate(self) -> None:
+        """Put these settings in force again, where those of a route that was to follow have come to nothing."""
+        self.retry_budget.percent = self.spec.retry.budget_percent
+        for limits in self.limits.values():
+            limits.apply()
 
     def view(self, asked: Asked, moment: Moment) -> View:
         """A request as this route's expressions see it."""

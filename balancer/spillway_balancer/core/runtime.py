@@ -47,7 +47,7 @@ class Runtime:
             for endpoint in pool.spec.endpoints:
                 pool.endpoints[endpoint.name].spec = endpoint
         for route in self._by_name.values():
-            route.retry_budget.percent = route.spec.retry.budget_percent
+            route.reinstate()
 
 
 def _pool(spec: snapshot.Pool, old: Pool | None) -> Pool:

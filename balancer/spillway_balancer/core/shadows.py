@@ -96,4 +96,6 @@ def look(made: Plan, facts: Facts, moment: Moment) -> Look:
 
 
 def _behind_glass(tier: Tier) -> Tier:
-    return tier._replace(targets=tuple(target._replace(pool=Glass(target.pool)) for target in tier.targets))
+    """Nothing is sent, so nothing is spent: limits are not asked, for they would count what does not happen."""
+    targets = tuple(target._replace(pool=Glass(target.pool)) for target in tier.targets)
+    return tier._replace(targets=targets, limits=None, priced=False)

@@ -9,6 +9,7 @@ from spillway_api.types import Price
 from .endpoint import EndpointState
 from .errors import SpillwayError
 from .keys import KeyFacts
+from .limits import Permit
 from .pool import Picked, Pool
 from .prefix import Prompt
 from .reasons import Reason
@@ -43,6 +44,8 @@ class Try(NamedTuple):
     """What was leaving the tiers that spill, of those that were asked, when they were: 0 to 1."""
     left: Reason | None = None
     """Why the first tier was left; None when this is it."""
+    permit: Permit | None = None
+    """To be settled when the attempt has ended, on every path; None where nothing is counted."""
 
     @property
     def endpoint(self) -> EndpointState:

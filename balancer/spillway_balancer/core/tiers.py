@@ -8,10 +8,12 @@ from typing import Final
 
 from . import spill
 from .endpoint import EndpointState
+from .entering import Entering
+from .limits import Permit, Refusal
 from .observing import Observer
 from .pool import Picked, Pool, Want
 from .reasons import REASONS, Reason
-from .routing import Tier
+from .routing import Target, Tier
 from .selecting import order
 from .spilling import Spilling
 from .steps import Facts, Try
@@ -22,7 +24,10 @@ LATE: Final[Reason] = "wait-predicted"
 class Tiers:
     """The tiers of a plan, as one request sees them. What is not among them cannot be reached."""
 
-    def __init__(self, tiers: tuple[Tier, ...], facts: Facts, dice: random.Random, log: list[str]) -> None:
+    def __init__(
+        self, tiers: tuple[Tier, ...], facts: Facts, dice: random.Random, log: list[str], epoch: float = 0.0
+    ) -> None:
+        """`epoch`: what makes Unix time of the clock's, for budgets."""
         self.all = tiers
         self._facts = facts
         self._dice = dice
@@ -39,6 +44,12 @@ class Tiers:
         """Why the pools that were asked had no endpoint."""
         self._full = -1  # the last tier with a pool whose endpoints hold all that they may
         self.observer: Observer | None = None
+        self.entering: Entering | None = None
+        """None where nothing is counted."""
+        for tier in tiers:
+            if tier.limits is not None or tier.priced:
+                self.entering = Entering(facts, self._key, epoch)
+                break
 
     def reopen(self, tiers: tuple[Tier, ...]) -> None:
         """Look anew, from the first tier on; another configuration may have brought others."""
@@ -51,6 +62,8 @@ class Tiers:
 
     def find(self, failed: Collection[EndpointState], now: float) -> Try | None:
         """An endpoint that has not failed the request, in the first tier that is open to it."""
+        if self.entering is not None:
+            self.entering.look(self.all, now)
         while self._at < len(self.all):
             tier = self.all[self._at]
             shut = self._shut(tier, now)
@@ -60,13 +73,13 @@ class Tiers:
                 self._log.append(f"{tier.spec.name}: {shut}")
                 if self.leave(shut):
                     continue
-            found = self._pick(tier, failed, now)
+            found = self._pick(self._at, failed, now)
             if found is not None and not self._comes_late(tier, found, now):
                 return found
             if not self.leave(self.why):
                 break
         for index in self._home:
-            found = self._pick(self.all[index], failed, now)
+            found = self._pick(index, failed, now)
             if found is not None:
                 return found
         # Where an endpoint is only full, another one that is ejected is not all there is.
@@ -90,8 +103,18 @@ class Tiers:
     def in_pool(self, step: Try, tried: Collection[EndpointState], now: float) -> Try | None:
         """Another endpoint for the same step, of the same pool and with the same model."""
         pool = step.pool
+        permit = step.permit
+        if self.entering is not None and permit is not None:
+            entered = self.entering.again(permit, self.all, step.tier, pool, now)
+            if isinstance(entered, Refusal):
+                return None
+            permit = entered
         picked = pool.pick(self._want(pool, step.upstream_model), tried, now, self._dice)
-        return step._replace(picked=picked) if isinstance(picked, Picked) else None
+        if isinstance(picked, Picked):
+            return step._replace(picked=picked, permit=permit)
+        if permit is not None:
+            permit.cancel(now)
+        return None
 
     def of(self, step: Try) -> Tier:
         """The tier that a step is in."""
@@ -100,7 +123,8 @@ class Tiers:
     def beside(self, step: Try, failed: Collection[EndpointState], now: float) -> Try | None:
         """Another endpoint of the same tier, that takes requests now."""
         why = self.why
-        found = self._pick(self.of(step), {*failed, step.endpoint}, now)
+        at = self.all.index(self.of(step))
+        found = self._pick(at, {*failed, step.endpoint}, now)
         self.why = why
         return found
 
@@ -138,12 +162,15 @@ class Tiers:
         if wait is None or tier.spilling is None or wait < tier.spilling.longest or not self._may_leave(LATE):
             return False
         found.pool.untried(found.endpoint, now, now)
+        if found.permit is not None:
+            found.permit.cancel(now)
         self._home.append(self._at)
         self.why = LATE
         self._log.append(f"{tier.spec.name}: {LATE}")
         return True
 
-    def _pick(self, tier: Tier, failed: Collection[EndpointState], now: float) -> Try | None:
+    def _pick(self, at: int, failed: Collection[EndpointState], now: float) -> Try | None:
+        tier = self.all[at]
         key = self._key(tier.targets[0].pool)
         for target in order(tier, key, self._facts, now, self._dice):
             pool = target.pool
@@ -153,11 +180,17 @@ class Tiers:
                 self.observer.looking(tier, target, want, failed, now)
             if upstream_model is None or want is None:
                 continue
+            permit = None if self.entering is None else self._permit(self.entering, at, target, now)
+            if isinstance(permit, Refusal):
+                self._refused(tier, target, permit)
+                continue
             picked = pool.pick(want, failed, now, self._dice)
             if self.observer is not None:
                 self.observer.found(tier, target, picked)
             if isinstance(picked, Picked):
-                return self._try(tier, pool, upstream_model, picked)
+                return self._try(tier, pool, upstream_model, picked, permit)
+            if permit is not None:
+                permit.cancel(now)
             self.closed.add(picked)
             if picked == "saturated":
                 self._full = self._at
@@ -165,26 +198,49 @@ class Tiers:
                 self.why = picked
         return None
 
+    def _permit(self, entering: Entering, at: int, target: Target, now: float) -> Permit | Refusal | None:
+        """The way past the limits of the tier number `at`; None where neither limits nor a price have to know."""
+        if self.all[at].limits is None and not target.pool.priced:
+            return None
+        model = target.pool.model(self._facts.model, target.model)
+        return None if model is None else entering.enter(self.all, at, target.pool, model, now)
+
+    def _refused(self, tier: Tier, target: Target, refusal: Refusal) -> None:
+        self.why = refusal.reason
+        self.closed.add(refusal.reason)
+        told = f"{tier.spec.name}: {refusal}"
+        if told not in self._log[-1:]:
+            self._log.append(told)
+        if self.observer is not None:
+            self.observer.found(tier, target, refusal.reason)
+
     def _panic(self, failed: Collection[EndpointState], now: float) -> Try | None:
         """Every endpoint of the last tier is ejected: the one due back soonest is tried rather than nothing."""
-        tier = self.all[min(self._at, len(self.all) - 1)]
-        soonest: tuple[tuple[bool, float], Pool, str, EndpointState] | None = None
+        at = min(self._at, len(self.all) - 1)
+        tier = self.all[at]
+        soonest: tuple[tuple[bool, float], Target, str, EndpointState] | None = None
         for target in order(tier, self._key(tier.targets[0].pool), self._facts, now, self._dice):
             upstream_model = target.pool.upstream_model(self._facts.model, target.model)
             if upstream_model is None:
                 continue
             endpoint = target.pool.soonest_back(failed, now)
             if endpoint is not None and (soonest is None or endpoint.due_back < soonest[0]):
-                soonest = endpoint.due_back, target.pool, upstream_model, endpoint
+                soonest = endpoint.due_back, target, upstream_model, endpoint
         if soonest is None:
             return None
-        _, pool, upstream_model, endpoint = soonest
-        return self._try(tier, pool, upstream_model, pool.take(endpoint, self._want(pool, upstream_model), now))
+        _, target, upstream_model, endpoint = soonest
+        permit = None if self.entering is None else self._permit(self.entering, at, target, now)
+        if isinstance(permit, Refusal):
+            self._refused(tier, target, permit)
+            return None
+        pool = target.pool
+        picked = pool.take(endpoint, self._want(pool, upstream_model), now)
+        return self._try(tier, pool, upstream_model, picked, permit)
 
-    def _try(self, tier: Tier, pool: Pool, upstream_model: str, picked: Picked) -> Try:
+    def _try(self, tier: Tier, pool: Pool, upstream_model: str, picked: Picked, permit: Permit | None) -> Try:
         spilled = tier is not self.all[0]
         left = self._left if spilled else None
-        return Try(tier.spec.name, pool, picked, upstream_model, spilled, self._shares, left)
+        return Try(tier.spec.name, pool, picked, upstream_model, spilled, self._shares, left, permit)
 
     def _want(self, pool: Pool, upstream_model: str) -> Want:
         facts = self._facts

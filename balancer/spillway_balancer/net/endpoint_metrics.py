@@ -13,6 +13,7 @@ from ..core.load import Reported
 from ..core.pool import Pool
 from ..core.routing import Route
 from ..core.runtime import Runtime
+from .limit_metrics import read_limits
 
 STATES: Final = ("Ready", "Ejected", "HalfOpen", "Unhealthy")
 
@@ -102,11 +103,12 @@ class EndpointMetrics(Collector):
     """Holds what `read` has taken; rendering happens on another thread, which must not touch what lives."""
 
     def __init__(self) -> None:
-        self._metrics = [*_read((), 0.0), _shares((), 0.0)]
+        self._metrics = [*_read((), 0.0), _shares((), 0.0), *read_limits((), 0.0)]
 
     def read(self, runtime: Runtime, now: float) -> None:
         """Take what is known now."""
-        self._metrics = [*_read(runtime.pools.values(), now), _shares(runtime.routes.all, now)]
+        routes = runtime.routes.all
+        self._metrics = [*_read(runtime.pools.values(), now), _shares(routes, now), *read_limits(routes, now)]
 
     def collect(self) -> Iterable[Metric]:
         return self._metrics

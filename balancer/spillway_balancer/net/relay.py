@@ -71,7 +71,9 @@ class Exchange:
         on_first_byte: Callable[[], None],
         overhear: Callable[[bytes], None] | None = None,
         gate: Gate | None = None,
+        strip: Callable[[bytes], bytes] | None = None,
     ) -> None:
+        """`overhear` is told what comes; `strip` leaves out of a stream's whole events what is not for the client."""
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._connection = connection
@@ -81,6 +83,7 @@ class Exchange:
         self._on_first_byte = on_first_byte
         self._overhear = overhear
         self._gate = gate
+        self._strip = strip
         now = monotonic()
         self._total = total
         self._first_byte = now + deadlines.first_byte
@@ -129,6 +132,8 @@ class Exchange:
         watch = self._watch
         if watch is not None:
             out = watch.feed(data)
+            if self._strip is not None and out:
+                out = self._strip(out)
             if self.committed:
                 if out:
                     self._answer.more(out)
@@ -160,6 +165,8 @@ class Exchange:
         if watch is not None:
             rest = watch.ended()
             whole = watch.finished
+            if self._strip is not None:
+                rest = self._strip(rest)
         else:
             rest, whole = b"", True
         if self.committed:

@@ -12,16 +12,18 @@ from typing import NamedTuple, Protocol
 from ..core.attempts import Try
 from ..core.endpoint import EndpointState
 from ..core.learning import Usage
+from ..core.limits import NOTHING_USED, Permit, Used
 from ..core.reasons import REASONS, Failure
 from ..core.routing import Deadlines
 from ..core.runtime import Runtime
 from ..core.visits import Visit
 from ..wire.clamps import Clamped
 from ..wire.paths import Path
-from ..wire.peeked import Peeked
+from ..wire.peeked import Edit, Peeked
 from ..wire.prompt_blocks import PromptBlocks, continue_blocks
 from ..wire.providers import ADAPTERS
 from ..wire.usage import AnswerText, UsageWatch
+from ..wire.usage_chunk import ask_for_usage, without_usage
 from .credentials import Credentials
 from .relay import Exchange, Gate, Writer
 from .telemetry import Decision, Telemetry
@@ -66,30 +68,47 @@ class Job(NamedTuple):
 class Lesson:
     """What an answer teaches while it goes by: how many tokens it took, and what the endpoint has cached since."""
 
-    __slots__ = ("_prompt", "_text", "_usage")
+    __slots__ = ("_events", "_prompt", "_said", "_streams", "_text", "_usage", "sent", "told")
 
     def __init__(self, prompt: PromptBlocks | None, streams: bool) -> None:
         self._prompt = prompt
         self._usage = UsageWatch()
         self._text = AnswerText(streams)
+        self._streams = streams
+        self._events = 0
+        self._said: str | None = None
+        self.sent = False
+        """Whether the endpoint has been given the request."""
+        self.told = True
+        """Whether the answer itself says how many tokens it has."""
 
     def hear(self, data: bytes) -> None:
         self._usage.feed(data)
         self._text.feed(data)
+        if self._streams:
+            self._events += data.count(b"data:")
 
-    def teach(self, visit: Visit, bytes_per_token: float, now: float) -> Usage:
-        """The answer has ended well, and with it the visit.
+    def end(self, bytes_per_token: float) -> Usage:
+        """What the answer has used, as far as it has come. Call it once.
 
-        Streams say how many tokens they had only if the client asks for it; else it is estimated by their text.
+        Streams say how many tokens they had only if they are asked to; else it is estimated by their text, or as one
+        token an event where that cannot be read.
         """
         usage = self._usage.usage() or Usage()
-        text = self._text.text()
+        self._said = text = self._text.text()
+        self.told = usage.output_tokens is not None
         if usage.output_tokens is None and text:
             usage = usage._replace(output_tokens=max(1, round(len(text.encode("utf-8", "replace")) / bytes_per_token)))
+        elif usage.output_tokens is None and self._events and text is None:
+            usage = usage._replace(output_tokens=self._events)
+        return usage
+
+    def teach(self, visit: Visit, usage: Usage, now: float) -> None:
+        """The answer has ended well, and with it the visit."""
         visit.usage(usage)
+        text = self._said
         answer = continue_blocks(self._prompt, text) if text and self._prompt is not None else ()
         visit.end(now, answer)
-        return usage
 
 
 class Sender:
@@ -145,12 +164,16 @@ class Sender:
             job.decision.audit.sent(step)
         visit = pool.visit(step.picked, begun)
         lesson: Lesson | None = None
-        if pool.wants_prompt or job.listens or pool.learned.pace is not None:
+        permit = step.permit
+        counts = permit is not None and permit.counts_tokens
+        if pool.wants_prompt or job.listens or counts or pool.learned.pace is not None:
             lesson = Lesson(job.prompts.get(step.upstream_model) if pool.wants_prompt else None, job.peeked.stream)
+        committed = False
         try:
             result = await self._exchange(step, job, self._on_first_byte(step, job, visit, begun), lesson)
             now = monotonic()
             failure = result if isinstance(result, Failure) else result.failure or result.interrupted
+            committed = isinstance(result, Exchange) and result.failure is None
             if failure is None:
                 reason = "ok"
                 self.refused.discard(endpoint)
@@ -168,8 +191,15 @@ class Sender:
             reason = "outrun" if job.gate is not None and job.gate.outrun else "client-gone"
             raise
         finally:
+            usage = Usage()
+            if lesson is not None and (reason == "ok" or counts):
+                usage = lesson.end(pool.learned.bytes_per_token)
+            if permit is not None:
+                used = lesson is not None and (committed or (reason in ("client-gone", "outrun") and lesson.sent))
+                self._settle(step, job, permit, usage if used else None, lesson is not None and lesson.told)
             if lesson is not None and reason == "ok":
-                job.decision.usage = lesson.teach(visit, pool.learned.bytes_per_token, monotonic())
+                job.decision.usage = usage
+                lesson.teach(visit, usage, monotonic())
             else:
                 visit.end(monotonic(), ok=reason == "ok")
             if reason in (None, "client-gone", "outrun"):
@@ -181,10 +211,28 @@ class Sender:
             if reason is not None:
                 self._telemetry.attempt(pool.name, endpoint.name, reason)
 
+    def _settle(self, step: Try, job: Job, permit: Permit, usage: Usage | None, told: bool) -> None:
+        """Charge an attempt. `usage` is None where nothing was had: it failed before anything of an answer came.
+
+        What an answer did not say (`told` is false), or was not there to say, is an estimate, and counted as one.
+        """
+        decision, used = job.decision, NOTHING_USED
+        if usage is not None:
+            guess = round(step.picked.forecast.prompt_tokens)
+            prompt = guess if usage.prompt_tokens is None else usage.prompt_tokens
+            used = Used(prompt, usage.cached_tokens or 0, usage.output_tokens or 0)
+            if permit.counts_tokens and (usage.prompt_tokens is None or (job.path.generates and not told)):
+                self._telemetry.costs.estimated(step.pool.name)
+        paid = permit.settle(monotonic(), used)
+        if permit.price is not None:
+            names = decision.route, decision.rule, step.tier, step.pool.name, permit.model.name
+            self._telemetry.costs.paid(*names, permit.price.currency, paid)
+
     async def _exchange(
         self, step: Try, job: Job, on_first_byte: Callable[[], None], lesson: Lesson | None
     ) -> Exchange | Failure:
         origin = origin_of(step.endpoint.url)
+        strip = None if _usage_wanted(step, job) is None else without_usage
         pieces = self._request(step, job, origin)
         while True:
             connection = self._connections.reuse(origin)
@@ -195,8 +243,11 @@ class Sender:
                 except (OSError, TimeoutError):
                     return Failure("connect", retry_on="ConnectError")
             overhear = None if lesson is None else lesson.hear
+            if lesson is not None:
+                lesson.sent = True
+            gate = job.gate
             exchange = Exchange(
-                connection, job.answer, job.path, job.deadlines, job.total, on_first_byte, overhear, job.gate
+                connection, job.answer, job.path, job.deadlines, job.total, on_first_byte, overhear, gate, strip
             )
             await self._carry(connection, exchange, job.client, pieces)
             # A kept connection that breaks before a byte of answer was most likely closed for idleness as we
@@ -234,8 +285,9 @@ class Sender:
 
     def body(self, step: Try, job: Job) -> Sequence[bytes | memoryview]:
         """The client's own body, as it goes to this endpoint."""
-        edits = () if job.clamped is None else job.clamped.edits(step.pool.spec.provider)
-        return job.peeked.forward(step.upstream_model, edits)
+        edits: tuple[Edit, ...] = () if job.clamped is None else tuple(job.clamped.edits(step.pool.spec.provider))
+        ask = _usage_wanted(step, job)
+        return job.peeked.forward(step.upstream_model, edits if ask is None else (*edits, ask))
 
     def _request(self, step: Try, job: Job, origin: Origin) -> list[bytes | memoryview]:
         """The request to an endpoint: one head of ours, then the client's own bytes."""
@@ -255,6 +307,11 @@ class Sender:
 
     def close(self) -> None:
         self._connections.close()
+
+
+def _usage_wanted(step: Try, job: Job) -> Edit | None:
+    """The change to a body that makes its stream tell its usage, where that is counted and the client does not ask."""
+    return ask_for_usage(job.peeked) if step.permit is not None and step.permit.counts_tokens else None
 
 
 @lru_cache(maxsize=8192)

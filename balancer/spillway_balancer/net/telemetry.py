@@ -25,6 +25,7 @@ from .auditing import Audit
 from .copy_metrics import CopyMetrics
 from .endpoint_metrics import EndpointMetrics
 from .hedge_metrics import HedgeMetrics
+from .limit_metrics import CostMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
@@ -157,6 +158,7 @@ class Telemetry:
         )
         self.copies = CopyMetrics(registry)
         self.hedges = HedgeMetrics(registry)
+        self.costs = CostMetrics(registry)
         self.endpoints = EndpointMetrics()
         registry.register(self.endpoints)
         self._followed: dict[str, Pool] = {}

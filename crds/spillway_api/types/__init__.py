@@ -42,6 +42,7 @@ from spillway_api.types.health import (
     ProbeMode,
 )
 from spillway_api.types.hedge import Hedge
+from spillway_api.types.limits import Budget, Limits, Period
 from spillway_api.types.mirror import Mirror, MirrorPool
 from spillway_api.types.modelpool import AllowedRoutes, Capability, Engine, Model, ModelPool, ModelPoolSpec
 from spillway_api.types.overrides import Override, Overrides
@@ -76,6 +77,7 @@ __all__ = [
     "AllowedRoutes",
     "Amount",
     "Auth",
+    "Budget",
     "Capability",
     "Capacity",
     "Chwbl",
@@ -100,6 +102,7 @@ __all__ = [
     "KeyType",
     "LabelRequirement",
     "LabelSelector",
+    "Limits",
     "LoadUnit",
     "LocalName",
     "MetricName",
@@ -119,6 +122,7 @@ __all__ = [
     "Overrides",
     "PassiveHealth",
     "PercentRamp",
+    "Period",
     "Pods",
     "PolicyMode",
     "PoolRef",

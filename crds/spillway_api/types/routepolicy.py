@@ -58,6 +58,11 @@ class Rule(Struct, frozen=True, rename="camel"):
             "the last tier has no tier to spill to",
             ".tiers",
         ),
+        Cel(
+            "size(self.tiers) == 0 || !has(self.tiers[0].limits) || !has(self.tiers[0].limits.maxSharePercent)",
+            "maxSharePercent limits a spill and does not apply to the first tier",
+            ".tiers",
+        ),
     )
 
 

@@ -9,11 +9,12 @@ from msgspec import Struct
 from spillway_api.markup import ATOMIC, INT32, SET, Cel, checked, doc
 from spillway_api.types.fields import ObjectName
 from spillway_api.types.hedge import Hedge
+from spillway_api.types.limits import Limits
 from spillway_api.types.price import Money
 from spillway_api.types.spill import Spill
 
 Select = Literal["Weighted", "Cheapest", "Fastest", "HighestThroughput", "Quality", "InOrder"]
-EnterOn = Literal["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy"]
+EnterOn = Literal["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy", "Budget"]
 
 
 class PoolRef(Struct, frozen=True, rename="camel"):
@@ -119,3 +120,4 @@ class Tier(Struct, frozen=True, rename="camel"):
         ]
         | None
     ) = None
+    limits: Annotated[Limits, doc("What may enter this tier.")] | None = None

@@ -1,0 +1,93 @@
+"""One request before the limits of its tiers: what it asks for, and when they would let it in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final
+
+from spillway_api.types import Model
+
+from . import spill
+from .learning import BYTES_PER_TOKEN
+from .limits import Permit, Refusal
+from .pool import Pool
+from .prices import estimate
+from .routing import Tier
+from .steps import Facts
+
+MARGIN: Final = 1.25
+"""Of a prompt's estimate, for money: a budget is passed by no more than estimates are too low."""
+TEMPLATE_TOKENS: Final = 32
+"""What a chat template adds to a prompt and its text does not show, beside that."""
+
+
+class Entering:
+    """Asks limits on behalf of one request, over all of its attempts and however often it looks at its tiers anew."""
+
+    __slots__ = ("_asked", "_came", "_epoch", "_facts", "_inside", "_key", "_refused", "until")
+
+    def __init__(self, facts: Facts, key: Callable[[Pool], int | None], epoch: float) -> None:
+        self._facts = facts
+        self._key = key
+        self._epoch = epoch
+        self._came: set[str] = set()
+        self._asked: set[str] = set()
+        self._inside: set[str] = set()
+        self._refused: set[tuple[str, str]] = set()
+        self.until = inf
+        """Seconds until the first limit would let it in, as of when it was asked last; infinite where none would."""
+
+    def look(self, tiers: Sequence[Tier], now: float) -> None:
+        """The request looks at these tiers, for the first time or anew."""
+        self.until = inf
+        for tier in tiers:
+            limits = tier.limits
+            if limits is not None and limits.share is not None and tier.spec.name not in self._came:
+                self._came.add(tier.spec.name)
+                limits.share.came(now)
+
+    def enter(self, tiers: Sequence[Tier], at: int, pool: Pool, model: Model, now: float) -> Permit | Refusal:
+        """A permit for an attempt at a model of a pool, in the tier number `at`."""
+        tier = tiers[at]
+        limits = tier.limits
+        if limits is None:
+            return Permit(model, self._epoch)
+        name = tier.spec.name
+        place: float | None = None
+        inside = name in self._inside
+        if limits.share is not None and not inside:
+            place = self._place(tiers, at)
+            if name not in self._asked:
+                self._asked.add(name)
+                limits.share.wants(now, place)
+        facts = self._facts
+        prompt = facts.prompt_tokens * BYTES_PER_TOKEN / pool.learned.bytes_per_token
+        tokens = int(prompt) + facts.output_tokens
+        money = None
+        if limits.money is not None and model.price is not None and model.price.currency == limits.currency:
+            output = max(facts.output_tokens, int(pool.learned.output_tokens))
+            money = estimate(model.price, prompt * MARGIN + TEMPLATE_TOKENS, 0, output)
+        found = limits.enter(now, self._epoch, model, tokens, money, place, inside)
+        if isinstance(found, Permit):
+            self._inside.add(name)
+            return found
+        self.until = min(self.until, found.until)
+        if (name, found.limit) not in self._refused:
+            self._refused.add((name, found.limit))
+            limits.refused[found.limit] += 1
+        return found
+
+    def again(self, permit: Permit, tiers: Sequence[Tier], tier: str, pool: Pool, now: float) -> Permit | Refusal:
+        """One more permit of the same kind, for the same endpoint."""
+        at = next((at for at, each in enumerate(tiers) if each.spec.name == tier), None)
+        return Permit(permit.model, self._epoch) if at is None else self.enter(tiers, at, pool, permit.model, now)
+
+    def _place(self, tiers: Sequence[Tier], at: int) -> float | None:
+        """Where the session stands in the order in which it leaves the tier before; None where requests do one by
+        one."""
+        before = tiers[at - 1] if at else None
+        if before is None or (before.spec.spill is not None and before.spec.spill.by == "Request"):
+            return None
+        key = self._key(before.targets[0].pool)
+        return None if key is None else spill.place(key, at - 1)

@@ -1,0 +1,60 @@
+"""What requests cost, and how full the limits of tiers are, as metrics. Labels are declared names only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from time import time
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from ..core.routing import Route
+
+_TIER = ["route", "rule", "tier"]
+
+
+class CostMetrics:
+    """Counted as attempts end."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._cost = Counter(
+            "spillway_cost", "What attempts at models with a price have cost, failed and cut ones included.",
+            [*_TIER, "pool", "model", "currency"], registry=registry,
+        )  # fmt: skip
+        self._estimated = Counter(
+            "spillway_usage_estimated", "Attempts whose tokens count and whose answers did not say how many they were.",
+            ["pool"], registry=registry,
+        )  # fmt: skip
+
+    def paid(self, route: str, rule: str, tier: str, pool: str, model: str, currency: str, cost: Decimal) -> None:
+        """One attempt has ended."""
+        self._cost.labels(route, rule, tier, pool, model, currency).inc(float(cost))
+
+    def estimated(self, pool: str) -> None:
+        self._estimated.labels(pool).inc()
+
+
+def read_limits(routes: Iterable[Route], now: float, unix: float | None = None) -> Iterator[Metric]:
+    """The limits of tiers as they are; `now` in seconds of the monotonic clock, `unix` since 1970, by default the
+    system's."""
+    unix = time() if unix is None else unix
+    spent = CounterMetricFamily(
+        "spillway_tier_spent", "Money spent in a tier that has a budget, over all periods.", labels=[*_TIER, "currency"]
+    )
+    used = GaugeMetricFamily(
+        "spillway_tier_limit_used_percent", "How much of a limit is used, what is under way included.",
+        labels=[*_TIER, "limit"],
+    )  # fmt: skip
+    limited = CounterMetricFamily(
+        "spillway_tier_limited", "Requests that a limit has kept out of a tier.", labels=[*_TIER, "limit"]
+    )
+    for route in routes:
+        for (rule, tier), limits in route.limits.items():
+            names = [route.name, rule, tier]
+            if limits.money is not None:
+                spent.add_metric([*names, limits.currency], float(limits.money.total))
+            for limit, percent in limits.used_percent(now, unix).items():
+                used.add_metric([*names, limit], percent)
+                limited.add_metric([*names, limit], limits.refused[limit])
+    yield from (spent, used, limited)
