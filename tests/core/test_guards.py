@@ -27,6 +27,7 @@ from spillway_api.types import (
     Ramp,
     Requirement,
     Retry,
+    Select,
     Sensitivity,
     Spill,
     Timeouts,
@@ -240,6 +241,21 @@ def test_a_tier_that_was_cut_spills_by_the_load_of_what_is_left() -> None:
     assert decided(runtime).tiers is bound.tiers  # the share that it has come to is kept
 
 
+def test_a_name_that_says_how_to_select_is_bound_and_disturbs_no_other() -> None:
+    ramp = Spill(in_flight_per_endpoint=Ramp(start=0, full=1))
+    pools = [pool("eu", EU), pool("us", US), pool("eu-2", EU)]
+    tiers = [tier("home", "eu", "us", "eu-2", spill=ramp), tier("cloud", "eu-2")]
+    runtime = served(pools, tiers, [guard(jurisdictions=("EU",))])
+    before = decided(runtime).tiers
+    floor = decided(runtime, Asked(model="chat:floor")).tiers
+    assert [target.pool.name for each in floor for target in each.targets] == [
+        target.pool.name for each in before for target in each.targets
+    ]
+    assert floor[0].chooser is not before[0].chooser
+    assert floor[0].spilling is before[0].spilling
+    assert decided(runtime).tiers is before
+
+
 def test_pools_of_no_weight_do_not_make_a_tier() -> None:
     targets = (snapshot.Target("default/eu", weight=0), snapshot.Target("default/us"))
     mixed = snapshot.RouteTier("mixed", targets, "Weighted", ())
@@ -294,7 +310,7 @@ def policies(draw: st.DrawFn) -> tuple[Runtime, list[Guard]]:
             snapshot.RouteTier(
                 f"t{at}",
                 tuple(snapshot.Target(f"default/{name}", weight=w) for name, w in zip(chosen, weights, strict=True)),
-                draw(st.sampled_from(["Weighted", "InOrder"])),
+                draw(st.sampled_from(get_args(Select))),
                 tuple(draw(st.lists(st.sampled_from(get_args(EnterOn)), min_size=1, unique=True))),
                 spill,
                 draw(st.none() | st.just(Hedge(after="1s", max_percent=100))),
@@ -339,9 +355,15 @@ def wishes(draw: st.DrawFn) -> dict[str, str]:
 
 
 @settings(max_examples=500, deadline=None)
-@given(policies(), st.randoms(use_true_random=False), st.sampled_from([None, "ann", "bob"]), wishes())
+@given(
+    policies(),
+    st.randoms(use_true_random=False),
+    st.sampled_from([None, "ann", "bob"]),
+    wishes(),
+    st.sampled_from(["chat", "chat:floor", "chat:nitro"]),
+)
 def test_no_attempt_goes_to_a_pool_that_a_guard_excludes(
-    made: tuple[Runtime, list[Guard]], dice: random.Random, key: str | None, given: dict[str, str]
+    made: tuple[Runtime, list[Guard]], dice: random.Random, key: str | None, given: dict[str, str], model: str
 ) -> None:
     runtime, guards = made
     allowed = compliant(runtime, guards)
@@ -353,7 +375,7 @@ def test_no_attempt_goes_to_a_pool_that_a_guard_excludes(
                 each.failed(endpoint, Failure("connect", retry_on="ConnectError"), NOW, NOW)
             if dice.random() < 0.2:
                 endpoint.keyed = False
-    asked = Asked(given=given, key=key)
+    asked = Asked(given=given, key=key, model=model)
     decision = decided(runtime, asked, dice.randrange(1000))
     (route,) = runtime.routes.all
     reached = {target.pool.name for tier in decision.tiers for target in tier.targets}

@@ -110,8 +110,9 @@ def plan_by(
         if error is not None:
             return Plan(route, declared, "", (), refused=error, held=held, wants=wants)
     ruling = ruling or route.decide(asked, moment, view)
-    tiers = ruling.tiers if select is None else route.selecting(ruling.rule or "", ruling.tiers, select)
-    made = Plan(route, declared, ruling.rule or "", tiers, ruling.errors, clamp=ruling.clamp, held=held, wants=wants)
+    made = Plan(
+        route, declared, ruling.rule or "", ruling.tiers, ruling.errors, clamp=ruling.clamp, held=held, wants=wants
+    )
     if ruling.rule is None:
         return made._replace(refused=NoRule("no rule of this model's policy is for this request", param="model"))
     if not ruling.tiers:
@@ -122,6 +123,8 @@ def plan_by(
         made = _within_guards(made, held, route.guards)
     if made.refused is not None:
         return made
+    if select is not None:
+        made = made._replace(tiers=route.selecting(made.rule, made.tiers, select))
     if route.declares:
         made = _within_their_power(made, asked)
     if route.mirror is not None and made.refused is None and (held is None or held.may(route.mirror.pool)):
