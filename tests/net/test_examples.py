@@ -163,3 +163,87 @@ async def test_try_out(stage, dial) -> None:
     assert lb.sample("spillway_shadow_decisions_total", **seen, tier="small", agrees="false") == 150
     assert lb.sample("spillway_shadow_decisions_total", **seen, tier="large", agrees="true") == 50
     assert endpoints["llama-8b"].calls == []
+
+
+IMAGE = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
+TOOL = [{"type": "function", "function": {"name": "f"}}]
+
+
+def words(number: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": "word " * number}]
+
+
+async def test_tiers_by_length(stage, dial, say) -> None:
+    lb, endpoints, _ = await stage("tiers-by-length.yaml")
+    client = await dial(lb)
+
+    async def asked(task: str = "", **fields: Any) -> str:
+        headers = [("x-task", task)] if task else []
+        reply = await client.chat(headers, model="auto", **fields)
+        assert reply.status == 200
+        return str(reply.text)
+
+    assert await asked() == "small"
+    assert await asked(messages=words(2_000)) == "medium"
+    assert await asked(messages=words(20_000)) == "large"
+    assert await asked("summarise an order") == "medium"
+    assert await asked("review of a Contract") == "large"
+    assert await asked("contractual small talk, subcontract") == "large"  # \b is where a word begins
+    assert await asked("subcontract") == "small"
+    assert await asked(tools=TOOL) == "medium"
+    assert await asked(messages=IMAGE) == "large"
+    assert lb.sample("spillway_rule_errors_total") == 0.0
+
+    # Each has the next one to fall back on, but never one that cannot do it.
+    endpoints["small"].then = endpoints["medium"].then = say.steps(say.error(503))
+    assert (await client.chat(model="auto")).status == 503
+    assert await asked("a summary") == "large"
+    endpoints["large"].then = say.steps(say.error(503))
+    endpoints["medium"].then = say.well("medium")
+    assert await asked("a proof") == "medium"
+    refused = await client.chat(model="auto", messages=IMAGE)
+    assert refused.status == 503
+    assert "medium default/medium: has no Vision" in refused.error["attempts"]
+
+
+async def test_aliases(stage, dial, say) -> None:
+    async def named(call: Any) -> None:
+        call.write(say.completion(call.json()["model"]))
+
+    lb, endpoints, docs = await stage("aliases.yaml", own=named, cloud=named)
+    client = await dial(lb)
+    assert [each["id"] for each in (await client.get("/v1/models")).json()["data"]] == [
+        "shop-chat",
+        "shop-search",
+        "shop-support",
+        "shop-texts",
+    ]
+
+    async def asked(model: str, **fields: Any) -> str:
+        return str((await client.chat(model=model, **fields)).text)
+
+    found = await client.post("/v1/embeddings", {"model": "shop-search", "input": "red shoes"})
+    assert found.status == 200
+    assert endpoints["vectors"].calls[-1].json()["model"] == "BAAI/bge-m3"
+    assert (await client.chat(model="shop-search")).error["code"] == "no_capable_target"
+
+    assert await asked("shop-texts") == "llama-8b"
+    assert await asked("shop-texts", tools=TOOL) == "gpt-5-mini"
+    assert await asked("shop-chat", messages=IMAGE) == "gpt-5-mini"
+    assert {await asked("shop-chat") for _ in range(10)} <= {"llama-8b", "gpt-5-mini"}
+
+    assert await asked("shop-support") == "gpt-5"
+    assert await asked("shop-support", messages=words(20_000)) == "gpt-5-mini"  # the better one would cost 3.3 cents
+    dear = await client.chat(model="shop-support", messages=words(200_000))
+    assert dear.error["code"] == "no_capable_target"
+    endpoints["cloud"].then = say.steps(say.error(503))
+    assert (await client.chat(model="shop-support")).status == 503  # what is below 70 is no fallback
+    endpoints["cloud"].then = named
+
+    # Another model behind the name: an edit, and the shop notices nothing.
+    (texts,) = [doc["spec"] for doc in docs if doc["metadata"]["name"] == "texts"]
+    texts["rules"][0]["tiers"][0]["pools"] = [{"name": "cloud", "model": "gpt"}]
+    before = lb.balancer.serving.current.digest
+    lb.write(*docs)
+    await lb.until(lambda: lb.balancer.serving.current.digest != before)
+    assert await asked("shop-texts") == "gpt-5"

@@ -87,7 +87,7 @@ class Turns:
         # The multiples of the golden ratio, each without its whole part, fill any interval as evenly as can be.
         self._turn = (self._turn + GOLDEN) % 1.0
         left = self._turn * sum(target.weight for target in ranked)
-        for first in sorted(ranked, key=lambda target: target.pool.name):
+        for first in sorted(ranked, key=_named):
             left -= first.weight
             if left < 0.0:
                 ranked.remove(first)
@@ -138,14 +138,14 @@ class Selection:
         if key is None:
             return
         placed = self._placed
-        pool = placed.pop(key, None)
-        if pool is not None and pool != ranked[0].pool.name:
-            own = next((each for each in ranked if each.pool.name == pool), None)
+        before = placed.pop(key, None)
+        if before is not None and before != _named(ranked[0]):
+            own = next((each for each in ranked if _named(each) == before), None)
             known = None if own is None else score[own]
             if own is not None and known is not None and best >= known - self._mode.margin * abs(known):
                 ranked.remove(own)
                 ranked.insert(0, own)
-        placed[key] = ranked[0].pool.name
+        placed[key] = _named(ranked[0])
         if len(placed) > SESSIONS:
             placed.popitem(last=False)
 
@@ -165,6 +165,11 @@ def order(tier: Tier, key: int | None, asks: Asks, now: float, dice: random.Rand
     return tier.chooser.order(targets, key, asks, now, dice)
 
 
+def _named(target: Target) -> str:
+    """Of a pool that stands twice in a tier, each of its models is a choice of its own."""
+    return target.pool.name if target.model is None else f"{target.pool.name} {target.model}"
+
+
 def _weighted(targets: Sequence[Target], key: int | None, dice: random.Random) -> list[Target]:
     """Weighted rendezvous hashing (Thaler and Ravishankar, 1998; weights by Schindelhauer and Schomaker, 2005): sticky
     by key, and a change of one weight moves only the keys that must move."""
@@ -173,7 +178,7 @@ def _weighted(targets: Sequence[Target], key: int | None, dice: random.Random) -
         if key is None:
             u = dice.random()
         else:
-            u = xxhash.xxh3_64_intdigest(target.pool.name.encode(), seed=key) / 2**64
+            u = xxhash.xxh3_64_intdigest(_named(target).encode(), seed=key) / 2**64
         return -target.weight / math.log(u + 2**-65) if u < 1 else math.inf
 
     return sorted((target for target in targets if target.weight > 0), key=score, reverse=True)
