@@ -26,6 +26,8 @@ class Bookkeeper:
         self.fate: Callable[[int], str] = lambda _number: ""
         self.bill = Fraction(0)
         self.requests: list[dict[str, Any]] = []
+        self.most = 1 << 30
+        """Words of an answer, whatever a request allows."""
         self.gate = asyncio.Event()
         """Answers wait for it."""
         self.gate.set()
@@ -67,7 +69,7 @@ class Bookkeeper:
         if fate in ("429", "500"):
             return web.json_response({"error": {"message": "no", "type": "x", "code": None}}, status=int(fate))
         prompt = sum(len(json.dumps(each)) for each in asked["messages"]) // 4
-        output, cached = asked.get("max_tokens", 20), prompt // 3 if number % 2 else 0
+        output, cached = min(asked.get("max_tokens", 20), self.most), prompt // 3 if number % 2 else 0
         if not asked.get("stream"):
             usage = self.charge(prompt, cached, output)
             answer = {"id": "a", "object": "chat.completion", "model": asked["model"], "usage": usage}

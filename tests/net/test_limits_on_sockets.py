@@ -167,6 +167,21 @@ async def test_a_client_that_leaves_gives_back_what_was_set_aside(serve, objects
     assert float(purse(lb).spent) == pytest.approx(len(PARAGRAPH["content"]) / 4 * 2.50 / 1e6, rel=0.15)
 
 
+async def test_what_would_spend_too_much_at_once_waits_for_what_is_under_way(serve, objects, provider, dial) -> None:
+    """Room for one answer at a time: the second is let in when the first has turned out to cost less."""
+    provider.gate.clear()
+    lb = await serve(docs=[cloud(objects, provider), objects.route(tiers=only({"budget": {"amount": "0.0041"}}))])
+    asking = [
+        asyncio.ensure_future((await dial(lb)).chat(messages=[PARAGRAPH], max_tokens=200, stream=stream))
+        for stream in (False, True)
+    ]
+    await lb.until(lambda: lb.balancer.proxy.in_flight == 2 and provider.requests)
+    provider.most = 10
+    provider.gate.set()
+    assert [(await each).status for each in asking] == [200, 200]
+    assert len(provider.requests) == 2
+
+
 async def test_a_share_of_the_requests_leaves_and_no_more(serve, engine, objects, provider, dial) -> None:
     local = objects.pool("local", await engine(), capacity={"maxInFlightPerEndpoint": 100})
     lb = await serve(

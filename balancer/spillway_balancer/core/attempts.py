@@ -8,6 +8,7 @@ content byte.
 from __future__ import annotations
 
 import random
+from math import inf
 
 from spillway_api.types import Retry
 
@@ -170,10 +171,15 @@ class Attempts:
     def _closed(self, now: float) -> Stop:
         """Nothing is left to try now."""
         failures = [failure for _, failure in self._failed]
-        return may_wait(self._stop(now), self.tiers.closed, failures, self._excluded, self.tiers.all, now)
+        closed, until = self.tiers.closed, self._until
+        return may_wait(self._stop(now), closed, failures, self._excluded, self.tiers.all, now, until)
 
     def _stop(self, now: float) -> Stop:
         failures = [failure for _, failure in self._failed]
         final = bool(failures) and self._is_final(failures[-1])
-        until = None if self.tiers.entering is None else self.tiers.entering.until
-        return endings.ending(failures, final, self.tiers.why, self.tiers.all, self.log, now, until)
+        return endings.ending(failures, final, self.tiers.why, self.tiers.all, self.log, now, self._until)
+
+    @property
+    def _until(self) -> float:
+        """Seconds until a limit of the tiers lets one more in; infinite where none would."""
+        return inf if self.tiers.entering is None else self.tiers.entering.until

@@ -27,14 +27,14 @@ def ending(
     tiers: Sequence[Tier],
     log: Sequence[str],
     now: float,
-    until: float | None = None,
+    until: float = inf,
 ) -> Stop:
     """`final`: the last failure is an error answer that the policy does not retry. `why`: what the tiers say, where
     nothing was sent. `until`: seconds until a limit of theirs lets one more in, infinite where none would."""
     told = tuple(log)
     if not failures:
         if why == "budget":
-            after = until if until is not None and until < inf else None
+            after = until if until < inf else None
             return Stop(BudgetSpent("what may be spent on this model is spent", retry_after=after, attempts=told))
         wait = _limited(why, tiers, now, until)
         if wait is not None:
@@ -49,12 +49,12 @@ def ending(
     return Stop(AttemptsFailed("every attempt failed", retry_after=1.0, attempts=told), answer)
 
 
-def _limited(why: Reason, tiers: Sequence[Tier], now: float, until: float | None) -> float | None:
+def _limited(why: Reason, tiers: Sequence[Tier], now: float, until: float) -> float | None:
     """Seconds until an account is back or a tier lets one more in, where nothing could be tried and limits are why."""
     if why not in _LIMITS:
         return None
     targets = [target for tier in tiers for target in tier.targets]
     waits = [wait for target in targets if (wait := target.pool.limited_for(now)) is not None]
-    if until is not None and until < inf:
+    if until < inf:
         waits.append(until)
     return min(waits, default=None)

@@ -44,12 +44,10 @@ class Tiers:
         """Why the pools that were asked had no endpoint."""
         self._full = -1  # the last tier with a pool whose endpoints hold all that they may
         self.observer: Observer | None = None
+        self._epoch = epoch
         self.entering: Entering | None = None
         """None where nothing is counted."""
-        for tier in tiers:
-            if tier.limits is not None or tier.priced:
-                self.entering = Entering(facts, self._key, epoch)
-                break
+        self._count()
 
     def reopen(self, tiers: tuple[Tier, ...]) -> None:
         """Look anew, from the first tier on; another configuration may have brought others."""
@@ -59,6 +57,15 @@ class Tiers:
         self.closed.clear()
         self._at, self._entered, self._full = 0, -1, -1
         self._shares = ()
+        self._count()
+
+    def _count(self) -> None:
+        """From now on, where some tier has limits or its requests a cost."""
+        if self.entering is None:
+            for tier in self.all:
+                if tier.limits is not None or tier.priced:
+                    self.entering = Entering(self._facts, self._key, self._epoch)
+                    break
 
     def find(self, failed: Collection[EndpointState], now: float) -> Try | None:
         """An endpoint that has not failed the request, in the first tier that is open to it."""
