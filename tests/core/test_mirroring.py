@@ -143,7 +143,7 @@ def target(made: Runtime) -> Any:
 
 
 def test_a_copy_goes_to_one_endpoint_of_its_pool_by_its_own_model() -> None:
-    step = aim(target(runtime()), asked("a"), NOW, random.Random(1))
+    step = aim(target(runtime()), asked("a"), NOW, 0.0, random.Random(1))
     assert isinstance(step, Try)
     assert (step.pool.name, step.upstream_model) == ("default/trial", "m")
 
@@ -154,21 +154,21 @@ def test_an_ejected_endpoint_and_one_that_is_coming_back_get_no_copy() -> None:
     (endpoint,) = aimed.pool.endpoints.values()
     endpoint.circuit = endpoint.circuit._replace(ejected_until=NOW - 1.0)  # half-open: the next request is the trial
     before = endpoint.circuit
-    assert aim(aimed, asked("a"), NOW, random.Random(1)) == "no-ready-endpoint"
+    assert aim(aimed, asked("a"), NOW, 0.0, random.Random(1)) == "no-ready-endpoint"
     assert endpoint.circuit == before
     endpoint.circuit = endpoint.circuit._replace(ejected_until=None)
-    assert isinstance(aim(aimed, asked("a"), NOW, random.Random(1)), Try)
+    assert isinstance(aim(aimed, asked("a"), NOW, 0.0, random.Random(1)), Try)
 
 
 def test_a_full_pool_gets_no_copy() -> None:
     made = runtime(endpoints=1, bound=1)
     aimed = target(made)
-    step = aim(aimed, asked("a"), NOW, random.Random(1))
+    step = aim(aimed, asked("a"), NOW, 0.0, random.Random(1))
     assert isinstance(step, Try)
     visit = step.pool.visit(step.picked, NOW)
-    assert aim(aimed, asked("b"), NOW, random.Random(1)) == "saturated"
+    assert aim(aimed, asked("b"), NOW, 0.0, random.Random(1)) == "saturated"
     visit.end(NOW)
-    assert isinstance(aim(aimed, asked("b"), NOW, random.Random(1)), Try)
+    assert isinstance(aim(aimed, asked("b"), NOW, 0.0, random.Random(1)), Try)
 
 
 def test_a_pool_of_several_models_of_which_none_is_asked_for_gets_none() -> None:
@@ -178,8 +178,8 @@ def test_a_pool_of_several_models_of_which_none_is_asked_for_gets_none() -> None
         "default/all", ("*",), (snapshot.RouteRule("r", (tier,)),), Timeouts(), Retry(), mirror=mirror
     )
     made = Runtime(snapshot.Snapshot("default", (pool("local"), pool("trial", "a", "b")), (route,)))
-    assert aim(target(made), Asked(None, model="c"), NOW, random.Random(1)) == "model-not-found"  # type: ignore[arg-type]
-    assert isinstance(aim(target(made), Asked(None, model="b"), NOW, random.Random(1)), Try)  # type: ignore[arg-type]
+    assert aim(target(made), Asked(None, model="c"), NOW, 0.0, random.Random(1)) == "model-not-found"  # type: ignore[arg-type]
+    assert isinstance(aim(target(made), Asked(None, model="b"), NOW, 0.0, random.Random(1)), Try)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

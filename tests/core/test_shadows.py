@@ -7,12 +7,26 @@ import random
 from math import inf
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.test_mirroring import NOW, Asked
 
 from spillway_api import snapshot
-from spillway_api.types import Capacity, Dispatch, Health, KeySource, Metrics, Model, Ramp, Retry, Spill, Timeouts
+from spillway_api.types import (
+    Budget,
+    Capacity,
+    Dispatch,
+    Health,
+    KeySource,
+    Limits,
+    Metrics,
+    Model,
+    Ramp,
+    Retry,
+    Spill,
+    Timeouts,
+)
 from spillway_api.types.dispatch import StrategyName
 from spillway_balancer.core.attempts import Attempts, Try
 from spillway_balancer.core.conditions import Moment
@@ -205,3 +219,18 @@ def test_nothing_is_seen_where_no_policy_has_decided() -> None:
     ):
         assert other.refused is not None or other.wants is not None
         assert looks(made.routes, other, asked(), moment()) == ()
+
+
+def test_limits_of_a_shadow_count_nothing_and_keep_nobody_out() -> None:
+    spec = route("trial", "b", mode="Shadow")
+    limits = Limits(requests_per_minute=1, budget=Budget(amount="0.01"))
+    tier = msgspec.structs.replace(spec.rules[0].tiers[0], limits=limits)
+    spec = msgspec.structs.replace(spec, rules=(snapshot.RouteRule("r", (tier,)),))
+    made = runtime(route("chat", "a"), spec)
+    (counted,) = made.routes.shadows[0].limits.values()
+    for _ in range(5):
+        (seen,) = seen_by(made)
+        assert seen.pool == "default/b"
+    assert set(counted.refused.values()) == {0}
+    assert counted.requests is not None
+    assert counted.requests.used_percent(NOW) == 0

@@ -296,11 +296,16 @@ async def test_what_a_server_keeps_or_does_by_itself_is_not_copied(mirrored, eng
 
 async def test_what_copies_cost_is_told_apart_from_what_callers_cost(serve, objects, endpoint, dial) -> None:
     price = {"input": "1000000", "output": "3000000"}  # one and three a token
-    trial = objects.pool("trial", await endpoint(), models=[{"name": "next", "price": price}])
+    endpoint_of_trial = await endpoint()
+    trial = objects.pool("trial", endpoint_of_trial, models=[{"name": "next", "price": price}])
     mirror = {"pool": {"name": "trial"}, "percent": 100}
     lb = await serve(docs=[objects.pool("local", await endpoint()), trial, objects.route("local", mirror=mirror)])
     client = await dial(lb)
     await client.chat()  # a prompt of one token, an answer of one
     await client.chat()
     await settled(lb, 2)
-    assert lb.sample("spillway_mirror_cost_total", **LABELS, currency="USD") == 8.0
+    await client.chat(stream=True)  # which is asked how many tokens it has
+    await settled(lb, 3)
+    assert endpoint_of_trial.calls[-1].json()["stream_options"] == {"include_usage": True}
+    assert lb.sample("spillway_cost_total", **LABELS, rule="", tier="mirror", currency="USD") >= 8.0
+    assert lb.sample("spillway_cost_total", pool="default/local") == 0.0

@@ -11,6 +11,7 @@ from xxhash import xxh3_64_intdigest
 from .attempts import Facts, Try
 from .capabilities import Needs, lacks
 from .conditions import Asked
+from .limits import Permit
 from .pool import Picked, Want
 from .reasons import Reason
 from .routing import Route, Target
@@ -55,17 +56,22 @@ def place_of(key: int) -> float:
     return xxh3_64_intdigest(key.to_bytes(8, "little"), _COPIED) / 2.0**64
 
 
-def aim(target: Target, facts: Facts, now: float, dice: random.Random) -> Try | Reason:
-    """The endpoint for a copy, or why there is none. It is sent once, and tried nowhere else.
+def aim(target: Target, facts: Facts, now: float, epoch: float, dice: random.Random) -> Try | Reason:
+    """The endpoint for a copy, or why there is none. It is sent once, and tried nowhere else. `epoch` makes Unix time
+    of `now`. Its permit is for the price alone: no limit counts copies.
 
     Endpoints that are ejected or just coming back get none: the trial that lets them back is a caller's to make.
     """
     pool = target.pool
-    model = pool.upstream_model(facts.model, target.model)
+    model = pool.model(facts.model, target.model)
     if model is None:
         return "model-not-found"
-    prompt = facts.prompt(model) if pool.wants_prompt else None
+    name = model.upstream_name or model.name
+    prompt = facts.prompt(name) if pool.wants_prompt else None
     want = Want(pool.key(facts), facts.prompt_tokens, facts.output_tokens, prompt, facts.streams)
     suspect = {each for each in pool.endpoints.values() if each.circuit.ejected_until is not None}
     picked = pool.pick(want, suspect, now, dice)
-    return Try(NAME, pool, picked, model, spilled=False) if isinstance(picked, Picked) else picked
+    if not isinstance(picked, Picked):
+        return picked
+    permit = None if model.price is None else Permit(model, epoch)
+    return Try(NAME, pool, picked, name, spilled=False, permit=permit)

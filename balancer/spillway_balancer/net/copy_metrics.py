@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from spillway_api.types import Price
-
 from ..core.learning import Usage
-from ..core.prices import cost
 
 DURATIONS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
 FIRST_BYTES = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60)
@@ -34,17 +31,11 @@ class CopyMetrics:
             "spillway_mirror_tokens", "Tokens of copies that ended ok: prompt, cached (of those) and output.",
             ["route", "pool", "kind"], registry=registry,
         )  # fmt: skip
-        self._costs = Counter(
-            "spillway_mirror_cost", "What copies that ended ok have cost, by the price of the mirror's model.",
-            ["route", "pool", "currency"], registry=registry,
-        )  # fmt: skip
 
     def ended(self, route: str, pool: str, result: str) -> None:
         self._results.labels(route, pool, result).inc()
 
-    def measured(
-        self, route: str, pool: str, first_byte: float | None, took: float, usage: Usage, price: Price | None
-    ) -> None:
+    def measured(self, route: str, pool: str, first_byte: float | None, took: float, usage: Usage) -> None:
         """An answer that has ended well; seconds since it was asked for."""
         if first_byte is not None:
             self._first_bytes.labels(route, pool).observe(first_byte)
@@ -53,6 +44,3 @@ class CopyMetrics:
         for kind, tokens in kinds:
             if tokens is not None:
                 self._tokens.labels(route, pool, kind).inc(tokens)
-        if price is not None and usage.prompt_tokens is not None:
-            paid = cost(price, usage.prompt_tokens, usage.cached_tokens or 0, usage.output_tokens or 0)
-            self._costs.labels(route, pool, price.currency).inc(float(paid))

@@ -12,7 +12,7 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import Final
 
 from ..core.mirroring import aim
@@ -126,10 +126,10 @@ class Copies:
         """Returns how it ended."""
         now = monotonic()
         try:
-            step = aim(target, facts, now, self._dice)
+            step = aim(target, facts, now, time() - now, self._dice)
             if isinstance(step, str):
                 return step
-            decision = Decision(started=now)
+            decision = Decision(started=now, route=route.name)
             # Field by field: what else belongs to the request, such as what it has reserved, is not the copy's.
             copy = Job(
                 job.path,
@@ -150,7 +150,7 @@ class Copies:
                 first = decision.first_byte
                 since = None if first is None else first - now
                 took = monotonic() - now
-                self._metrics.measured(route.name, target.pool.name, since, took, decision.usage, step.price)
+                self._metrics.measured(route.name, target.pool.name, since, took, decision.usage)
             return decision.status
         except Exception as error:
             # Never the exception's text: it may quote the request.
