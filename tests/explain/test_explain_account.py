@@ -184,3 +184,85 @@ def test_guards_are_told_and_what_they_keep_out(bench, examples) -> None:
     personal = bench.account(examples / "eu-only.yaml", "-H", "x-data-class: personal")
     assert "; guards=eu-only" in personal["header"]
     assert "; left-out=cheap:default/cheap(not compliant),anywhere:" in personal["header"]
+
+
+def only(**pools: object) -> list[dict]:
+    return [{"name": "only", "pools": [{"name": name, **(each or {})} for name, each in pools.items()]}]
+
+
+@pytest.fixture
+def made(bench):
+    """`made(pools, tiers, …)`: policies of pools, each by its models, and one rule."""
+
+    def write(pools, tiers, rule=None, **spec):
+        docs = []
+        for name, models in pools.items():
+            static = {"endpoints": [{"name": "e1", "url": f"http://{name}:80"}]}
+            capacity = {"maxInFlightPerEndpoint": 4}
+            inside = {"models": models, "source": {"static": static}, "capacity": capacity}
+            docs.append({"kind": "ModelPool", "metadata": {"name": name}, "spec": inside})
+        rules = [{"name": "all", "tiers": tiers, **(rule or {})}]
+        docs.append(
+            {"kind": "RoutePolicy", "metadata": {"name": "r"}, "spec": {"models": ["chat"], "rules": rules, **spec}}
+        )
+        return bench.write("policies.yaml", [{"apiVersion": "spillway.dev/v1alpha1", **doc} for doc in docs])
+
+    return write
+
+
+def test_pools_that_are_chosen_by_a_score_show_it(bench, made) -> None:
+    def priced(price):
+        return [{"name": "m", "price": {"input": price, "output": price}}]
+
+    tiers = [{**only(dear=None, cheap=None)[0], "select": "Cheapest"}]
+    policies = made({"dear": priced("10"), "cheap": priced("1")}, tiers)
+    account = bench.account(policies)
+    (look,) = steps(account, "look")
+    assert (look["pool"], look["select"]) == ("default/cheap", "Cheapest")
+    full = bench.account(policies, state={"pools": {"cheap": {"inFlight": 4}}})
+    cheap, dear = steps(full, "look")
+    assert dear["score"] == pytest.approx(10 * cheap["score"])
+    assert (cheap["reason"], full["outcome"]["pool"]) == ("saturated", "default/dear")
+    assert ", Cheapest 0.000" in bench.explain(policies).out
+
+
+def test_who_finds_no_room_waits_for_it(bench, made) -> None:
+    policies = made({"own": [{"name": "m"}]}, only(own=None), queue={"maxWait": "7s"})
+    account = bench.account(policies, state={"pools": {"own": {"inFlight": 4}}})
+    assert steps(account, "queue") == [{"type": "queue", "tier": "only", "seconds": 7.0, "known": False}]
+    assert (account["outcome"]["status"], account["outcome"]["code"]) == (503, "queue_timeout")
+
+
+def test_who_finds_a_limit_waits_for_its_end(bench, made) -> None:
+    policies = made({"own": [{"name": "m"}]}, only(own=None))
+    account = bench.account(policies, state={"pools": {"own": {"limitedFor": "20s"}}})
+    assert [step["seconds"] for step in steps(account, "queue")] == [20.0]
+    assert account["outcome"]["endpoint"] == "e1"
+    late = bench.account(policies, state={"pools": {"own": {"limitedFor": "40s"}}})
+    assert (late["outcome"]["status"], late["outcome"]["retryAfter"]) == (429, 40.0)
+    assert not steps(late, "queue")
+
+
+def test_without_a_queue_nobody_waits(bench, made) -> None:
+    policies = made({"own": [{"name": "m"}]}, only(own=None), queue={"maxRequests": 0})
+    account = bench.account(policies, state={"pools": {"own": {"inFlight": 4}}})
+    assert not steps(account, "queue")
+    assert account["outcome"]["status"] == 503
+
+
+def test_what_a_rule_lowers_is_told(bench, made) -> None:
+    policies = made({"own": [{"name": "m"}]}, only(own=None), rule={"set": {"maxOutputTokens": 100}})
+    account = bench.account(policies)
+    assert account["clamp"] == {"maxOutputTokens": 100}
+    assert "; set=max-output-tokens:100" in account["header"]
+    assert "lowered  to at most 100 tokens of answer, by rule all" in bench.explain(policies).out
+
+
+def test_a_caller_that_chooses_itself_may_or_may_not(bench, made) -> None:
+    pools = {"own": [{"name": "m"}], "other": [{"name": "m"}]}
+    policies = made(pools, only(own=None, other={"weight": 0}), overrides={"allow": ["Pool"]})
+    account = bench.account(policies, "-H", "x-spillway-pool: other")
+    assert account["outcome"]["pool"] == "default/other"
+    assert [(each["pool"], each["why"]) for each in account["leftOut"]] == [("default/own", "not asked for")]
+    refused = bench.account(policies, "-H", "x-spillway-rule: all")
+    assert refused["outcome"]["status"] == 403

@@ -13,15 +13,18 @@ from typing import Final, Literal, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from spillway_api.types import Clamp
+
 from .attempts import Attempts, Facts, Try, Wait
 from .conditions import Asked, Moment, bucket
 from .endpoint import EndpointState
-from .errors import OverrideNotAllowed, SpillwayError
+from .errors import OverrideNotAllowed, QueueTimeout, SpillwayError
 from .keys import key_of
 from .planning import Plan, plan
 from .pool import Picked, Pool, Want
 from .reasons import Failure, Reason
 from .routing import Routes, Target, Tier
+from .selecting import Selection
 from .shadows import Look, looks
 from .spill import Ramps
 from .strategies.adaptive import Adaptive
@@ -120,6 +123,11 @@ class Looked(Struct, frozen=True, rename="camel", tag="look"):
     weight: int
     """Of the pool in its tier."""
     strategy: str
+    select: str = ""
+    """How the tier chooses among its pools, where it does by a score."""
+    score: float | None = None
+    """Of this pool: what it costs, in its currency; seconds; seconds a token; or what its quality lacks to 100. Less is
+    better, None is unknown."""
     endpoints: tuple[EndpointSeen, ...] = ()
     chosen: str | None = None
     reason: str = ""
@@ -151,7 +159,16 @@ class Waited(Struct, frozen=True, rename="camel", tag="wait"):
     why: str
 
 
-Step = Spilled | Looked | Left | Attempted | Waited
+class Queued(Struct, frozen=True, rename="camel", tag="queue"):
+    """Every way is closed, and one of them will open: it waits in the queue."""
+
+    tier: str
+    seconds: float
+    """Until the first way opens, where that is known; else the longest that it waits."""
+    known: bool
+
+
+Step = Spilled | Looked | Left | Attempted | Waited | Queued
 
 
 class Served(Struct, frozen=True, rename="camel", tag="served"):
@@ -220,6 +237,10 @@ class Explanation(Struct, frozen=True, rename="camel"):
     """Of the rule, as far as the request may use them, in order."""
     left_out: tuple[NotUsed, ...] = ()
     """Pools of the rule that are kept from it, before anything is chosen."""
+    clamp: Clamp | None = None
+    """What the rule lowers of the request, where it asks for more."""
+    consumer: str = ""
+    """Who asks, where the policy knows its callers: namespace/name."""
     mirror: str = ""
     """The pool that a copy goes to."""
     shadows: tuple[Shadowed, ...] = ()
@@ -260,6 +281,8 @@ def explain(routes: Routes, asked: Request, moment: Moment, answers: Answers) ->
         rule=made.rule,
         tiers=tuple(tier.spec.name for tier in made.tiers),
         left_out=tuple(NotUsed(*each) for each in made.left_out),
+        clamp=made.clamp,
+        consumer="" if asked.consumer is None else asked.consumer.whole,
         mirror="" if made.mirror is None else made.mirror.pool.name,
         shadows=tuple(Shadowed(*each[:5]) for each in seen),
     )
@@ -276,15 +299,28 @@ def _attempted(
     attempts = Attempts(
         made.tiers, route.spec.retry, route.retry_budget, asked, moment.dice, deadline, moment.unix - now
     )
-    attempts.observer = watch = Watch(now)
+    attempts.observer = watch = Watch(asked, now)
     last: Failure | None = None
+    waited = 0.0
     while True:
         step = attempts.next(now)
         if isinstance(step, Wait):
             watch.steps.append(Waited(watch.steps[-1].tier, step.seconds, step.why))
-            now += step.seconds
+            watch.now = now = now + step.seconds
             continue
         if not isinstance(step, Try):
+            patience = min(route.queue.max_wait, deadline - now) - waited if route.queue.bounds.requests else 0.0
+            if step.may_wait and patience > 0 and (step.opens_in is None or step.opens_in <= patience):
+                known = step.opens_in is not None
+                seconds = patience if step.opens_in is None else step.opens_in
+                watch.steps.append(Queued(made.tiers[-1].spec.name, seconds, known))
+                if not known:
+                    error = QueueTimeout("no endpoint was free in time", attempts=step.error.attempts)
+                    return replace(account, outcome=_refused(error), steps=tuple(watch.steps))
+                waited += seconds
+                watch.now = now = now + seconds
+                attempts.reopen(made.tiers)
+                continue
             own = last if step.answer and last is not None and last.status is not None else None
             outcome = _refused(made.told(step.error)) if own is None else _answered(own)
             return replace(account, outcome=outcome, steps=tuple(watch.steps))
@@ -302,8 +338,9 @@ def _attempted(
 class Watch:
     """The observer that takes down the steps of a request."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, asked: Request, now: float) -> None:
         self.now = now
+        self._asked = asked
         self.steps: list[Step] = []
 
     def spilling(self, tier: Tier, share: float, leaves: bool) -> None:
@@ -318,6 +355,9 @@ class Watch:
     ) -> None:
         pool = target.pool
         look = Looked(tier.spec.name, pool.name, target.weight, pool.spec.dispatch.strategy)
+        if isinstance(tier.chooser, Selection):
+            scores = dict(zip(tier.targets, tier.chooser.scores(tier.targets, self._asked, now), strict=True))
+            look = replace(look, select=tier.chooser.select, score=scores[target])
         if want is None:
             look = replace(look, reason=NO_MODEL)
         else:

@@ -52,6 +52,9 @@ def told(made: Plan, step: Try, number: int, log: Sequence[str], shadows: Sequen
     said |= {"policy": made.route.name, "matched": made.model, "model": step.upstream_model}
     if shadows:
         said["shadow"] = ",".join(map(str, shadows))
+    if made.clamp is not None:
+        limits = {"max-output-tokens": made.clamp.max_output_tokens, "reasoning-effort": made.clamp.reasoning_effort}
+        said["set"] = ",".join(f"{name}:{value}" for name, value in limits.items() if value is not None)
     if made.held is not None:
         said["guards"] = ",".join(guard.name for guard in made.held.guards)
     if log:

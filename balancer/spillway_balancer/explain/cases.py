@@ -49,6 +49,7 @@ class Expect(Struct, frozen=True, rename="camel", kw_only=True):
     reason: Annotated[str, doc("Why that endpoint, in the word of the strategy.")] | None = None
     spilled: Annotated[bool, doc("Whether another tier than the first serves.")] | None = None
     attempt: Annotated[int, doc("Which attempt is the one that serves.", ge=1, le=10)] | None = None
+    waits: Annotated[bool, doc("Whether it has to wait in the queue.")] | None = None
     never: Annotated[tuple[str, ...], doc("Pools that the request must not be sent to, whatever fails.")] = ()
     split: Annotated[Split, doc("Ask with many sessions; all else that is expected holds for each of them.")] | None = (
         None

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from spillway_api.problem import Steps, did_you_mean, shown
 from spillway_api.snapshot import Snapshot
 
-from ..core.explanation import Attempted, Explanation, Served
+from ..core.explanation import Attempted, Explanation, Queued, Served
 from .asking import Asking, from_fields
 from .cases import Case, Cases, Expect, Split
 from .document import Read
@@ -168,6 +168,9 @@ def _of_each(expect: Expect, account: Explanation) -> Iterator[Difference]:
             yield Difference((name,), f"expected {shown(wanted)}, is nobody: {status} {code}")
         elif (whole(wanted) if name == "pool" else wanted) != actual[name]:
             yield _other(name, wanted, actual[name])
+    waits = any(isinstance(step, Queued) for step in account.steps)
+    if expect.waits is not None and expect.waits != waits:
+        yield _other("waits", expect.waits, waits)
     sent = {step.pool for step in account.steps if isinstance(step, Attempted)}
     sent |= {outcome.pool} if isinstance(outcome, Served) else set()
     for index, name in enumerate(expect.never):

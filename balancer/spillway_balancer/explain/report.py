@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import Final, NamedTuple
 
 from ..core.explanation import (
@@ -13,6 +14,7 @@ from ..core.explanation import (
     GuardAsked,
     Left,
     Looked,
+    Queued,
     RuleAsked,
     Served,
     Shadowed,
@@ -75,6 +77,8 @@ def _head(account: Explanation) -> Iterator[Line]:
     yield Line(f"request  POST {account.path}, model {account.model}{stream}: {size}")
     if account.policy:
         yield Line(f"policy   {account.policy}, by the name {account.matched}")
+        if account.consumer:
+            yield Line(f"caller   {account.consumer}")
         drawn = "none: what goes by key is drawn by lot"
         yield Line("key      " + (f"by {account.key}, bucket {account.bucket}" if account.key else drawn))
 
@@ -114,6 +118,10 @@ def _step(step: Step, account: Explanation) -> Iterator[Line]:
             yield Line(f"  attempt at {step.pool}/{step.endpoint} fails: {step.failure}", "red")
         case Waited():
             yield Line(f"  waits {step.seconds:.3f} s: {step.why}")
+        case Queued(known=True):
+            yield Line(f"  waits in the queue for {step.seconds:.1f} s, until a limit is over")
+        case Queued():
+            yield Line(f"  waits in the queue for room, at most {step.seconds:g} s; in this state none comes", "red")
         case Left(onward=True):
             yield Line(f"  left for the next tier: {step.reason}")
         case Left():
@@ -130,7 +138,8 @@ def _look(look: Looked) -> Iterator[Line]:
     if look.reason == NO_MODEL:
         yield Line(f"  pool {look.pool}: has no such model")
         return
-    yield Line(f"  pool {look.pool}, weight {look.weight}, {look.strategy}:")
+    score = f", {look.select} {_score(look.score)}" if look.select else ""
+    yield Line(f"  pool {look.pool}, weight {look.weight}{score}, {look.strategy}:")
     shown = sorted(look.endpoints, key=lambda each: (each.name != look.chosen, each.state != "ready", _cost(each)))
     rows = [_HEADING, *(_row(each, each.name == look.chosen) for each in shown[:MOST_ENDPOINTS])]
     wide = [max(len(row[at]) for row in rows) for at in range(len(_HEADING))]
@@ -143,6 +152,12 @@ def _look(look: Looked) -> Iterator[Line]:
         yield Line(f"    and {len(shown) - MOST_ENDPOINTS} more")
     if look.chosen is None:
         yield Line(f"    none: {look.reason}")
+
+
+def _score(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:.6g}" if isfinite(value) else "to be tried"
 
 
 _HEADING: Final = ("  endpoint", "state", "weight", "in flight", "queued tokens", "cached", "predicted", "cost")
@@ -190,5 +205,9 @@ def _end(account: Explanation) -> Iterator[Line]:
         cached = f"{outcome.cached_tokens or 0:,.0f} of {outcome.prompt_tokens:,.0f} prompt tokens cached"
         first = f"the first token after {outcome.ttft:.3f} s"
         yield Line(f"expects  {cached}; {first if outcome.learned else 'nothing is known of its speed'}")
+    if account.clamp is not None:
+        most, effort = account.clamp.max_output_tokens, account.clamp.reasoning_effort
+        said = [f"{most:,} tokens of answer" if most else "", f"reasoning effort {effort}" if effort else ""]
+        yield Line(f"lowered  to at most {' and '.join(each for each in said if each)}, by rule {account.rule}")
     if account.mirror:
         yield Line(f"copied   to {account.mirror}")
