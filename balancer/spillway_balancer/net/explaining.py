@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Final
 
-from spillway_api.types import Explain
+from spillway_api.types import Explain, Price
 
 from ..core.attempts import Attempts, Try
+from ..core.learning import Usage
 from ..core.planning import Plan
-from ..core.prices import estimate
+from ..core.prices import cost, estimate
 from ..core.shadows import Look
 from ..core.telling import line, told
 from .answer import Told
@@ -59,6 +61,22 @@ def _headers(**said: str) -> Told:
     )
 
 
+def paid(told: Told, step: Try, usage: Usage) -> Told:
+    """The same, once the answer has said how many tokens it has, and its head has not gone yet."""
+    if step.price is None or usage.prompt_tokens is None or usage.output_tokens is None:
+        return told
+    amount = cost(step.price, usage.prompt_tokens, usage.cached_tokens or 0, usage.output_tokens)
+    exact = _money(amount, step.price).encode()
+    return tuple((name, exact if name == _COST else value) for name, value in told)
+
+
+_COST: Final = f"{PREFIX}cost".encode()
+
+
+def _money(amount: Decimal, price: Price) -> str:
+    return f"{amount:.9f}".rstrip("0").rstrip(".") + f" {price.currency}"
+
+
 def _cost(step: Try) -> str:
     """What it costs at most, by the price of its model: with an answer as long as it may be."""
     price = step.price
@@ -66,4 +84,4 @@ def _cost(step: Try) -> str:
         return ""
     forecast = step.picked.forecast
     amount = estimate(price, forecast.prompt_tokens, forecast.cached_tokens, forecast.output_tokens)
-    return f"{amount:.9f}".rstrip("0").rstrip(".") + f" {price.currency}"
+    return f"<={_money(amount, price)}"

@@ -24,7 +24,9 @@ from ..wire.prompt_blocks import PromptBlocks, continue_blocks
 from ..wire.providers import ADAPTERS
 from ..wire.usage import AnswerText, UsageWatch
 from ..wire.usage_chunk import ask_for_usage, without_usage
+from .answer import Answer
 from .credentials import Credentials
+from .explaining import paid
 from .relay import Exchange, Gate, Writer
 from .telemetry import Decision, Telemetry
 from .upstream import Connection, ConnectionPool, Origin, RawHeaders, origin_of
@@ -81,6 +83,10 @@ class Lesson:
         """Whether the endpoint has been given the request."""
         self.told = True
         """Whether the answer itself says how many tokens it has."""
+
+    def heard(self) -> Usage:
+        """What it has said of its tokens so far."""
+        return self._usage.usage() or Usage()
 
     def hear(self, data: bytes) -> None:
         self._usage.feed(data)
@@ -170,7 +176,7 @@ class Sender:
             lesson = Lesson(job.prompts.get(step.upstream_model) if pool.wants_prompt else None, job.peeked.stream)
         committed = False
         try:
-            result = await self._exchange(step, job, self._on_first_byte(step, job, visit, begun), lesson)
+            result = await self._exchange(step, job, self._on_first_byte(step, job, visit, begun, lesson), lesson)
             now = monotonic()
             failure = result if isinstance(result, Failure) else result.failure or result.interrupted
             committed = isinstance(result, Exchange) and result.failure is None
@@ -272,11 +278,17 @@ class Sender:
             exchange.close()
             connection.release()
 
-    def _on_first_byte(self, step: Try, job: Job, visit: Visit, begun: float) -> Callable[[], None]:
+    def _on_first_byte(
+        self, step: Try, job: Job, visit: Visit, begun: float, lesson: Lesson | None
+    ) -> Callable[[], None]:
+        answer = job.answer
+
         def first_byte() -> None:
             now = monotonic()
             if job.peeked.stream:
                 visit.first_token(now)
+            elif isinstance(answer, Answer) and answer.told and lesson is not None:
+                answer.told = paid(answer.told, step, lesson.heard())  # the head goes with the answer that says so
             if job.decision.first_byte is None:  # else this is the rest of an answer
                 job.decision.first_byte = now
             self._telemetry.first_byte(step.pool.name, step.endpoint.name, now - begun)
