@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
+
 from spillway_balancer.core import shadows
+from spillway_balancer.net.credentials import Credentials
+from spillway_balancer.net.filesource import judge, summary
 
 DECISIONS = "spillway_shadow_decisions_total"
 
@@ -126,3 +130,17 @@ async def test_who_asks_is_told_what_it_would_have_done(serve, objects, endpoint
     told = dict(pair.split("=", 1) for pair in (reply.header("x-spillway-explain") or "").split("; "))
     assert told["shadow"] == "default/next:all:only:default/trial,default/strict::nowhere"
     assert told["pool"] == "default/local"
+
+
+def test_who_serves_from_files_is_told_that_a_policy_only_looks_on(objects, tmp_path) -> None:
+    pool, only = objects.pool("local", "http://127.0.0.1:1"), objects.route("local")
+    file = tmp_path / "spillway.yaml"
+    for docs, said in (
+        ([pool, only], "1 pools, 1 endpoints, models chat"),
+        ([pool, only, shadow(objects, "next", "local")], "1 pools, 1 endpoints, models chat, 1 in Shadow"),
+        ([pool, shadow(objects, "next", "local")], "1 pools, 1 endpoints, models (none), 1 in Shadow"),
+    ):
+        file.write_text(yaml.safe_dump_all(docs))
+        found = judge([file], "default", Credentials(None)).snapshot
+        assert found is not None
+        assert summary(found) == said

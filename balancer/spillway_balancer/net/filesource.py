@@ -142,4 +142,6 @@ def summary(snapshot: Snapshot) -> str:
     named = ", ".join(names[:MOST_NAMES]) or "(none)"
     if len(names) > MOST_NAMES:
         named += f" and {len(names) - MOST_NAMES} more"
-    return f"{len(snapshot.pools)} pools, {endpoints} endpoints, models {named}"
+    shadows = sum(route.mode == "Shadow" for route in snapshot.routes)
+    looking = f", {shadows} in Shadow" if shadows else ""
+    return f"{len(snapshot.pools)} pools, {endpoints} endpoints, models {named}{looking}"
