@@ -126,6 +126,8 @@ BASES["guarded"]["spec"]["overrides"] = {"allow": ["Rule"], "when": "true"}
 BASES["guarded"]["spec"]["guards"] = [{"name": "eu", "require": {"jurisdictions": ["EU"]}, "when": "true"}]
 
 
+BASES["thrifty"] = copy.deepcopy(BASES["policy"])
+BASES["thrifty"]["spec"]["retry"] = {"maxCost": {"amount": "0.05"}}
 BASES["choosy"] = copy.deepcopy(BASES["policy"])
 BASES["choosy"]["spec"]["rules"][0]["tiers"][0] |= {"select": "Quality", "maxCost": {"amount": "0.05"}}
 

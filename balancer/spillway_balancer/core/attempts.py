@@ -18,6 +18,7 @@ from .endpoint import EndpointState
 from .hedging import Hedging
 from .joining import may_wait
 from .observing import Observer
+from .purse import Purse
 from .reasons import REASONS, Failure
 from .retry_budget import RetryBudget
 from .routing import Tier
@@ -44,6 +45,7 @@ class Attempts:
         self.log: list[str] = []
         """`tier pool/endpoint: reason` of every failed attempt, and why tiers were left without one."""
         self.tiers = Tiers(tiers, facts, dice, self.log, epoch)
+        self._purse = self.tiers.purse = None if retry.max_cost is None else Purse(retry.max_cost, facts)
         self._retry = retry
         self._budget = budget
         self._dice = dice
@@ -71,6 +73,10 @@ class Attempts:
 
     def next(self, now: float) -> Step:
         """The next step at time `now`."""
+        step = self._next(now)
+        return self._purse.take(step) if self._purse is not None and isinstance(step, Try) else step
+
+    def _next(self, now: float) -> Step:
         if now >= self._deadline:
             return endings.over(self.log)
         if self._waits is not None:
@@ -112,25 +118,28 @@ class Attempts:
         """The second step, if there is an endpoint for it and it is within the budget. It counts as an attempt."""
         if not hedging.budget.try_take():
             return None
-        found = self.tiers.beside(step, {each.endpoint for each, _ in self._failed}, now)
+        found = self.tiers.beside(step, self._excluded, now)
         if found is None:
             hedging.budget.give_back()
             return None
         there = f"{found.pool.name}/{found.endpoint.name}"
         self._beside = 1
         self.log.append(f"{step.tier} {step.pool.name}/{step.endpoint.name}: slow, hedged at {there}")
-        return found
+        return found if self._purse is None else self._purse.take(found)
 
     def resume(self, step: Try, now: float) -> Try | None:
         """Another endpoint of the same pool, to go on with what the one of this step has cut off; it counts as a
         retry. `failed` is told of the cut before."""
         if now >= self._deadline or len(self._failed) >= self._retry.attempts or not self._budget.try_take(now):
             return None
-        return self.tiers.in_pool(step, {each.endpoint for each, _ in self._failed}, now)
+        found = self.tiers.in_pool(step, self._excluded, now)
+        return found if self._purse is None or found is None else self._purse.take(found)
 
     def failed(self, step: Try, failure: Failure) -> None:
         """The attempt ended before the client saw anything of it, or the rest is to come from elsewhere."""
         self._failed.append((step, failure))
+        if self._purse is not None:
+            self._purse.failed(step, failure)
         self._beside = 0
         self.tiers.why = failure.reason
         self.log.append(f"{step.tier} {step.pool.name}/{step.endpoint.name}: {failure}")
@@ -177,6 +186,11 @@ class Attempts:
     def _stop(self, now: float) -> Stop:
         failures = [failure for _, failure in self._failed]
         final = bool(failures) and self._is_final(failures[-1])
+        tiers = self.tiers
+        if self._purse is not None and tiers.why == "budget" and "budget" not in tiers.closed:
+            short = endings.short(failures, final, self._purse, self.log)
+            if short is not None:
+                return short
         return endings.ending(failures, final, self.tiers.why, self.tiers.all, self.log, now, self._until)
 
     @property

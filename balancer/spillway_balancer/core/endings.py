@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
-from .errors import AttemptsFailed, BudgetSpent, DeadlineExceeded, NoReadyEndpoint, RateLimited
+from .errors import AttemptsFailed, BudgetSpent, CostTooHigh, DeadlineExceeded, NoReadyEndpoint, RateLimited
+from .purse import Purse
 from .reasons import REASONS, Failure, Reason
 from .routing import Tier
 from .steps import Stop
@@ -47,6 +48,18 @@ def ending(
     if all(failure.reason in ("first-byte-timeout", "stall") for failure in failures):
         return Stop(DeadlineExceeded("no endpoint answered in time", attempts=told))
     return Stop(AttemptsFailed("every attempt failed", retry_after=1.0, attempts=told), answer)
+
+
+def short(failures: Sequence[Failure], final: bool, purse: Purse, log: Sequence[str]) -> Stop | None:
+    """Where more could be tried but for what it might cost: that is why it ends, unless the last answer says more."""
+    told = tuple(log)
+    if not failures:
+        message = f"this request could cost more than {purse}, the most that one may; ask for fewer tokens"
+        return Stop(CostTooHigh(message, param="max_tokens", attempts=told))
+    if REASONS[failures[-1].reason].answer_as_is or final:
+        return None
+    message = f"every attempt failed, and with another one the request could cost more than {purse}"
+    return Stop(AttemptsFailed(message, retry_after=1.0, attempts=told))
 
 
 def _limited(why: Reason, tiers: Sequence[Tier], now: float, until: float) -> float | None:

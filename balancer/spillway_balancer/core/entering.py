@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from math import inf
 from typing import Final
 
-from spillway_api.types import Model
+from spillway_api.types import Model, Price
 
 from . import spill
 from .learning import BYTES_PER_TOKEN
@@ -20,6 +21,13 @@ MARGIN: Final = 1.25
 """Of a prompt's estimate, for money: a budget is passed by no more than estimates are too low."""
 TEMPLATE_TOKENS: Final = 32
 """What a chat template adds to a prompt and its text does not show, beside that."""
+
+
+def at_most(facts: Facts, pool: Pool, price: Price) -> Decimal:
+    """What a request may cost at a pool, as far as can be told before it is sent."""
+    prompt = facts.prompt_tokens * BYTES_PER_TOKEN / pool.learned.bytes_per_token
+    output = max(facts.output_tokens, int(pool.learned.output_tokens))
+    return estimate(price, prompt * MARGIN + TEMPLATE_TOKENS, 0, output)
 
 
 class Entering:
@@ -66,8 +74,7 @@ class Entering:
         tokens = int(prompt) + facts.output_tokens
         money = None
         if limits.money is not None and model.price is not None and model.price.currency == limits.currency:
-            output = max(facts.output_tokens, int(pool.learned.output_tokens))
-            money = estimate(model.price, prompt * MARGIN + TEMPLATE_TOKENS, 0, output)
+            money = at_most(facts, pool, model.price)
         found = limits.enter(now, self._epoch, model, tokens, money, place, inside)
         if isinstance(found, Permit):
             self._inside.add(name)

@@ -116,6 +116,12 @@ class NoCapableTarget(BadRequest):
     code = "no_capable_target"
 
 
+class CostTooHigh(BadRequest):
+    """Wherever it might be sent, it could cost more than the policy allows for one request."""
+
+    code = "cost_too_high"
+
+
 class MethodNotAllowed(BadRequest):
     status = 405
     code = "method_not_allowed"

@@ -12,6 +12,7 @@ from .entering import Entering
 from .limits import Permit, Refusal
 from .observing import Observer
 from .pool import Picked, Pool, Want
+from .purse import Purse
 from .reasons import REASONS, Reason
 from .routing import Target, Tier
 from .selecting import order
@@ -44,6 +45,8 @@ class Tiers:
         """Why the pools that were asked had no endpoint."""
         self._full = -1  # the last tier with a pool whose endpoints hold all that they may
         self.observer: Observer | None = None
+        self.purse: Purse | None = None
+        """What the request may still cost; None where nobody asks."""
         self._epoch = epoch
         self.entering: Entering | None = None
         """None where nothing is counted."""
@@ -110,6 +113,8 @@ class Tiers:
     def in_pool(self, step: Try, tried: Collection[EndpointState], now: float) -> Try | None:
         """Another endpoint for the same step, of the same pool and with the same model."""
         pool = step.pool
+        if self.purse is not None and not self.purse.affords(pool, step.price):
+            return None
         permit = step.permit
         if self.entering is not None and permit is not None:
             entered = self.entering.again(permit, self.all, step.tier, pool, now)
@@ -185,7 +190,7 @@ class Tiers:
             want = None if upstream_model is None else self._want(pool, upstream_model)
             if self.observer is not None:
                 self.observer.looking(tier, target, want, failed, now)
-            if upstream_model is None or want is None:
+            if upstream_model is None or want is None or not self._affords(tier, target):
                 continue
             permit = None if self.entering is None else self._permit(self.entering, at, target, now)
             if isinstance(permit, Refusal):
@@ -228,7 +233,7 @@ class Tiers:
         soonest: tuple[tuple[bool, float], Target, str, EndpointState] | None = None
         for target in order(tier, self._key(tier.targets[0].pool), self._facts, now, self._dice):
             upstream_model = target.pool.upstream_model(self._facts.model, target.model)
-            if upstream_model is None:
+            if upstream_model is None or not self._affords(tier, target):
                 continue
             endpoint = target.pool.soonest_back(failed, now)
             if endpoint is not None and (soonest is None or endpoint.due_back < soonest[0]):
@@ -243,6 +248,21 @@ class Tiers:
         pool = target.pool
         picked = pool.take(endpoint, self._want(pool, upstream_model), now)
         return self._try(tier, pool, upstream_model, picked, permit)
+
+    def _affords(self, tier: Tier, target: Target) -> bool:
+        """Whether the request may cost what it might cost there."""
+        purse = self.purse
+        if purse is None:
+            return True
+        pool = target.pool
+        known = pool.name in purse.refused
+        model = pool.model(self._facts.model, target.model)
+        if purse.affords(pool, None if model is None else model.price):
+            return True
+        self.why = "budget"
+        if not known:
+            self._log.append(f"{tier.spec.name} {pool.name}: budget (retry.maxCost)")
+        return False
 
     def _try(self, tier: Tier, pool: Pool, upstream_model: str, picked: Picked, permit: Permit | None) -> Try:
         spilled = tier is not self.all[0]

@@ -142,7 +142,7 @@ class Journey:
         epoch = time() - monotonic()
         attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, shared.dice, total, epoch)
         # A second attempt may do nothing a second time: text is made, and nothing is kept.
-        hedges = self._peeked.stream and self._peeked.path.stream_end == "done-sentinel"
+        hedges = bool(route.hedging) and self._peeked.stream and self._peeked.path.stream_end == "done-sentinel"
         last: Exchange | Failure | None = None
         while True:
             step = attempts.next(monotonic())

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from spillway_api.markup import INT32, SET, Cel, doc
 from spillway_api.types.fields import Duration
+from spillway_api.types.price import Money
 
 RetryOn = Literal["ConnectError", "Reset", "FirstByteTimeout"]
 Jitter = Literal["Full", "Equal", "None"]
@@ -76,6 +77,17 @@ class Retry(Struct, frozen=True, rename="camel"):
             "goes to the client."
         ),
     ] = "1s"
+    max_cost: (
+        Annotated[
+            Money,
+            doc(
+                "What all attempts of one request may cost together. Before each its cost is estimated, with an answer "
+                "as long as it may be, and one that could bring the request above this is not sent. Models without a "
+                "price cost nothing, those with one in another currency are not used."
+            ),
+        ]
+        | None
+    ) = None
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel("duration(self.backoffMax) >= duration(self.backoffBase)", "backoffMax must not be below backoffBase"),
