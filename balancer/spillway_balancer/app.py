@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -199,7 +199,7 @@ class Balancer:
     def _report(self) -> Generator[None, None, Report]:
         poller, sender = self.poller, self.proxy.sender
         locked_out = sender.refused | sender.keyless
-        return steps(self.serving.current, poller.dialects, poller.scrapes, locked_out, monotonic())
+        return steps(self.serving.current, poller.dialects, poller.scrapes, locked_out, monotonic(), time())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))

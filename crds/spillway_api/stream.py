@@ -79,6 +79,8 @@ class TierReport(Struct, frozen=True, rename="camel"):
     state: TierState
     ready: int = 0
     share_percent: int = 0
+    spent: str = ""
+    """Money of its budget spent in this period, as a decimal number; empty without a budget."""
 
 
 class Report(Struct, frozen=True, rename="camel", tag="report"):

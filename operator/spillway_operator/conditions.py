@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from spillway_api.compile import Problem
 from spillway_api.stream import MetricsState
+from spillway_api.types.status import TierState
 
 REFERENCES = frozenset(
     {
@@ -94,9 +95,13 @@ class TierSight(NamedTuple):
 
     rule: str
     name: str
-    state: Literal["Open", "Spilling", "Unavailable"]
+    state: TierState
     ready: int
     share_percent: int
+    spent: str = ""
+    """Money of its budget spent in this period, as a decimal number; empty without a budget, or where nobody says."""
+    budget: str = ""
+    """What may be spent, for people."""
 
 
 def accepted(sight: PoolSight | RouteSight) -> Verdict:
@@ -190,7 +195,7 @@ def route_ready(sight: RouteSight) -> Verdict:
         return Verdict("False", "NoOpenTier", _said(refusing))
     if sight.tiers and all(tier.ready == 0 for tier in sight.tiers):
         return Verdict("False", "AllPoolsUnready", "no pool of any tier has a ready endpoint")
-    if sight.tiers and all(tier.state == "Unavailable" for tier in sight.tiers):
+    if sight.tiers and all(tier.state in ("Unavailable", "Closed") for tier in sight.tiers):
         return Verdict("False", "NoOpenTier", "no tier takes requests")
     if sight.shadow:
         return Verdict("True", "Shadow", "on all balancers it records what it would do; it serves nothing")
@@ -199,13 +204,23 @@ def route_ready(sight: RouteSight) -> Verdict:
 
 def spilling(sight: RouteSight) -> Verdict:
     """A state, not an error."""
-    leaving = [tier for tier in sight.tiers if tier.state == "Spilling"]
+    closed = [tier for tier in sight.tiers if tier.state == "Closed"]
+    leaving = [tier for tier in sight.tiers if tier.state == "Spilling" and _leads_on(tier, sight.tiers)]
+    if closed and not leaving:
+        said = ", ".join(f"{tier.rule}/{tier.name} has spent its budget of {tier.budget}" for tier in closed)
+        return Verdict("False", "BudgetSpent", said)
     if not leaving:
         if refusing := [problem for problem in sight.problems if problem.reason == "GuardRefuses"]:
             return Verdict("False", "GuardRefuses", _said(refusing))
         return Verdict("False", "NotSpilling", "no tier sends requests on for load")
     said = ", ".join(f"{tier.rule}/{tier.name} sends {tier.share_percent}% on" for tier in leaving)
     return Verdict("True", "Load", said)
+
+
+def _leads_on(tier: TierSight, tiers: Sequence[TierSight]) -> bool:
+    """Whether a tier behind this one, of the same rule, takes what leaves it."""
+    of_rule = [each for each in tiers if each.rule == tier.rule]
+    return any(each.state != "Closed" for each in of_rule[of_rule.index(tier) + 1 :])
 
 
 POOL: dict[str, Callable[[PoolSight], Verdict | None]] = {

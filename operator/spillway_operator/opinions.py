@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 from spillway_api.stream import MetricsState, PoolReport, Report, TierReport
@@ -11,6 +12,10 @@ from spillway_api.stream import MetricsState, PoolReport, Report, TierReport
 from .conditions import TierSight
 
 _WORST_LAST: tuple[MetricsState, ...] = ("Off", "Ok", "Stale", "UnknownNames", "NotExposed", "AuthRequired")
+
+
+MOST = Decimal(10) ** 12
+"""No balancer has spent so much."""
 
 
 class PoolOpinion(NamedTuple):
@@ -63,10 +68,17 @@ class Opinions:
     def tier(self, route: str, rule: str, tier: str, ready: int) -> TierSight:
         """How a tier is doing; where nobody says, by the endpoints that there are."""
         said = self._tiers.get((route, rule, tier))
+        sight = self._tier(rule, tier, ready, said or [])
+        spent = [_amount(each.spent) for each in said or [] if each.spent]
+        return sight._replace(spent=f"{sum(spent, Decimal(0)):f}") if spent else sight
+
+    def _tier(self, rule: str, tier: str, ready: int, said: Sequence[TierReport]) -> TierSight:
         if not said:
             return TierSight(rule, tier, "Open" if ready else "Unavailable", ready, 0)
         if all(each.state == "Unavailable" for each in said):
             return TierSight(rule, tier, "Unavailable", 0, 100)
+        if 2 * sum(each.state == "Closed" for each in said) >= self._balancers:
+            return TierSight(rule, tier, "Closed", ready, 0)
         share = round(sum(each.share_percent for each in said) / max(1, self._balancers))
         state = "Spilling" if any(each.state == "Spilling" for each in said) else "Open"
         return TierSight(rule, tier, "Spilling" if state == "Spilling" else "Open", ready, share)
@@ -74,6 +86,15 @@ class Opinions:
     def _by_half(self, named: Iterable[Sequence[str]]) -> frozenset[str]:
         counts = Counter(name for names in named for name in set(names))
         return frozenset(name for name, times in counts.items() if times * 2 >= self._balancers)
+
+
+def _amount(text: str) -> Decimal:
+    """Nothing, where it is no amount of money."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        return Decimal(0)
+    return amount if amount.is_finite() and 0 <= amount < MOST else Decimal(0)
 
 
 def _most_common(names: Iterable[str | None]) -> str | None:

@@ -15,7 +15,7 @@ from spillway_api.compile import Cluster, Compiled, HasSecret, Problem, compile_
 from spillway_api.credentials import file_of
 from spillway_api.guards import passes
 from spillway_api.labelled import Labelled, selector
-from spillway_api.snapshot import Route, Snapshot
+from spillway_api.snapshot import Route, RouteTier, Snapshot
 from spillway_api.types import ModelPool, RoutePolicy
 
 from .conditions import PoolSight, Reach, RouteSight, TierSight
@@ -299,7 +299,8 @@ def _route_sight(
             for tier in rule.tiers:
                 open_to = [target.pool for target in tier.targets if target.pool not in barred]
                 seen = opinions[gateway].tier(name, rule.name, tier.name, sum(ready.get(pool, 0) for pool in open_to))
-                tiers.append(seen if open_to else TierSight(rule.name, tier.name, "Unavailable", 0, 100))
+                seen = seen if open_to else TierSight(rule.name, tier.name, "Unavailable", 0, 100)
+                tiers.append(seen._replace(budget=_budget(tier, _reach(view, gateway, part, watched).replicas)))
     return RouteSight(
         unreadable=watched.unreadable,
         problems=problems,
@@ -309,6 +310,15 @@ def _route_sight(
         tiers=tiers,
         shadow=shadow,
     )
+
+
+def _budget(tier: RouteTier, balancers: int) -> str:
+    """What the balancers may spend in a tier, each for itself; empty without a budget."""
+    budget = None if tier.limits is None else tier.limits.budget
+    if budget is None:
+        return ""
+    each = f"{balancers}x" if balancers > 1 else ""
+    return f"{each}{budget.amount} {budget.currency} a {budget.period.lower()}"
 
 
 def _barred(route: Route, snapshot: Snapshot) -> frozenset[str]:

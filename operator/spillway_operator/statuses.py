@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import ROUND_DOWN, Decimal
 from typing import Any, NamedTuple, TypeVar
 
 from .conditions import POOL, ROUTE, PoolSight, Reach, RouteSight, TierSight, Verdict
@@ -11,7 +12,9 @@ from .conditions import POOL, ROUTE, PoolSight, Reach, RouteSight, TierSight, Ve
 NUMBERS_SECONDS = 10.0
 """Numbers and wording are written this rarely; a condition that turns is written at once."""
 
-OPTIONAL = frozenset({"engine"})
+CENTS = Decimal("0.01")
+
+OPTIONAL = frozenset({"engine", "budgetSummary"})
 """Fields of ours that a status may lack; what others have put beside ours is none of our business."""
 
 Status = dict[str, Any]
@@ -77,9 +80,11 @@ def of_route(
     sight: RouteSight, generation: int, before: Mapping[str, Any], now: float, unheard: bool = False
 ) -> Status:
     """The status of a RoutePolicy, as `of_pool` of a ModelPool."""
+    summary = budget_summary(sight.tiers)
     return {
         "observedGeneration": generation,
         "tierSummary": tier_summary(sight.tiers),
+        **({"budgetSummary": summary} if summary else {}),
         "tiers": [
             {
                 "rule": tier.rule,
@@ -87,6 +92,7 @@ def of_route(
                 "state": tier.state,
                 "readyEndpoints": tier.ready,
                 "sharePercent": tier.share_percent,
+                **({"spent": tier.spent} if tier.spent else {}),
             }
             for tier in sight.tiers
         ],
@@ -102,6 +108,16 @@ def tier_summary(tiers: Sequence[TierSight]) -> str:
         share = f"({tier.share_percent}%)" if tier.state == "Spilling" else ""
         rules.setdefault(tier.rule, []).append(f"{tier.name}={tier.state}{share}")
     return "; ".join(f"{rule}: {' '.join(states)}" for rule, states in rules.items())
+
+
+def budget_summary(tiers: Sequence[TierSight]) -> str:
+    """One line for a column: `default/cloud: 12.40 of 50.00 USD a day`. Money is told in hundredths, cut off."""
+    told = [
+        f"{tier.rule}/{tier.name}: {Decimal(tier.spent).quantize(CENTS, ROUND_DOWN)} of {tier.budget}"
+        for tier in tiers
+        if tier.spent and tier.budget
+    ]
+    return "; ".join(told)
 
 
 def turns(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Turn]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from tests.net.operators import pool, route, state
 
 from spillway_api.snapshot import RouteTier, Target
 from spillway_api.stream import PoolReport, Report, TierReport
-from spillway_api.types import Metrics, Ramp, Spill
+from spillway_api.types import Budget, Limits, Metrics, Model, Price, Ramp, Spill
 from spillway_balancer.core.health import UNHEALTHY
+from spillway_balancer.core.limits import Permit, Used
 from spillway_balancer.core.load import Reported
 from spillway_balancer.core.pool import Picked, Want
 from spillway_balancer.core.reasons import Failure
@@ -21,6 +23,7 @@ from spillway_balancer.net.reporting import report
 
 URLS = ("http://a:1", "http://b:1", "http://c:1")
 NOW = 100.0
+UNIX = 1_735_689_600.0
 
 
 def told(runtime: Runtime, dialects: Any = None, scrapes: Any = None, refused: Any = (), now: float = NOW) -> Report:
@@ -32,6 +35,7 @@ def told(runtime: Runtime, dialects: Any = None, scrapes: Any = None, refused: A
         {endpoints[name]: value for name, value in (scrapes or {}).items()},
         {endpoints[name] for name in refused},
         now,
+        UNIX,
     )
 
 
@@ -163,6 +167,26 @@ def test_a_tier_without_a_ready_endpoint_is_unavailable_ramp_or_not() -> None:
         runtime = running(*URLS[:1], tiers=tiers(**settings))
         runtime.pools["default/local"].endpoints["e1"].probe = UNHEALTHY
         assert told(runtime).tiers == (TierReport("default/chat", "all", "own", "Unavailable"),)
+
+
+def test_a_tier_with_a_budget_tells_what_is_spent_and_whether_it_is_closed() -> None:
+    budget = Limits(budget=Budget("5", period="Hour"))
+    cloud = RouteTier("cloud", (Target("default/cloud"),), "Weighted", ("Capacity",), limits=budget)
+    runtime = running(*URLS[:1], tiers=(tiers()[0], cloud))
+    limits = runtime.routes.all[0].limits["all", "cloud"]
+    model = Model("m", price=Price("1", output="1"))
+    assert told(runtime).tiers == (TierReport("default/chat", "all", "cloud", "Open", 1, 0, "0"),)
+    permit = limits.enter(NOW, UNIX - NOW, model, 1, Decimal("4.9"), None)
+    assert isinstance(permit, Permit)
+    permit.settle(NOW, Used(4_900_000, 0, 1))
+    assert told(runtime).tiers[0].spent == "4.900001"
+    for wanted, expected in ((Decimal("0.01"), "Open"), (Decimal("0.1"), "Closed")):
+        found = limits.enter(NOW, UNIX - NOW, model, 1, wanted, None)
+        if isinstance(found, Permit):
+            found.cancel(NOW)
+        assert told(runtime).tiers[0].state == expected
+    limits.apply()  # a reload may have brought more money
+    assert told(runtime).tiers[0].state == "Open"
 
 
 def test_a_pool_of_weight_0_serves_nobody_unless_the_order_alone_decides() -> None:

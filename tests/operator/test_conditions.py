@@ -29,6 +29,7 @@ ABSENT = Reach("edge", False, 0, 0)
 OPEN = TierSight("default", "local", "Open", 2, 0)
 SPILLING = TierSight("default", "local", "Spilling", 2, 18)
 SHUT = TierSight("default", "cloud", "Unavailable", 1, 100)
+SPENT = TierSight("default", "cloud", "Closed", 1, 0, "4.99", "5.00 USD a day")
 EMPTY = TierSight("default", "cloud", "Unavailable", 0, 100)
 
 
@@ -166,6 +167,18 @@ ROWS = [
         "spec.guards[0]: no pool passes it",
     ),
     ("route", "Spilling", "True", "Load", route(tiers=(SPILLING, OPEN)), "default/local sends 18% on"),
+    ("route", "Spilling", "True", "Load", route(tiers=(SPILLING, SPENT, OPEN)), "default/local sends 18% on"),
+    (
+        "route",
+        "Spilling",
+        "False",
+        "BudgetSpent",
+        route(tiers=(OPEN, SPENT)),
+        "default/cloud has spent its budget of 5",
+    ),
+    ("route", "Spilling", "False", "BudgetSpent", route(tiers=(SPILLING, SPENT)), "5.00 USD a day"),
+    ("route", "Ready", "False", "NoOpenTier", route(tiers=(SPENT,)), "no tier takes requests"),
+    ("route", "Ready", "True", "Programmed", route(tiers=(OPEN, SPENT)), "in force"),
 ]
 CHECKS = {"pool": POOL, "route": ROUTE}
 

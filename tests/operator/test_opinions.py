@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.operator.balancers import says
@@ -80,6 +81,20 @@ def test_the_share_that_leaves_is_the_mean_of_all_balancers():
 def test_a_tier_is_unavailable_when_all_who_speak_of_it_say_so():
     assert seen(tier("Unavailable", 100), tier("Unavailable", 100)) == ("Unavailable", 0, 100)
     assert seen(tier("Unavailable", 100), tier("Open")) == ("Open", 3, 50)
+
+
+def test_a_tier_is_closed_when_half_of_the_balancers_have_spent_its_budget():
+    assert seen(tier("Closed"), tier("Open")) == ("Closed", 3, 0)
+    assert seen(tier("Closed"), tier("Open"), tier("Spilling", 30))[0] == "Spilling"
+
+
+@pytest.mark.parametrize(
+    ("said", "spent"),
+    [((), ""), (("",), ""), (("0.10", "0.205", ""), "0.305"), (("1", "much", "NaN", "-3", "1e99"), "1")],
+)
+def test_what_is_spent_is_the_sum_of_what_balancers_say(said, spent):
+    each = [says(TierReport("default/chat", "default", "local", "Open", 1, 0, text)) for text in said]
+    assert Opinions(each).tier("default/chat", "default", "local", 1).spent == spent
 
 
 names = st.lists(st.sampled_from("abc"), max_size=3).map(tuple)

@@ -79,6 +79,19 @@ def test_the_status_of_a_policy():
     }
 
 
+def test_the_status_of_a_policy_with_budgets():
+    spent = (
+        *TIERS[:1],
+        TierSight("default", "cloud", "Closed", 1, 0, "49.9999", "50.00 USD a day"),
+        TierSight("default", "spare", "Open", 1, 0, "0", "2x7 EUR a month"),
+    )
+    status = route(ROUTE._replace(tiers=spent))
+    assert status["tierSummary"] == "default: local=Spilling(18%) cloud=Closed spare=Open"
+    assert status["budgetSummary"] == "default/cloud: 49.99 of 50.00 USD a day; default/spare: 0.00 of 2x7 EUR a month"
+    assert [each.get("spent") for each in status["tiers"]] == [None, "49.9999", "0"]
+    assert not worth_writing(status, route(ROUTE._replace(tiers=spent)), float("inf"))
+
+
 def test_three_of_four_as_kubectl_shows_it():
     assert pool(SIGHT._replace(ejected=1))["endpointSummary"] == "3/4"
 

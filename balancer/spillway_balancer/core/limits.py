@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from math import inf
 from typing import Final, Literal, NamedTuple
 
 from spillway_api import types
@@ -106,10 +107,12 @@ class TierLimits:
     The meters are the same objects before and after: whoever is under way settles where it has reserved.
     """
 
-    __slots__ = ("currency", "money", "refused", "requests", "share", "spec", "tokens")
+    __slots__ = ("currency", "money", "refused", "requests", "share", "spec", "spent_until", "tokens")
 
     def __init__(self, spec: types.Limits, previous: TierLimits | None = None) -> None:
         self.spec = spec
+        self.spent_until = -inf
+        """Unix time before which the budget has kept a request out, and nothing has changed since."""
         self.share: Share | None = None
         self.requests: Rate | None = None
         self.tokens: Rate | None = None
@@ -132,6 +135,7 @@ class TierLimits:
     def apply(self) -> None:
         """Put these settings in force, where others may have been on the same meters."""
         spec = self.spec
+        self.spent_until = -inf
         if self.share is not None and spec.max_share_percent is not None:
             self.share.percent = spec.max_share_percent
         if self.requests is not None and spec.requests_per_minute is not None:
@@ -190,7 +194,9 @@ class TierLimits:
     ) -> Refusal | None:
         found: Refusal | None = None
         if self.money is not None:
-            wait = float("inf") if money is None else self.money.until_free(unix, money)
+            wait = inf if money is None else self.money.until_free(unix, money)
+            if SOON < wait < inf:
+                self.spent_until = unix + wait
             if wait > 0:
                 found = Refusal("budget", wait)
         if self.tokens is not None:

@@ -180,6 +180,11 @@ class Spend:
         self._roll(unix)
         return EXACT.add(self.spent, self.reserved)
 
+    def spent_at(self, unix: float) -> Decimal:
+        """What is spent in the period of that time."""
+        self._roll(unix)
+        return self.spent
+
     def used_percent(self, unix: float) -> float:
         return _percent(float(self.used(unix)), float(self.limit))
 

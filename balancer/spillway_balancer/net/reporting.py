@@ -11,6 +11,7 @@ from collections.abc import Collection, Generator, Mapping
 from typing import Final, cast
 
 from spillway_api.stream import MetricsState, PoolReport, Report, TierReport
+from spillway_api.types.status import TierState
 
 from ..core.endpoint import EndpointState
 from ..core.pool import Pool
@@ -25,10 +26,11 @@ def report(
     scrapes: Mapping[EndpointState, Scrape],
     refused: Collection[EndpointState],
     now: float,
+    unix: float,
 ) -> Report:
     """`dialects` and `scrapes` are what the poller knows: engines by their metrics, and how the last scrapes ended.
-    `refused` are endpoints that do not take their credential. `now`: seconds, monotonic."""
-    work = steps(runtime, dialects, scrapes, refused, now)
+    `refused` are endpoints that do not take their credential. `now`: seconds, monotonic; `unix`: since 1970."""
+    work = steps(runtime, dialects, scrapes, refused, now, unix)
     while True:
         try:
             next(work)
@@ -42,6 +44,7 @@ def steps(
     scrapes: Mapping[EndpointState, Scrape],
     refused: Collection[EndpointState],
     now: float,
+    unix: float,
 ) -> Generator[None, None, Report]:
     """`report` in small steps: with thousands of endpoints, others want to use the thread in between."""
     pools = []
@@ -55,7 +58,7 @@ def steps(
     for route in runtime.routes.all:
         for rule, made in zip(route.spec.rules, route.rules, strict=True):
             for tier in made:
-                told_tier = _tier(route.name, rule.name, tier, ready, now)
+                told_tier = _tier(route.name, rule.name, tier, ready, now, unix)
                 # A shadow sends nothing, so nothing spills from it.
                 if told_tier is not None and not (told_tier.state == "Spilling" and route.spec.mode == "Shadow"):
                     tiers.append(told_tier)
@@ -147,13 +150,23 @@ _STALE: Final = {
 }
 
 
-def _tier(route: str, rule: str, tier: Tier, ready: Mapping[str, int], now: float) -> TierReport | None:
+def _tier(route: str, rule: str, tier: Tier, ready: Mapping[str, int], now: float, unix: float) -> TierReport | None:
     spec, targets, spilling = tier.spec, tier.targets, tier.spilling
     in_order = spec.select == "InOrder"  # a weight of 0 takes a pool out, unless the order alone decides
     if not any(ready[each.pool.name] for each in targets if each.weight > 0 or in_order):
-        return TierReport(route, rule, spec.name, "Unavailable")
+        return TierReport(route, rule, spec.name, "Unavailable", spent=_spent(tier, unix))
     share = 0.0 if spilling is None else spilling.share(now)
-    if share <= 0.0:
+    spent = _spent(tier, unix)
+    closed = tier.limits is not None and unix < tier.limits.spent_until
+    if share <= 0.0 and not spent:
         return None
     count = sum(ready[name] for name in {each.pool.name for each in targets if each.weight > 0})
-    return TierReport(route, rule, spec.name, "Spilling", count, max(1, int(share * 100)))
+    percent = max(1, int(share * 100)) if share > 0.0 else 0
+    state: TierState = "Closed" if closed else "Spilling" if percent else "Open"
+    return TierReport(route, rule, spec.name, state, count, percent, spent)
+
+
+def _spent(tier: Tier, unix: float) -> str:
+    """Of its budget, in this period; empty without one."""
+    money = None if tier.limits is None else tier.limits.money
+    return "" if money is None else f"{money.spent_at(unix):f}"

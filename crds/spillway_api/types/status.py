@@ -74,10 +74,10 @@ class ModelPoolStatus(Struct, frozen=True, rename="camel"):
     conditions: Conditions | None = None
 
 
-TierState = Literal["Open", "Spilling", "Unavailable"]
+TierState = Literal["Open", "Spilling", "Unavailable", "Closed"]
 
 
-class TierStatus(Struct, frozen=True, rename="camel"):
+class TierStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
     """How one tier of a rule is doing."""
 
     rule: Annotated[str, doc("Name of the rule.", max_length=63)]
@@ -85,12 +85,21 @@ class TierStatus(Struct, frozen=True, rename="camel"):
     state: (
         Annotated[
             TierState,
-            doc("Open takes all requests, Spilling sends a part on for load, Unavailable has no ready endpoint."),
+            doc(
+                "Open takes all requests, Spilling sends a part on for load, Unavailable has no ready endpoint, "
+                "Closed has spent its budget."
+            ),
         ]
         | None
     ) = None
     ready_endpoints: Annotated[Count, doc("Endpoints of its pools that take traffic.")] | None = None
     share_percent: Annotated[Count, doc("Part of the requests that leaves for the next tier.")] | None = None
+    spent: (
+        Annotated[
+            str, doc("Money spent of its budget in this period, by all balancers that say so. Absent without a budget.")
+        ]
+        | None
+    ) = None
 
 
 class RoutePolicyStatus(Struct, frozen=True, rename="camel"):
