@@ -65,15 +65,19 @@ class _Level:
 
     def in_order(self) -> Iterator[Ticket]:
         """As they would be served if nobody came and nobody left."""
-        turns = [iter(tickets) for tickets in self.callers.values()]
-        while turns:
+        later = []
+        for tickets in self.callers.values():  # one after the other: who wants but the first looks at no more callers
+            turns = iter(tickets)
+            yield next(turns)
+            later.append(turns)
+        while later:
             still = []
-            for tickets in turns:
-                ticket = next(tickets, None)
+            for turns in later:
+                ticket = next(turns, None)
                 if ticket is not None:
                     yield ticket
-                    still.append(tickets)
-            turns = still
+                    still.append(turns)
+            later = still
 
     def before(self, ticket: Ticket) -> int:
         """How many are served before this one: of each caller at most as many as this caller has before it, and one
