@@ -6,13 +6,14 @@ object, and with what would be right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from spillway_api.filesecrets import FileSecret, errors_of, is_secret, secret_of
+from spillway_api.labelled import Labelled, has_labels
 from spillway_api.problem import FieldError, Steps, did_you_mean, path_of, steps_of
 from spillway_api.schema import KINDS, structural
 from spillway_api.types import API_VERSION, GROUP, ModelPool, RoutePolicy
@@ -65,6 +66,11 @@ class Loaded(NamedTuple):
     skipped: tuple[Skipped, ...]
     origins: dict[str, Origin]
     secrets: tuple[FileSecret, ...] = ()
+
+    def selected(self, namespace: str, labels: Mapping[str, str]) -> list[Labelled]:
+        """The Secrets of a namespace that have these labels."""
+        own = (each.face for each in self.secrets if each.namespace == namespace)
+        return [face for face in own if has_labels(face.labels, labels)]
 
     def place_of(self, name: str) -> str:
         """`file:line` of the object `Kind/namespace/name`."""

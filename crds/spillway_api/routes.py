@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from spillway_api.consumers import compile_consumers
+from spillway_api.consumers import compile_consumers, uncounted
 from spillway_api.expressions import InvalidExpression, condition
 from spillway_api.guards import passes
 from spillway_api.known import HasSecret, Known, Problem, key_of, listed, named, refuse, served_by
@@ -92,6 +92,7 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
     _check_guards(item, rules, known, problems)
     if spec.overrides is not None and spec.overrides.when is not None:
         _compiles(item, spec.overrides.when, "spec.overrides.when", problems)
+    uncounted(item, (target for rule in rules for tier in rule.tiers for target in tier.targets), known.pools, problems)
     return Route(
         "/".join(key_of(item)),
         models,

@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from spillway_api.types import (
     Capacity,
     Clamp,
+    ConsumerLimits,
     DataHandling,
     Dispatch,
     Explain,
@@ -126,14 +127,17 @@ class Consumer(Struct, frozen=True, rename="camel", omit_defaults=True):
     """namespace/name of the Secret that holds the key: a reference, never the value."""
     key: str
     labels: dict[str, str] = {}
+    limits: ConsumerLimits | None = None
 
 
-class Consumers(Struct, frozen=True, rename="camel"):
+class Consumers(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Who may call. Empty `members` means nobody."""
 
     match_labels: dict[str, str]
     """By which they were found, for who has to look again."""
     members: tuple[Consumer, ...]
+    defaults: ConsumerLimits | None = None
+    """What their limits were made of, for the same."""
 
 
 class Route(Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -112,7 +112,10 @@ BASES["closed"] = _HEAD | {
     "spec": {
         "models": ["chat"],
         "rules": [{"name": "default", "tiers": [{"name": "local", "pools": [{"name": "llama"}]}]}],
-        "consumers": {"secretSelector": {"matchLabels": {"app": "key"}}},
+        "consumers": {
+            "secretSelector": {"matchLabels": {"app": "key"}},
+            "defaults": {"budget": {"amount": "5"}},
+        },
     },
 }
 

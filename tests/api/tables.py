@@ -26,6 +26,7 @@ LOCAL = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 SECRET_NAME = "^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
 SECRET_KEY = "^[-._a-zA-Z0-9]+$"
 DURATION = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+EACH = "spec.consumers.defaults"
 CALLERS = "spec.consumers.secretSelector.matchLabels"
 AMOUNT = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
 CURRENCY = "^[A-Z]{3}$"
@@ -69,6 +70,9 @@ NUMBERS = [
     ("policy", f"{LIMITS}.requestsPerMinute", 1, None),
     ("policy", f"{LIMITS}.tokensPerMinute", 1, None),
     ("policy", "spec.retry.attempts", 1, 10),
+    ("closed", f"{EACH}.requestsPerMinute", 1, None),
+    ("closed", f"{EACH}.tokensPerMinute", 1, None),
+    ("closed", f"{EACH}.maxInFlight", 1, None),
     ("mirrored", "spec.mirror.percent", 0, 100),
     ("policy", "spec.explain.auditLogPercent", 0, 100),
     ("policy", "spec.rules[0].set.maxOutputTokens", 1, None),
@@ -131,6 +135,8 @@ TEXTS = [
     ("guarded", f"{GUARD}.require.jurisdictions[0]", 2, 32, PLACE, "US-CA", "US_CA"),
     ("policy", f"{TIER}.name", 1, 63, LABEL, "a", "a-"),
     ("closed", f"{CALLERS}.app", 0, 63, None, "b", None),
+    ("closed", f"{EACH}.budget.amount", 0, 20, AMOUNT, "0.25", "-1"),
+    ("closed", f"{EACH}.budget.currency", 0, 3, CURRENCY, "EUR", "eur"),
     ("policy", f"{TIER}.pools[0].name", 1, 63, LABEL, "a", "a.b"),
     ("policy", f"{TIER}.pools[0].namespace", 1, 63, LABEL, "team-a", "team_a"),
     ("policy", f"{TIER}.pools[0].model", 1, 253, None, "any name", None),
@@ -187,6 +193,7 @@ CHOICES = [
         ["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy", "Budget"],
     ),
     ("policy", f"{TIER}.spill.by", ["Key", "Request"]),
+    ("closed", f"{EACH}.budget.period", ["Hour", "Day", "Week", "Month"]),
     ("policy", "spec.mode", ["Enforce", "Shadow"]),
     ("policy", "spec.queue.fairness", ["None", "Consumer", "Session"]),
     ("policy", f"{BUDGET}.period", ["Hour", "Day", "Week", "Month"]),
@@ -250,6 +257,7 @@ REQUIRED = [
     ("policy", f"{TIER}.name"),
     ("closed", "spec.consumers.secretSelector"),
     ("closed", CALLERS),
+    ("closed", f"{EACH}.budget.amount"),
     ("policy", f"{TIER}.pools"),
     ("policy", f"{TIER}.pools[0].name"),
     ("choosy", f"{TIER}.maxCost.amount"),

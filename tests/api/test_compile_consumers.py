@@ -10,6 +10,7 @@ from spillway_api.labelled import Labelled, has_labels
 from spillway_api.snapshot import Consumer, Consumers
 
 WANTED = {"app": "key"}
+NOBODYS = {"spec.consumers.defaults": "ABSENT"}
 
 
 def secret(name, annotations=None, **labels):
@@ -37,7 +38,9 @@ def compiled(built):
 
     def make(shelf, edits=None, last=None, selected=None):
         cluster = Cluster(selected=selected or shelf.selected, last_good=last)
-        return compile_snapshot([built("pool"), built("closed", edits)], "default", shelf.has, cluster)
+        return compile_snapshot(
+            [built("pool"), built("closed", NOBODYS | (edits or {}))], "default", shelf.has, cluster
+        )
 
     return make
 
@@ -114,3 +117,76 @@ def test_a_key_that_is_gone_is_refused_however_bad_its_policy_has_become(compile
     assert [each.name for each in consumers(left).members] == ["b"]
     unlisted = compiled(Shelf(), bad, left.memory, selected=lambda *_: None)
     assert consumers(unlisted).members == ()
+
+
+DEFAULTS = {"requestsPerMinute": 60, "budget": {"amount": "5", "currency": "EUR", "period": "Day"}}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "limits"),
+    [
+        ({}, (60, None, None, "5")),
+        ({"requests-per-minute": "600"}, (600, None, None, "5")),
+        ({"tokens-per-minute": " 9000 ", "max-in-flight": "3"}, (60, 9000, 3, "5")),
+        ({"budget": "0.25"}, (60, None, None, "0.25")),
+        ({"budget": "none", "requests-per-minute": "none"}, None),
+        ({"requests-per-minute": "none"}, (None, None, None, "5")),
+    ],
+)
+def test_a_secret_may_say_otherwise_for_its_consumer(compiled, annotations, limits):
+    own = {f"spillway.dev/{name}": value for name, value in annotations.items()}
+    found = compiled(Shelf(secret("a", own), secret("b")), {"spec.consumers.defaults": DEFAULTS})
+    one, other = consumers(found).members
+    assert said(found) == []
+    assert other.limits.requests_per_minute == 60
+    if limits is None:
+        assert one.limits is None
+        return
+    has = one.limits
+    amount = has.budget and has.budget.amount
+    assert (has.requests_per_minute, has.tokens_per_minute, has.max_in_flight, amount) == limits
+    assert has.budget is None or (has.budget.currency, has.budget.period) == ("EUR", "Day")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("requests-per-minute", "0"),
+        ("requests-per-minute", "6O"),
+        ("tokens-per-minute", "1e6"),
+        ("max-in-flight", str(2**31)),
+        ("max-in-flight", "-1"),
+        ("budget", "5 EUR"),
+        ("budget", ""),
+        ("budget", "None"),
+    ],
+)
+def test_an_annotation_that_cannot_be_read_lifts_no_limit_and_is_told(compiled, name, value):
+    found = compiled(Shelf(secret("a", {f"spillway.dev/{name}": value})), {"spec.consumers.defaults": DEFAULTS})
+    (one,) = consumers(found).members
+    assert one.limits == consumers(found).defaults
+    assert said(found) == [("Invalid", False)]
+    assert f"spillway.dev/{name}" in found.problems[0].message
+
+
+def test_a_budget_without_a_default_is_of_dollars_and_a_month(compiled):
+    (one,) = consumers(compiled(Shelf(secret("a", {"spillway.dev/budget": "7"})))).members
+    assert (one.limits.budget.amount, one.limits.budget.currency, one.limits.budget.period) == ("7", "USD", "Month")
+
+
+@pytest.mark.parametrize(
+    ("price", "said_of_it"),
+    [
+        (None, "has no price, so what it costs is not counted"),
+        ({"input": "1", "currency": "USD"}, "is paid in USD and not in EUR, so no consumer gets it"),
+        ({"input": "1", "currency": "EUR"}, None),
+    ],
+)
+def test_what_a_budget_does_not_count_is_told(built, price, said_of_it):
+    models = [{"name": "chat", **({} if price is None else {"price": price})}]
+    pool = built("provider", {"metadata.name": "llama", "spec.models": models})
+    policy = built("closed", {"spec.consumers.defaults": DEFAULTS})
+    shelf = Shelf(secret("a"))
+    found = compile_snapshot([pool, policy], "default", shelf.has, Cluster(selected=shelf.selected))
+    assert [problem.fatal for problem in found.problems] == ([] if said_of_it is None else [False])
+    assert all(said_of_it in problem.message for problem in found.problems)

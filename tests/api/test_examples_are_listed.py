@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spillway_api.compile import compile_snapshot
+from spillway_api.compile import Cluster, compile_snapshot
 from spillway_api.files import load
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,9 @@ def test_the_table_has_a_row_for_each_file_and_no_other():
 def test_an_example_lints_clean(name):
     loaded = load([ROOT / "examples" / name])
     assert not loaded.problems
-    compiled = compile_snapshot(loaded.objects, "default", lambda _secret, _key: True)
+    compiled = compile_snapshot(
+        loaded.objects, "default", lambda _secret, _key: True, Cluster(selected=loaded.selected)
+    )
     assert not compiled.problems
     assert compiled.snapshot.routes
 

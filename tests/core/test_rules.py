@@ -37,6 +37,8 @@ EXPRESSIONS = {
 class Asked:
     """A request that notes what it was asked."""
 
+    consumer: Any = None
+
     def __init__(self, **told: Any) -> None:
         self._told = {
             "model": "chat",

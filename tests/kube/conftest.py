@@ -110,6 +110,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def helm() -> str:
+    """The program that renders the chart with other values than those of deploy/."""
+    done = subprocess.run([ROOT / "tests/chart/tools.sh"], capture_output=True, text=True)
+    if done.returncode == 3:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    return f"{done.stdout.strip()}/helm"
+
+
 @pytest.fixture
 def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
     """A fresh namespace on the tier that the test is of."""

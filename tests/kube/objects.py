@@ -65,8 +65,9 @@ def service(name: str, app: str, *ports: Object) -> Object:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
 
 
-def secret(name: str, **data: str) -> Object:
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
+def secret(name: str, *, labels: Mapping[str, str] | None = None, **data: str) -> Object:
+    meta = {"name": name, "labels": dict(labels or {})}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data}
 
 
 class Condition(NamedTuple):

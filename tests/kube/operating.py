@@ -46,12 +46,13 @@ class Answer(NamedTuple):
         return json.loads(self.text)
 
 
-def fetch(port: int, path: str, body: Any = None, timeout: float = 10.0) -> Answer:
+def fetch(port: int, path: str, body: Any = None, timeout: float = 10.0, key: str = "") -> Answer:
     """GET, or POST of JSON where there is a body, on loopback. Raises OSError and HTTPException."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         data = None if body is None else json.dumps(body)
         headers = {} if body is None else {"content-type": "application/json"}
+        headers |= {"authorization": f"Bearer {key}"} if key else {}
         connection.request("GET" if body is None else "POST", path, data, headers)
         answer = connection.getresponse()
         return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode())
@@ -163,10 +164,10 @@ class BalancerProcess(Paged):
             if line.startswith("spillway_endpoint_state{")
         )
 
-    def ask(self, model: str) -> Answer:
-        """A chat completion."""
+    def ask(self, model: str, key: str = "") -> Answer:
+        """A chat completion, asked for with a consumer's key."""
         body = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
-        return fetch(self.port, "/v1/chat/completions", body)
+        return fetch(self.port, "/v1/chat/completions", body, key=key)
 
 
 class Installation:
@@ -186,14 +187,14 @@ class Installation:
     ) -> None:
         """`replicas` of the gateway; `render` gives manifests for a namespace in place of deploy/.
 
-        `options` of operators, beside the namespaces to watch that their Deployment says.
+        `options` of operators, beside the namespaces to watch and the wish for consumers that their Deployment says.
         """
         self.plane = plane
         self.folder = folder
         self.namespace = f"spillway-{os.urandom(3).hex()}"
         self.manifests = (render or plain_manifests)(self.namespace)
-        watched = [argument for argument in _arguments(self.manifests) if argument.startswith("--watch-namespace")]
-        self._options = [*watched, *options]
+        own = [each for each in _arguments(self.manifests) if each.startswith(("--watch-namespace", "--consumers"))]
+        self._options = [*own, *options]
         self._replicas = replicas
         self._stack = contextlib.ExitStack()
         self._processes: list[Process] = []

@@ -85,10 +85,11 @@ def rights_in(manifests: Sequence[Object]) -> list[Right]:
     return rights
 
 
-def whole_life(plane: ControlPlane, installed: Installation, mine: Reader) -> None:
-    """Everything that an operator does, at least once."""
+def whole_life(plane: ControlPlane, installed: Installation, mine: Reader, lists: bool = False) -> None:
+    """Everything that an operator does, at least once. `lists`: it may list Secrets."""
     space = mine.namespace
     with inference_pool_crd(plane), contextlib.closing(installed.operator()), installed.listener() as listener:
+        selector = {"matchLabels": {"app": "key"}}
         engines = service("engines", "vllm", {"name": "http", "port": 80, "targetPort": 8000})
         mine.apply(
             deployment("vllm", 1),
@@ -100,12 +101,18 @@ def whole_life(plane: ControlPlane, installed: Installation, mine: Reader) -> No
             pool("by-hand", static(BLACK_HOLE)),
             pool("cloud", provider(("main", "key", "api-key"))),
             policy("chat", f"{space}-chat", "by-pods", "by-service", "by-pool", "by-hand", "cloud"),
+            policy("closed", f"{space}-closed", "by-hand", consumers={"secretSelector": selector}),
+            secret("team-a", labels={"app": "key"}, **{"api-key": "sk-2"}),
         )
         mine.comes("ModelPool", "by-service", "ResolvedRefs", "False", "ServiceNotFound")
         mine.apply(engines)
         names = ("by-pods", "by-service", "by-pool", "by-hand", "cloud")
         mine.ready(*(f"modelpool/{name}" for name in names), "routepolicy/chat")
         assert {name: len(listener.endpoints(space, name)) for name in names} == dict.fromkeys(names, 1)
+        if lists:
+            mine.ready("routepolicy/closed")
+        else:
+            mine.comes("RoutePolicy", "closed", "ResolvedRefs", "False", "SecretsNotListed")
         # The same event twice is one event that is counted.
         mine.delete("service", "engines")
         mine.comes("ModelPool", "by-service", "ResolvedRefs", "False", "ServiceNotFound")
@@ -137,16 +144,6 @@ def test_every_right_is_used_and_every_request_is_allowed(
         check(plane, installed)
 
 
-@pytest.fixture(scope="session")
-def helm() -> str:
-    """The program that renders the chart with other values than those of deploy/."""
-    done = subprocess.run([ROOT / "tests/chart/tools.sh"], capture_output=True, text=True)
-    if done.returncode == 3:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(done.stderr.strip())
-    assert done.returncode == 0, done.stderr
-    return f"{done.stdout.strip()}/helm"
-
-
 KINDS = ("ServiceAccount", "Service", "Deployment", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 
 
@@ -165,7 +162,7 @@ def test_with_namespaces_to_watch_it_needs_no_rights_in_others(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     def rendered(release: str) -> list[Object]:
-        values = json.dumps({"watchNamespaces": [watched]})
+        values = json.dumps({"watchNamespaces": [watched], "consumers": {"enabled": True}})
         command = [helm, "template", "spillway", str(ROOT / "charts/spillway"), "--namespace", release, "--values", "-"]
         done = subprocess.run(command, input=values, capture_output=True, text=True, check=True)
         return [each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] in KINDS]
@@ -173,7 +170,7 @@ def test_with_namespaces_to_watch_it_needs_no_rights_in_others(
     with Installation(plane, tmp_path_factory.mktemp("rights"), render=rendered) as installed:
         others = Reader(plane, namespace)
         others.apply(pool("one", static(BLACK_HOLE)), policy("chat", f"{namespace}-chat", "one"))
-        whole_life(plane, installed, Reader(plane, watched))
+        whole_life(plane, installed, Reader(plane, watched), lists=True)
         check(plane, installed)
         assert others.status("ModelPool", "one") == others.status("RoutePolicy", "chat") == {}
         allowed = {"", watched, installed.namespace}

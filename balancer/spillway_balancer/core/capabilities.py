@@ -169,7 +169,7 @@ def able(tiers: tuple[Tier, ...], asks: Asks, most: int | None = None) -> Able:
                 rooms.append((target, needs.room(model, target.pool)))
             else:
                 out.append(LeftOut(tier.spec.name, target.pool.name, why))
-        if _takes(tier, (target for target, _ in rooms)):
+        if takes(tier, (target for target, _ in rooms)):
             kept.append((tier, rooms))
     if any(room != "enough" for _, rooms in kept for _, room in rooms):
         kept = _roomy(kept, out)
@@ -202,15 +202,15 @@ def _roomy(kept: _Rooms, out: list[LeftOut]) -> _Rooms:
 
     (home, at_home), *behind = kept
     onward = [(tier, narrowed(tier, rooms, ("enough",))) for tier, rooms in behind]
-    onward = [(tier, rooms) for tier, rooms in onward if _takes(tier, (target for target, _ in rooms))]
+    onward = [(tier, rooms) for tier, rooms in onward if takes(tier, (target for target, _ in rooms))]
     beside = [each for each in at_home if each[1] != "too small"]
     elsewhere = bool(onward) and "ContextLength" in onward[0][0].spec.enter_on
-    if _takes(home, (target for target, _ in beside)) or elsewhere:
+    if takes(home, (target for target, _ in beside)) or elsewhere:
         at_home = narrowed(home, at_home, ("enough", "doubtful"))
-    return [(home, at_home), *onward] if _takes(home, (target for target, _ in at_home)) else onward
+    return [(home, at_home), *onward] if takes(home, (target for target, _ in at_home)) else onward
 
 
-def _takes(tier: Tier, targets: Iterable[Target]) -> bool:
+def takes(tier: Tier, targets: Iterable[Target]) -> bool:
     """Whether these of its targets are any that take requests. Where the tier's own had no weight, none needs it."""
     left = list(targets)
     return any(target.weight for target in left) or (bool(left) and not any(each.weight for each in tier.targets))

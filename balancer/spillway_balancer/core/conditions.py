@@ -11,6 +11,7 @@ from xxhash import xxh3_64_intdigest
 
 from spillway_api.expressions import Condition, EvaluationError, InvalidExpression, MissingKey, condition
 
+from .allowance import Allowance
 from .consumers import Consumer
 from .keys import KeyFacts
 from .pool import Pool
@@ -106,6 +107,9 @@ class View:
                 states[name] = self._known[at]
         return states
 
+    def _allowance(self) -> Allowance | None:
+        return None if self._asked.consumer is None else self._asked.consumer.allowance
+
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._moment.unix, UTC)
 
@@ -125,10 +129,9 @@ _READERS: Final[Mapping[str, Callable[[View], Any]]] = {
     "request.user": lambda view: view._asked.user(),
     "tokens.input": lambda view: view._asked.prompt_tokens,
     "tokens.total": lambda view: view._asked.prompt_tokens + view._asked.output_tokens,
-    # What these are for a caller without a limit, and there are no limits.
-    "tokens_used": lambda view: 0,
-    "requests_used": lambda view: 0,
-    "budget_used": lambda view: 0,
+    "tokens_used": lambda view: 0 if (had := view._allowance()) is None else had.tokens_used(view._moment.now),
+    "requests_used": lambda view: 0 if (had := view._allowance()) is None else had.requests_used(view._moment.now),
+    "budget_used": lambda view: 0 if (had := view._allowance()) is None else had.budget_used(view._moment.unix),
     "consumer.name": lambda view: "" if view._asked.consumer is None else view._asked.consumer.name,
     "consumer.namespace": lambda view: "" if view._asked.consumer is None else view._asked.consumer.namespace,
     "consumer.labels": lambda view: {} if view._asked.consumer is None else view._asked.consumer.labels,

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from spillway_api import snapshot
 
+from .allowance import Allowance
 from .errors import InvalidKey
+
+Result = Literal["ok", "limited", "left", "failed"]
+"""How a consumer's request ended: served, refused for a limit of theirs, left by the client, or anything else."""
+RESULTS: Final[tuple[Result, ...]] = ("ok", "limited", "left", "failed")
 
 _NOBODY: Final[Mapping[bytes, Consumer]] = {}
 
 
 class Consumer:
-    """Somebody with a key of their own."""
+    """Somebody with a key of their own. What they have used outlives a reload."""
 
-    def __init__(self, spec: snapshot.Consumer, namespace: str) -> None:
+    def __init__(self, spec: snapshot.Consumer, namespace: str, previous: Consumer | None = None) -> None:
         self.spec = spec
         self.name = spec.name
         self.namespace = namespace
         self.labels: Mapping[str, str] = spec.labels
         self.whole = f"{namespace}/{spec.name}"
         """namespace/name."""
+        before = None if previous is None else previous.allowance
+        self.allowance: Allowance | None = None if spec.limits is None else Allowance(spec.limits, before)
+        """None for who has no limits."""
+        self.results: dict[Result, int] = previous.results if previous else dict.fromkeys(RESULTS, 0)
+        """Requests so far, by how they ended."""
 
 
 class Callers:
@@ -29,7 +39,10 @@ class Callers:
 
     def __init__(self, spec: snapshot.Consumers, namespace: str, previous: Callers | None = None) -> None:
         self.spec = spec
-        self.members = tuple(Consumer(each, namespace) for each in spec.members)
+        before = {} if previous is None else {each.name: each for each in previous.members}
+        self.members: tuple[Consumer, ...] = tuple(
+            Consumer(each, namespace, before.get(each.name)) for each in spec.members
+        )
         self._keys: Mapping[bytes, Consumer] | None = None
 
     @classmethod
@@ -40,6 +53,12 @@ class Callers:
         if previous is not None and previous.spec == route.consumers:
             return previous
         return cls(route.consumers, route.name.partition("/")[0], previous)
+
+    def apply(self) -> None:
+        """Put these limits in force, where others may have been on the same meters."""
+        for member in self.members:
+            if member.allowance is not None:
+                member.allowance.apply()
 
     @property
     def keyed(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from math import inf
-from typing import Final
+from typing import Final, Protocol
 
 from spillway_api.types import Model, Price
 
@@ -23,7 +23,16 @@ TEMPLATE_TOKENS: Final = 32
 """What a chat template adds to a prompt and its text does not show, beside that."""
 
 
-def at_most(facts: Facts, pool: Pool, price: Price) -> Decimal:
+class Sizes(Protocol):
+    """How long a request is, and its answer may be."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+
+
+def at_most(facts: Sizes, pool: Pool, price: Price) -> Decimal:
     """What a request may cost at a pool, as far as can be told before it is sent."""
     prompt = facts.prompt_tokens * BYTES_PER_TOKEN / pool.learned.bytes_per_token
     output = max(facts.output_tokens, int(pool.learned.output_tokens))

@@ -167,6 +167,22 @@ class BudgetSpent(SpillwayError):
     blame = "us"
 
 
+class ConsumerLimited(SpillwayError):
+    """Who asks has used what the policy gives them. OpenAI's code, which its SDKs know."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    blame = "client"
+
+
+class ConsumerBudgetSpent(ConsumerLimited):
+    """Their money is spent. OpenAI's type and code for that."""
+
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+
 class NoReadyEndpoint(SpillwayError):
     status = 503
     type = "overloaded_error"

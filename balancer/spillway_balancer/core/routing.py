@@ -164,6 +164,8 @@ class Route:
         self.retry_budget.percent = self.spec.retry.budget_percent
         for limits in self.limits.values():
             limits.apply()
+        if self.callers is not None:
+            self.callers.apply()
 
     def view(self, asked: Asked, moment: Moment) -> View:
         """A request as this route's expressions see it."""

@@ -59,6 +59,9 @@ _clock = _Clock()
 
 Told = tuple[tuple[bytes, bytes], ...]
 
+QUOTA = b"x-ratelimit-"
+"""Prefix of the headers in which APIs say what is left of a limit."""
+
 _EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
 
@@ -76,6 +79,7 @@ class Answer:
         "keep_alive",
         "opened",
         "path",
+        "quota",
         "status",
         "told",
     )
@@ -94,6 +98,8 @@ class Answer:
         self.ended = False
         self.status = 0
         """Of HTTP; of a stream that went wrong after its head, what it would have been: it is counted so."""
+        self.quota: Told = ()
+        """Headers that say what is left of the caller's limits, in the place of what an endpoint says of its own."""
         self.told: Told = ()
         """Headers of our own, which say what became of the request; none for who is not told."""
 
@@ -195,6 +201,8 @@ class Answer:
         if self._old:
             self.keep_alive = False
         out = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, _clock.date()]
+        if self.quota:
+            headers = (*(each for each in headers if not each[0].startswith(QUOTA)), *self.quota)
         for name, value in (*headers, *self.told) if self.told else headers:
             out += (name, b": ", value, b"\r\n")
         if not self.keep_alive:

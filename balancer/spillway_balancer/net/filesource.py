@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from spillway_api.compile import Cluster, compile_snapshot
 from spillway_api.files import SUFFIXES, Loaded, load
-from spillway_api.labelled import Labelled, has_labels
 from spillway_api.snapshot import Snapshot
 
 from .credentials import Credentials, Values
@@ -60,12 +59,7 @@ def judge(paths: Sequence[Path], gateway: str, credentials: Credentials, cluster
 
 def _cluster(loaded: Loaded, base: Cluster) -> Cluster:
     """The Secrets of the files, in the place of a cluster's."""
-
-    def selected(namespace: str, labels: Mapping[str, str]) -> list[Labelled]:
-        own = (each.face for each in loaded.secrets if each.namespace == namespace)
-        return [face for face in own if has_labels(face.labels, labels)]
-
-    return base._replace(selected=selected, exists={each.name for each in loaded.secrets}.__contains__)
+    return base._replace(selected=loaded.selected, exists={each.name for each in loaded.secrets}.__contains__)
 
 
 class FileSource:

@@ -7,9 +7,11 @@ import random
 from time import monotonic, time
 from typing import NamedTuple
 
+from ..core.admitting import admit, within
 from ..core.attempts import Attempts, Stop, Try, Wait
 from ..core.conditions import Moment
-from ..core.errors import SpillwayError
+from ..core.consumers import Consumer
+from ..core.errors import ConsumerLimited, SpillwayError
 from ..core.hedging import Hedging, waste
 from ..core.planning import Plan, plan
 from ..core.reasons import Failure
@@ -27,6 +29,7 @@ from .hedging import Outcome, Race
 from .keepalive import KeepAlive
 from .mirroring import Copies
 from .queueing import Place, Queue
+from .quotas import quota
 from .recording import Record, Recorder
 from .relay import Exchange
 from .resuming import Resumable, Resumption
@@ -93,6 +96,8 @@ class Journey:
             decision.shadows = looked(runtime.routes, made, self._facts, moment, shared.telemetry)
         if made.held is not None or made.route.spec.explain is not None:
             decision.audit = audited(made, shared.telemetry, shared.dice)
+        if self._facts.consumer is not None:
+            made = self._admitted(made, self._facts.consumer, moment)
         self._explains = tells(made.route.spec.explain, self._facts)
         if made.refused is not None:
             if self._explains:
@@ -117,6 +122,16 @@ class Journey:
                 self._place.leave()
             if shared.recorder is not None:
                 shared.recorder.record(self._record(monotonic()))
+
+    def _admitted(self, made: Plan, who: Consumer, moment: Moment) -> Plan:
+        """The plan as far as the consumer's limits allow it."""
+        decision = self._decision
+        decision.consumer = who
+        made, decision.passed = admit(made, who, self._facts, moment)
+        decision.limited = isinstance(made.refused, ConsumerLimited)
+        if who.allowance is not None:
+            self._answer.quota = quota(who.allowance, moment.now)
+        return made
 
     async def _attempt(self, made: Plan) -> None:
         """Attempts until one is answered or nothing is left to try."""
@@ -252,6 +267,8 @@ class Journey:
             made = plan(runtime.routes, self._facts, Moment(monotonic(), time(), shared.dice))
             decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
             decision.audit = replanned(made, decision.audit)
+            if decision.passed is not None and made.refused is None:
+                made = within(made, decision.passed, self._facts)
             if made.refused is not None:
                 raise made.refused
         except SpillwayError as error:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from ..core.attempts import Try
 from ..core.endpoint import EndpointState
 from ..core.learning import Usage
-from ..core.limits import NOTHING_USED, Permit, Used
+from ..core.limits import NOTHING_USED, Used
 from ..core.reasons import REASONS, Failure
 from ..core.routing import Deadlines
 from ..core.runtime import Runtime
@@ -170,8 +170,7 @@ class Sender:
             job.decision.audit.sent(step)
         visit = pool.visit(step.picked, begun)
         lesson: Lesson | None = None
-        permit = step.permit
-        counts = permit is not None and permit.counts_tokens
+        counts = _counts(step, job)
         if pool.wants_prompt or job.listens or counts or pool.learned.pace is not None:
             lesson = Lesson(job.prompts.get(step.upstream_model) if pool.wants_prompt else None, job.peeked.stream)
         committed = False
@@ -200,9 +199,9 @@ class Sender:
             usage = Usage()
             if lesson is not None and (reason == "ok" or counts):
                 usage = lesson.end(pool.learned.bytes_per_token)
-            if permit is not None:
+            if step.permit is not None or job.decision.passed is not None:
                 used = lesson is not None and (committed or (reason in ("client-gone", "outrun") and lesson.sent))
-                self._settle(step, job, permit, usage if used else None, lesson is not None and lesson.told)
+                self._settle(step, job, usage if used else None, lesson is not None and lesson.told)
             if lesson is not None and reason == "ok":
                 job.decision.usage = usage
                 lesson.teach(visit, usage, monotonic())
@@ -217,18 +216,23 @@ class Sender:
             if reason is not None:
                 self._telemetry.attempt(pool.name, endpoint.name, reason)
 
-    def _settle(self, step: Try, job: Job, permit: Permit, usage: Usage | None, told: bool) -> None:
-        """Charge an attempt. `usage` is None where nothing was had: it failed before anything of an answer came.
+    def _settle(self, step: Try, job: Job, usage: Usage | None, told: bool) -> None:
+        """Charge an attempt, to its tier and to its consumer. `usage` is None where nothing was had: it failed before
+        anything of an answer came.
 
         What an answer did not say (`told` is false), or was not there to say, is an estimate, and counted as one.
         """
-        decision, used = job.decision, NOTHING_USED
+        decision, permit, used = job.decision, step.permit, NOTHING_USED
         if usage is not None:
             guess = round(step.picked.forecast.prompt_tokens)
             prompt = guess if usage.prompt_tokens is None else usage.prompt_tokens
             used = Used(prompt, usage.cached_tokens or 0, usage.output_tokens or 0)
-            if permit.counts_tokens and (usage.prompt_tokens is None or (job.path.generates and not told)):
+            if _counts(step, job) and (usage.prompt_tokens is None or (job.path.generates and not told)):
                 self._telemetry.costs.estimated(step.pool.name)
+            if decision.passed is not None:
+                decision.passed.charge(None if permit is None else permit.price, *used)
+        if permit is None:
+            return
         paid = permit.settle(monotonic(), used)
         if permit.price is not None:
             names = decision.route, decision.rule, step.tier, step.pool.name, permit.model.name
@@ -323,7 +327,14 @@ class Sender:
 
 def _usage_wanted(step: Try, job: Job) -> Edit | None:
     """The change to a body that makes its stream tell its usage, where that is counted and the client does not ask."""
-    return ask_for_usage(job.peeked) if step.permit is not None and step.permit.counts_tokens else None
+    return ask_for_usage(job.peeked) if _counts(step, job) else None
+
+
+def _counts(step: Try, job: Job) -> bool:
+    """Whether it matters how many tokens the attempt uses: to its tier, or to its consumer."""
+    if step.permit is not None and step.permit.counts_tokens:
+        return True
+    return job.decision.passed is not None and job.decision.passed.counts_tokens
 
 
 @lru_cache(maxsize=8192)

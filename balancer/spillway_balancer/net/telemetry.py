@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time
 from typing import TypeVar, cast
 
 from prometheus_client import (
@@ -16,7 +16,9 @@ from prometheus_client import (
     generate_latest,
 )
 
+from ..core.allowance import Pass
 from ..core.attempts import Try
+from ..core.consumers import Consumer, Result
 from ..core.learning import Usage
 from ..core.pool import Pool
 from ..core.runtime import Runtime
@@ -61,7 +63,18 @@ class Decision:
     usage: Usage = NOT_TOLD
     sent: Try | None = None  # the last attempt
     shadows: tuple[Look, ...] = ()  # what policies in Shadow would have done
+    consumer: Consumer | None = None  # who asks, where the route knows its callers
+    limited: bool = False  # a limit of the consumer has refused it
+    passed: Pass | None = None  # what the consumer's limits have let in, and is to leave them
     audit: Audit | None = None  # None where no line is to be written
+
+
+def _result(decision: Decision) -> Result:
+    if decision.limited:
+        return "limited"
+    if decision.code == 499:
+        return "left"
+    return "ok" if 0 < decision.code < 400 else "failed"
 
 
 class Telemetry:
@@ -175,6 +188,10 @@ class Telemetry:
 
     def record(self, decision: Decision, now: float) -> None:
         """Account for one request, once, at its end."""
+        if decision.passed is not None:
+            decision.passed.leave(now, time())
+        if decision.consumer is not None:
+            decision.consumer.results[_result(decision)] += 1
         route, model = decision.route, decision.model
         self._child(self._requests, route, model, str(decision.code)).inc()
         if not route:

@@ -6,7 +6,7 @@ stands in one place. A field enters only when it works. Durations are strings he
 """
 
 from spillway_api.types.clamp import Clamp, ReasoningEffort
-from spillway_api.types.consumers import Consumers, SecretSelector
+from spillway_api.types.consumers import ConsumerBudget, ConsumerLimits, Consumers, SecretSelector
 from spillway_api.types.dispatch import (
     Capacity,
     Chwbl,
@@ -82,6 +82,8 @@ __all__ = [
     "Capacity",
     "Chwbl",
     "Clamp",
+    "ConsumerBudget",
+    "ConsumerLimits",
     "Consumers",
     "Currency",
     "DataHandling",

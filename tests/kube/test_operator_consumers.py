@@ -1,0 +1,114 @@
+"""A labelled Secret becomes a consumer that a balancer serves; deleted, it is refused; and no key is ever told."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.kube.access import Object, until
+from tests.kube.assets import HERE
+from tests.kube.objects import Reader, policy, pool, secret, static
+from tests.kube.operating import GATEWAY, BalancerProcess, Installation
+from tests.kube.plane import ControlPlane
+from tests.kube.pretend import PretendNode
+
+from spillway_operator.plan import saved_in
+
+ROOT = HERE.parents[1]
+MARKER = "sk-quagga-9a41d0"
+LABELS = {"spillway.dev/consumer": "chat"}
+SEEN = 14.0
+"""Seconds until a change of Secrets is in force: 10 to see it, 1 to join others, and some to spare."""
+KINDS = ("ServiceAccount", "Service", "Deployment", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+
+
+@pytest.fixture
+def installed(
+    plane: ControlPlane, node: PretendNode, helm: str, namespace: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """The chart with consumers, for this namespace alone."""
+
+    def rendered(release: str) -> list[Object]:
+        values = json.dumps({"watchNamespaces": [namespace], "consumers": {"enabled": True}})
+        command = [helm, "template", "spillway", str(ROOT / "charts/spillway"), "--namespace", release, "--values", "-"]
+        done = subprocess.run(command, input=values, capture_output=True, text=True, check=True)
+        return [each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] in KINDS]
+
+    options = ("--log-level", "debug")
+    with Installation(plane, tmp_path_factory.mktemp("consumers"), render=rendered, options=options) as installed:
+        installed.operator()
+        yield installed
+
+
+def test_a_labelled_secret_is_a_consumer_until_it_is_deleted(
+    plane: ControlPlane, namespace: str, installed: Installation
+) -> None:
+    mine = Reader(plane, namespace)
+    mine.apply(
+        secret("team-a", labels=LABELS, **{"api-key": f"{MARKER}-a"}),
+        secret("other", **{"api-key": f"{MARKER}-other"}),
+        pool("one", static(installed.engine("engine"))),
+        policy("chat", "chat", "one", consumers={"secretSelector": {"matchLabels": LABELS}}),
+    )
+    balancer = installed.balancer("balancer", f"https://localhost:{installed.operators[0].port}")
+    with installed.listener() as listener:
+        mine.ready("routepolicy/chat")
+
+        def answers(key: str, status: int) -> bool:
+            mount(installed, balancer)
+            return balancer.ask("chat", key).status == status
+
+        until(lambda: answers(f"{MARKER}-a", 200), "team-a is served", SEEN)
+        assert balancer.ask("chat").status == 401
+        assert balancer.ask("chat", f"{MARKER}-other").status == 401
+        assert balancer.ask("chat", f"{MARKER}-b").status == 401
+
+        mine.apply(secret("team-b", labels=LABELS, **{"api-key": f"{MARKER}-b"}))
+        until(lambda: answers(f"{MARKER}-b", 200), "team-b is served", SEEN)
+        assert balancer.ask("chat", f"{MARKER}-a").status == 200
+
+        mine.delete("secret", "team-a")
+        until(lambda: balancer.ask("chat", f"{MARKER}-a").status == 401, "team-a is refused", SEEN)
+        assert balancer.ask("chat", f"{MARKER}-b").status == 200
+        mine.delete("secret", "team-b")
+        mine.comes("RoutePolicy", "chat", "ResolvedRefs", "False", "SecretNotFound")
+        until(lambda: balancer.ask("chat", f"{MARKER}-b").status == 401, "nobody is left", SEEN)
+
+        operator = installed.operators[0]
+        told = {
+            "the operator's log": operator.log,
+            "the balancer's log": balancer.log,
+            "the operator's metrics": operator.metrics,
+            "the balancer's metrics": balancer.metrics,
+            "events": plane.kubectl("get", "events", "-A", "-o", "json"),
+            "statuses": plane.kubectl("get", "modelpools,routepolicies", "-A", "-o", "json"),
+            "config maps": plane.kubectl("get", "configmaps", "-n", installed.namespace, "-o", "json"),
+            "what balancers boot from": repr(saved_in(installed.child("configmaps", f"{GATEWAY}-boot"))),
+            "the snapshot": repr(listener.snapshot),
+            **{str(path): path.read_text(errors="replace") for path in state_of(balancer)},
+        }
+    encoded = base64.b64encode(MARKER.encode()).decode()[:16]
+    assert [where for where, text in told.items() if MARKER in text or encoded in text] == []
+    assert 'consumer="team-b"' not in told["the balancer's metrics"], "series go with the consumer"
+
+
+def mount(installed: Installation, balancer: BalancerProcess) -> None:
+    """What the kubelet does with the credentials Secret."""
+    data: dict[str, Any] = installed.child("secrets", f"{GATEWAY}-credentials").get("data") or {}
+    for name, value in data.items():
+        wanted = base64.b64decode(value)
+        file = balancer.secrets / name
+        if not file.exists() or file.read_bytes() != wanted:
+            fresh = balancer.secrets / f"{name}.fresh"
+            fresh.write_bytes(wanted)
+            fresh.rename(file)
+
+
+def state_of(balancer: BalancerProcess) -> list[Path]:
+    return [path for path in (balancer.secrets.parent / "state").rglob("*") if path.is_file()]
