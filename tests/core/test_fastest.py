@@ -61,7 +61,7 @@ class World:
 
     def send(self, key: int | None = None, streams: bool = True, tokens: int = 200) -> str:
         pool = order(self.tier, key, Request(), self.now, self.dice)[0].pool
-        picked = pool.pick(Want(key, 100, 256, None, streams), (), self.now, self.dice)
+        picked = pool.pick(Want(key, 100, 256, None, streams, "m"), (), self.now, self.dice)
         assert isinstance(picked, Picked)
         visit, sent, name = pool.visit(picked, self.now), self.now, pool.name.removeprefix("default/")
         if self.speed[name] is None:
@@ -242,7 +242,35 @@ def test_more_than_a_pool_can_do_goes_to_the_next_without_swinging() -> None:
 def test_a_tier_that_has_no_use_for_it_learns_no_pace() -> None:
     world = World("Cheapest", FAST, SLOW)
     world.traffic(5)
-    assert all(target.pool.learned.pace is None for target in world.tier.targets)
+    assert all(target.pool.learned.paces is None for target in world.tier.targets)
+
+
+def test_two_models_of_one_pool_are_known_apart() -> None:
+    """As at a provider, whose large model is slower than its small one."""
+    models = (Model("small"), Model("large", "org/large"))
+    pool = snapshot.Pool(
+        "default/cloud", models, "Auto", "OpenAI", (snapshot.Endpoint("main", "http://e:80"),),
+        Dispatch(), Capacity(), Metrics(), Health(),
+    )  # fmt: skip
+    targets = tuple(snapshot.Target("default/cloud", each.name) for each in models)
+    tier = snapshot.RouteTier("t", targets, "Fastest", ())
+    route = snapshot.Route("default/chat", ("chat",), (snapshot.RouteRule("all", (tier,)),), Timeouts(), Retry())
+    made = Runtime(snapshot.Snapshot("default", (pool,), (route,))).routes.all[0].rules[0][0]
+    dice, now, seen = random.Random(1), 0.0, Counter[str | None]()
+    for _ in range(100):
+        target = order(made, None, Request(), now, dice)[0]
+        upstream = target.pool.upstream_model("chat", target.model)
+        picked = target.pool.pick(Want(None, 100, 256, None, True, upstream or ""), (), now, dice)
+        assert isinstance(picked, Picked)
+        visit = target.pool.visit(picked, now)
+        visit.first_token(now + (0.1 if upstream == "small" else 2.0))
+        visit.end(now + 3.0)
+        seen[upstream] += 1
+        now += 3.0
+    assert seen["small"] > 90
+    assert seen["org/large"] >= 1
+    paces = made.targets[0].pool.learned.paces or {}
+    assert {name: round(pace.ttft or 0.0, 1) for name, pace in paces.items()} == {"small": 0.1, "org/large": 2.0}
 
 
 # ---- what is learned

@@ -168,7 +168,7 @@ def test_floor_is_the_cheapest_in_every_tier_whatever_the_policy_says() -> None:
 def test_nitro_is_the_one_with_most_tokens_a_second() -> None:
     made = runtime(chat=(["chat"], ["m", "m"]))
     for name, rate in (("default/chat-0-0", 20.0), ("default/chat-0-1", 90.0)):
-        made.pools[name].learned.paced().rate = rate
+        made.pools[name].learned.pace("m").rate = rate
     assert asked(made, "chat:nitro", 20) == {"0-1"}
 
 

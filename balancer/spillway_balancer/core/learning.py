@@ -55,7 +55,7 @@ def bounded(value: float, bounds: tuple[float, float]) -> float:
 class PoolLearned:
     """What the requests of a pool have in common."""
 
-    __slots__ = ("_alone", "attention", "bytes_per_token", "miss_pairs", "miss_tokens", "output_tokens", "pace")
+    __slots__ = ("_alone", "attention", "bytes_per_token", "miss_pairs", "miss_tokens", "output_tokens", "paces")
 
     def __init__(self) -> None:
         self.bytes_per_token = BYTES_PER_TOKEN
@@ -67,15 +67,17 @@ class PoolLearned:
         self.miss_pairs = 0.0
         """Mean of what these add by the length of their prompts."""
         self.attention = Attention()
-        self.pace: Pace | None = None
-        """Kept once a tier chooses the pool by it."""
+        self.paces: dict[str, Pace] | None = None
+        """How fast each model answers, as its engines call it; kept once a tier chooses by it."""
         self._alone = Line()
 
-    def paced(self) -> Pace:
-        """The pace, kept from now on."""
-        if self.pace is None:
-            self.pace = Pace()
-        return self.pace
+    def pace(self, model: str) -> Pace:
+        """Of a model, kept from now on."""
+        if self.paces is None:
+            self.paces = {}
+        if model not in self.paces:
+            self.paces[model] = Pace()
+        return self.paces[model]
 
     def dispatched(self, miss: float, pairs: float) -> None:
         self.miss_tokens += _LEARN * (miss - self.miss_tokens)

@@ -68,7 +68,7 @@ def aim(target: Target, facts: Facts, now: float, epoch: float, dice: random.Ran
         return "model-not-found"
     name = model.upstream_name or model.name
     prompt = facts.prompt(name) if pool.wants_prompt else None
-    want = Want(pool.key(facts), facts.prompt_tokens, facts.output_tokens, prompt, facts.streams)
+    want = Want(pool.key(facts), facts.prompt_tokens, facts.output_tokens, prompt, facts.streams, name)
     suspect = {each for each in pool.endpoints.values() if each.circuit.ejected_until is not None}
     picked = pool.pick(want, suspect, now, dice)
     if not isinstance(picked, Picked):

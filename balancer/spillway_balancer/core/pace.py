@@ -1,7 +1,7 @@
-"""How fast a pool answers, learned of its own answers: seconds to the first token, and tokens a second from there on.
+"""How fast a model answers in a pool, learned of its answers: seconds to the first token, and tokens a second after it.
 
-Kept only for pools that some tier chooses by it. A mean over recent answers: each weighs the more the longer there was
-none before it, so that a pool that is asked seldom is known by what it did last (as in Finagle's Peak EWMA).
+Kept where some tier chooses by it. A mean over recent answers: each weighs the more the longer there was none before
+it, so that who is asked seldom is known by what it did last (as in Finagle's Peak EWMA).
 
 A mean comes too late for a queue that has just grown, and for one that has just gone: so what each request ahead adds
 is learned beside it, and the mean is moved by as many as are ahead now more than there were then. One that answers no

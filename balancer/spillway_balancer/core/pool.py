@@ -38,6 +38,8 @@ class Want(NamedTuple):
     """The most that may be generated."""
     prompt: Prompt | None = None
     streams: bool = True
+    model: str = ""
+    """As the pool's engines call it."""
 
 
 class Picked(NamedTuple):
@@ -268,13 +270,14 @@ class Pool:
         """What is expected of the request there."""
         prompt = want.prompt if self.wants_prompt else None
         if prompt is None:
-            return Forecast(want.prompt_tokens, 0.0, want.output_tokens, streams=want.streams)
+            return Forecast(want.prompt_tokens, 0.0, want.output_tokens, streams=want.streams, model=want.model)
         tokens = self._tokens(prompt)
         cached = min(tokens - 1.0, endpoint.cache.match(prompt.blocks) * self.block_tokens)
         ahead = self.queue_ahead(endpoint, now) + tokens - cached
         added = self.pairs_ahead(endpoint, now) + pairs(tokens, cached)
         ttft = endpoint.ttft(self.learned.attention.work(ahead, added), now)
-        return Forecast(tokens, cached, want.output_tokens, prompt.blocks, prompt.size, want.streams, ttft)
+        answer, streams = want.output_tokens, want.streams
+        return Forecast(tokens, cached, answer, prompt.blocks, prompt.size, streams, ttft, want.model)
 
     def _tokens(self, prompt: Prompt) -> float:
         """Of a prompt, as far as is known of the tokenizer."""
@@ -315,7 +318,7 @@ class Pool:
         if self.tell_sisters is None:
             return 0
         self._visits += 1
-        prompt, cached, output, blocks, _, streams, _ = forecast
+        prompt, cached, output, blocks, _, streams, _, _ = forecast
         self.tell_sisters(Begun(self._visits, endpoint.name, prompt, cached, output, streams, tuple(blocks)))
         return self._visits
 

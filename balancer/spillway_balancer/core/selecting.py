@@ -23,6 +23,7 @@ from spillway_api.types import Model, Price
 
 from . import prices
 from .learning import BYTES_PER_TOKEN
+from .pace import Pace
 from .prefix import Prompt
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Selection:
         ranked.sort(key=rank)  # stable: by weight and key where the rank is the same
         self._keep(ranked, score, best, key)
         if mode.explores:
-            _explore(ranked, now, dice)
+            _explore(ranked, asks, now, dice)
         return ranked
 
     def _keep(self, ranked: list[Target], score: dict[Target, float | None], best: float, key: int | None) -> None:
@@ -184,11 +185,11 @@ def _weighted(targets: Sequence[Target], key: int | None, dice: random.Random) -
     return sorted((target for target in targets if target.weight > 0), key=score, reverse=True)
 
 
-def _explore(ranked: list[Target], now: float, dice: random.Random) -> None:
+def _explore(ranked: list[Target], asks: Asks, now: float, dice: random.Random) -> None:
     """Now and then one first that may have become better unseen; it is not where its session goes from now on."""
     if dice.random() >= EXPLORE:
         return
-    unseen = [target for target in ranked[1:] if target.pool.learned.paced().stale(now)]
+    unseen = [target for target in ranked[1:] if (pace := _pace(target, asks)) is not None and pace.stale(now)]
     if unseen:
         one = dice.choice(unseen)
         ranked.remove(one)
@@ -246,9 +247,11 @@ def _cheapest(targets: Sequence[Target], asks: Asks, now: float) -> Scores:
 
 def _fastest(targets: Sequence[Target], asks: Asks, now: float) -> Scores:
     def score(target: Target) -> float | None:
-        pace = target.pool.learned.paced()
+        pace = _pace(target, asks)
+        if pace is None:
+            return None
         seconds = pace.seconds(output_tokens(target.pool, asks.max_tokens()), now)
-        return _to_be_tried(target) if seconds is None else seconds
+        return _to_be_tried(pace) if seconds is None else seconds
 
     return [score(target) for target in targets]
 
@@ -257,8 +260,10 @@ def _throughput(targets: Sequence[Target], asks: Asks, now: float) -> Scores:
     """Seconds a token."""
 
     def score(target: Target) -> float | None:
-        rate = target.pool.learned.paced().rate
-        return _to_be_tried(target) if rate is None else 1 / rate
+        pace = _pace(target, asks)
+        if pace is None:
+            return None
+        return _to_be_tried(pace) if pace.rate is None else 1 / pace.rate
 
     return [score(target) for target in targets]
 
@@ -274,9 +279,15 @@ def _models(targets: Sequence[Target], asks: Asks) -> list[Model | None]:
     return [target.pool.model(asks.model, target.model) for target in targets]
 
 
-def _to_be_tried(target: Target) -> float | None:
+def _pace(target: Target, asks: Asks) -> Pace | None:
+    """Of the model that a target would serve with; None where it has none."""
+    model = target.pool.upstream_model(asks.model, target.model)
+    return None if model is None else target.pool.learned.pace(model)
+
+
+def _to_be_tried(pace: Pace) -> float | None:
     """An unknown pool is taken for the best until a few requests are under way to tell."""
-    return -math.inf if target.pool.learned.paced().under_way < AT_ONCE else None
+    return -math.inf if pace.under_way < AT_ONCE else None
 
 
 MODES: Final[dict[str, Mode]] = {

@@ -272,7 +272,7 @@ class Tiers:
     def _want(self, pool: Pool, upstream_model: str) -> Want:
         facts = self._facts
         prompt = facts.prompt(upstream_model) if pool.wants_prompt else None
-        return Want(self._key(pool), facts.prompt_tokens, facts.output_tokens, prompt, facts.streams)
+        return Want(self._key(pool), facts.prompt_tokens, facts.output_tokens, prompt, facts.streams, upstream_model)
 
     def _key(self, pool: Pool) -> int | None:
         if pool.name not in self._keys:

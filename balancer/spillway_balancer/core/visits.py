@@ -31,6 +31,8 @@ class Forecast(NamedTuple):
     streams: bool = True
     ttft: float | None = None
     """Seconds to the first token."""
+    model: str = ""
+    """As its engine calls it."""
 
     @property
     def uncached(self) -> float:
@@ -86,7 +88,8 @@ class Visit:
         endpoint.progress.changed(endpoint.load.pending_tokens, 0.0, now)
         self._number = 0
         self._first: float | None = None
-        self._pace = pool.learned.pace if own else None
+        paces = pool.learned.paces
+        self._pace = paces.get(forecast.model) if paces and own else None
         self._mark = None if self._pace is None else self._pace.sent(now, forecast.streams)
         if own:
             pool.learned.dispatched(uncached, added)

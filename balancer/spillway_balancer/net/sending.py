@@ -171,7 +171,7 @@ class Sender:
         visit = pool.visit(step.picked, begun)
         lesson: Lesson | None = None
         counts = _counts(step, job)
-        if pool.wants_prompt or job.listens or counts or pool.learned.pace is not None:
+        if pool.wants_prompt or job.listens or counts or pool.learned.paces:
             lesson = Lesson(job.prompts.get(step.upstream_model) if pool.wants_prompt else None, job.peeked.stream)
         committed = False
         try:
