@@ -36,6 +36,13 @@ class Asking:
         self.body = body
         self.client = client or CLIENT
 
+    def with_key(self, key: str) -> Asking:
+        """The same with a key, where it shows none."""
+        shown = {name.lower() for name, _ in self.headers}
+        if shown & {"authorization", "x-api-key", "api-key"}:
+            return self
+        return Asking(self.path, [*self.headers, ("authorization", f"Bearer {key}")], self.body, self.client)
+
     def facts(self) -> Facts:
         """What the balancer would find in it. Raises Unusable for a path that is not served, else a SpillwayError
         as the client would get it."""

@@ -40,7 +40,7 @@ def run_explain(
     policies = Policies(file, gateway, secrets, None if assumed is None else assumed.value)
     if assumed is not None and (found := list(slips(assumed, policies.snapshot))):
         raise Unusable(*found)
-    world = World(policies.snapshot, None if assumed is None else assumed.value, seed)
+    world = World(policies, None if assumed is None else assumed.value, seed)
     account = world.ask(from_file(request, [header(each) for each in headers], path))
     if as_json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(account), indent=2).decode() + "\n")

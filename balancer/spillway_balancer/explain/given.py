@@ -68,6 +68,32 @@ class PoolGiven(EndpointGiven, frozen=True, rename="camel", kw_only=True):
     ] = field(default_factory=dict)
 
 
+class UsedGiven(Struct, frozen=True, rename="camel", kw_only=True):
+    """How much of limits is used, in percent of each."""
+
+    budget: Annotated[Percent, doc("Of the money of the period.")] | None = None
+    requests_per_minute: Annotated[Percent, doc("Of the requests of the last minute.")] | None = None
+    tokens_per_minute: Annotated[Percent, doc("Of the tokens of the last minute.")] | None = None
+    max_share_percent: Annotated[Percent, doc("Of the share of the requests that a tier may take.")] | None = None
+
+
+class PolicyGiven(Struct, frozen=True, rename="camel", kw_only=True):
+    """What is assumed of a policy."""
+
+    tiers: Annotated[dict[str, UsedGiven], doc("What is used of the limits of a tier, in percent of each.")] = field(
+        default_factory=dict
+    )
+
+
+class ConsumerGiven(Struct, frozen=True, rename="camel", kw_only=True):
+    """Who is assumed to ask. A key need not be shown."""
+
+    name: Annotated[str, doc("Of the Secret; namespace/name where it is not in that of the policy.", min_length=1)]
+    labels: (
+        Annotated[dict[str, str], doc("Of the Secret, where it is not in the files or should have others.")] | None
+    ) = None
+
+
 class State(Struct, frozen=True, rename="camel", kw_only=True):
     """What is assumed of the world: without it all endpoints are ready and idle."""
 
@@ -78,6 +104,10 @@ class State(Struct, frozen=True, rename="camel", kw_only=True):
     pools: Annotated[dict[str, PoolGiven], doc("By name; namespace/name where it is not in `default`.")] = field(
         default_factory=dict
     )
+    policies: Annotated[dict[str, PolicyGiven], doc("By name; namespace/name where it is not in `default`.")] = field(
+        default_factory=dict
+    )
+    consumer: Annotated[ConsumerGiven, doc("Who asks, for policies that know their callers.")] | None = None
 
 
 class RequestGiven(Struct, frozen=True, rename="camel", kw_only=True):

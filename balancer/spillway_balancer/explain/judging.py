@@ -9,14 +9,14 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from spillway_api.problem import Steps, did_you_mean, shown
-from spillway_api.snapshot import Snapshot
 
 from ..core.explanation import Attempted, Explanation, Queued, Served
 from .asking import Asking, from_fields
 from .cases import Case, Cases, Expect, Split
 from .document import Read
 from .given import RequestGiven, State
-from .world import World, slips, whole
+from .telling import whole
+from .world import Policies, World, slips
 
 OF_THE_POLICY: Final = ("policy", "rule")
 OF_WHO_SERVES: Final = ("tier", "pool", "endpoint", "model", "reason", "spilled", "attempt")
@@ -45,8 +45,9 @@ class Judgement(NamedTuple):
 class Judge:
     """Plays cases against one snapshot."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+    def __init__(self, policies: Policies) -> None:
+        self._policies = policies
+        self._snapshot = snapshot = policies.snapshot
         routes = snapshot.routes
         self._known = {
             "policy": {route.name for route in routes},
@@ -76,7 +77,7 @@ class Judge:
         for number, case in enumerate(file.value.cases):
             read = file.part(case, "cases", number)
             line, column = read.root.place(read.steps)
-            world = World(self._snapshot, _together(file.value.state, case.state), file.value.seed)
+            world = World(self._policies, _together(file.value.state, case.state), file.value.seed)
             split = case.expect.split
             many = [from_fields(case.request)] if split is None else self._sessions(case.request, split.sessions)
             accounts = list(world.ask_all(many))
@@ -111,7 +112,12 @@ def _nested(steps: list[str], value: str) -> dict[str, object]:
 
 
 def _together(base: State, over: State) -> State:
-    return State(now=over.now or base.now, pools={**base.pools, **over.pools})
+    return State(
+        now=over.now or base.now,
+        pools={**base.pools, **over.pools},
+        policies={**base.policies, **over.policies},
+        consumer=over.consumer or base.consumer,
+    )
 
 
 def _names(expect: Expect) -> Iterator[tuple[Steps, str, str]]:

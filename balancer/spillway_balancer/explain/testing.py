@@ -36,7 +36,7 @@ def run_test(
     report cannot be written."""
     files = _read(cases)
     compiled = Policies(policies, gateway, secrets, _assumed(files))
-    judge = Judge(compiled.snapshot)
+    judge = Judge(compiled)
     if slips := [slip for file in files for slip in judge.slips(file)]:
         raise Unusable(*slips)
     console = Console(highlight=False, soft_wrap=True)

@@ -1,19 +1,19 @@
 """A balancer's runtime without a network, in a state that is assumed: idle and healthy unless something else is said.
 
-A state is told to the objects that serve in the way in which life tells them: load by leases and scrapes, health by
-probes and circuits, speed by first tokens, caches by prompts that were there. Nothing is put in their place.
+Every request is asked as if it were the next one. What is assumed is told to the very objects that serve (`telling`).
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from spillway_api.durations import seconds
+from msgspec.structs import fields
+
 from spillway_api.known import Cluster, Discovered
 from spillway_api.problem import Steps, did_you_mean
 from spillway_api.snapshot import Endpoint, Snapshot
@@ -23,27 +23,20 @@ from ..core.conditions import Moment
 from ..core.endpoint import EndpointState
 from ..core.errors import SpillwayError
 from ..core.explanation import Explanation, Refused, explain
-from ..core.health import HEALTHY, UNHEALTHY
-from ..core.load import Reported
 from ..core.pool import Pool
-from ..core.progress import DEEP_QUEUE
 from ..core.reasons import Failure, Reason
 from ..core.runtime import Runtime
 from ..net.credentials import Credentials
 from ..net.facts import Facts
 from ..net.filesource import judge
+from ..net.keyring import Keyring
 from .asking import Asking
 from .document import Read, Unusable
-from .given import EndpointGiven, PoolGiven, State
+from .given import EndpointGiven, State
+from .telling import KEY, NOW, of, tell, whole
 
-NOW: Final = 1_000_000.0
-"""Seconds, monotonic: any moment will do that has something before it."""
 ASSUMED: Final = 2
 """Endpoints of a pool that finds its own in a cluster."""
-OUTPUT: Final = 256
-"""Tokens that requests in flight may still generate."""
-ATTEMPTS: Final = 100
-"""Of which `errorPercent` have failed."""
 
 _STATUS: Final[Mapping[Reason, int]] = {
     "rate-limited": 429,
@@ -76,6 +69,8 @@ class Policies:
         judged = judge(paths, gateway, credentials, Cluster(discovered=self._discovered))
         if judged.snapshot is None:
             raise Unusable(*judged.errors)
+        credentials.give(judged.values)
+        self.credentials = credentials
         self.snapshot: Snapshot = judged.snapshot
         self.notes = (*judged.notes, *sorted(self.assumed))
 
@@ -95,9 +90,10 @@ class Policies:
 class World:
     """Policies in a state: asks what they would do with a request."""
 
-    def __init__(self, snapshot: Snapshot, state: State | None = None, seed: int = 1) -> None:
+    def __init__(self, policies: Policies, state: State | None = None, seed: int = 1) -> None:
         self._state = State() if state is None else state
-        self._snapshot = snapshot
+        self._snapshot = policies.snapshot
+        self._keyring = Keyring(policies.credentials)
         self._seed = seed
         self._unix = time.time() if self._state.now is None else unix(self._state.now)
         self._by_pool = {whole(name): given for name, given in self._state.pools.items()}
@@ -114,10 +110,12 @@ class World:
         runtime: Runtime | None = None
         for asking in many:
             if runtime is None and not own:
-                runtime = self._runtime(asking.facts())
+                runtime = self._runtime((asking.with_key(KEY) if self._state.consumer else asking).facts())
             yield self._ask(asking, runtime, dice)
 
     def _ask(self, asking: Asking, runtime: Runtime | None, dice: random.Random) -> Explanation:
+        if self._state.consumer is not None:
+            asking = asking.with_key(KEY)
         try:
             facts = asking.facts()
         except SpillwayError as error:
@@ -128,15 +126,13 @@ class World:
 
     def _runtime(self, facts: Facts) -> Runtime:
         runtime = Runtime(self._snapshot)
-        for name, pool in runtime.pools.items():
-            given = self._by_pool.get(name)
-            if given is not None:
-                _tell_pool(pool, given, facts)
+        self._keyring.follow(runtime)
+        tell(runtime, self._state, facts, self._unix)
         return runtime
 
     def _answer(self, pool: Pool, endpoint: EndpointState) -> Failure | None:
         given = self._by_pool.get(pool.name)
-        fails = None if given is None else _of(given, endpoint.name).fails
+        fails = None if given is None else of(given, endpoint.name).fails
         if fails is None:
             return None
         if fails == "connect":
@@ -144,11 +140,6 @@ class World:
         if fails in ("first-byte-timeout", "stall"):
             return Failure(fails, retry_on="FirstByteTimeout")
         return Failure(fails, _STATUS[fails])
-
-
-def whole(name: str) -> str:
-    """namespace/name of a pool that is named as in a policy of the namespace `default`."""
-    return name if "/" in name else f"default/{name}"
 
 
 def unix(now: str) -> float:
@@ -169,6 +160,7 @@ def slips(state: Read[State], snapshot: Snapshot) -> Iterator[str]:
             unix(state.value.now)
         except ValueError:
             yield state.problem(("now",), "no time; write it like 2026-05-01T21:30:00Z")
+    yield from _slips_of_policies(state, snapshot, unknown)
     pools = {pool.name: [endpoint.name for endpoint in pool.endpoints] for pool in snapshot.pools}
     for name, given in state.value.pools.items():
         endpoints = pools.get(whole(name))
@@ -182,80 +174,31 @@ def slips(state: Read[State], snapshot: Snapshot) -> Iterator[str]:
             yield state.problem(("pools", name, "ready"), f"the pool has {len(endpoints)} endpoints")
 
 
+def _slips_of_policies(
+    state: Read[State], snapshot: Snapshot, unknown: Callable[[Steps, str, str, Sequence[str]], str]
+) -> Iterator[str]:
+    policies = {route.name: route for route in snapshot.routes}
+    for name, given in state.value.policies.items():
+        route = policies.get(whole(name))
+        if route is None:
+            known = [each.removeprefix("default/") for each in policies]
+            yield unknown(("policies", name), "policy", name, known)
+            continue
+        tiers = {tier.name: tier for rule in route.rules for tier in rule.tiers}
+        for tier, used in given.tiers.items():
+            steps: Steps = ("policies", name, "tiers", tier)
+            if tier not in tiers:
+                yield unknown(steps, "tier", tier, list(tiers))
+                continue
+            limits = tiers[tier].limits
+            for field in fields(used):
+                if getattr(used, field.name) is not None and getattr(limits, field.name, None) is None:
+                    yield state.problem((*steps, field.encode_name), f"the tier has no limit {field.encode_name}")
+    consumer = state.value.consumer
+    if consumer is not None and not any(route.consumers for route in snapshot.routes):
+        yield state.problem(("consumer",), "no policy names consumers: everybody may call, and nobody is known")
+
+
 def _of_one(given: EndpointGiven) -> bool:
     """Whether something is assumed that one request uses up."""
     return given.cached_percent is not None or given.fails is not None or given.circuit == "HalfOpen"
-
-
-def _of(given: PoolGiven, endpoint: str) -> EndpointGiven:
-    """What is assumed of one endpoint: its own, else what holds for the pool."""
-    own = given.endpoints.get(endpoint)
-    if own is None:
-        return given
-    said: dict[str, Any] = {
-        name: value
-        for name in EndpointGiven.__struct_fields__
-        if (value := getattr(own, name)) is not None or (value := getattr(given, name)) is not None
-    }
-    return EndpointGiven(**said)
-
-
-def _tell_pool(pool: Pool, given: PoolGiven, facts: Facts) -> None:
-    for number, endpoint in enumerate(pool.endpoints.values()):
-        _tell(pool, endpoint, _of(given, endpoint.name), facts)
-        if given.ready is not None and number >= given.ready:
-            endpoint.probe = UNHEALTHY
-
-
-def _tell(pool: Pool, endpoint: EndpointState, given: EndpointGiven, facts: Facts) -> None:
-    _tell_load(pool, endpoint, given)
-    if given.predicted_ttft is not None:
-        # A first token that came so late, behind so much, teaches the rate at which a typical one will.
-        tokens = pool.queue_ahead(endpoint, NOW) + pool.learned.miss_tokens
-        backlog = max(DEEP_QUEUE, tokens)
-        endpoint.learned.first_token(seconds(given.predicted_ttft) * backlog / tokens, backlog, NOW)
-    if given.cached_percent is not None:
-        for model in dict.fromkeys(pool.models.values()):
-            if (prompt := facts.prompt(model)) is not None:
-                there = prompt.blocks[: round(len(prompt.blocks) * given.cached_percent / 100)]
-                endpoint.cache.pin(there).unpin()
-    if given.error_percent is not None:
-        number = max(ATTEMPTS, pool.circuits.min_requests)
-        failed = round(number * given.error_percent / 100)
-        for _ in range(failed):
-            endpoint.circuit = endpoint.circuit.failed(NOW, pool.circuits, may_open=False)
-        for _ in range(number - failed):
-            endpoint.circuit = endpoint.circuit.succeeded(NOW, pool.circuits)
-    _tell_health(pool, endpoint, given)
-
-
-def _tell_load(pool: Pool, endpoint: EndpointState, given: EndpointGiven) -> None:
-    """Requests in flight of a typical length, some of them in the engine's queue, and a scrape that says the same."""
-    queued = given.queued or 0
-    in_flight = queued if given.in_flight is None else given.in_flight
-    for number in range(in_flight):
-        lease = endpoint.load.lease(round(pool.learned.miss_tokens), OUTPUT)
-        if number >= queued:
-            lease.first_token()
-    if given.in_flight is None and given.queued is None and given.kv_cache_percent is None:
-        return
-    book = endpoint.load
-    usage = None if given.kv_cache_percent is None else given.kv_cache_percent / 100
-    running = float(in_flight - queued)
-    endpoint.reported(
-        Reported(NOW, float(queued), running, usage, in_flight, None, None, book.pending, float(book.context))
-    )
-
-
-def _tell_health(pool: Pool, endpoint: EndpointState, given: EndpointGiven) -> None:
-    if given.health is not None:
-        endpoint.probe = HEALTHY if given.health == "Passing" else UNHEALTHY
-    if given.circuit in ("Open", "HalfOpen"):
-        once = pool.circuits._replace(consecutive_failures=1)
-        since = NOW if given.circuit == "Open" else NOW - once.base_ejection
-        endpoint.circuit = endpoint.circuit.failed(since, once)
-    if given.limited_for is not None:
-        endpoint.circuit = endpoint.circuit.shut(NOW, NOW + seconds(given.limited_for))
-    if given.credential is not None:
-        endpoint.keyed = given.credential != "Missing"
-        endpoint.refused = given.credential == "Refused"
