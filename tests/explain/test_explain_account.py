@@ -266,3 +266,73 @@ def test_a_caller_that_chooses_itself_may_or_may_not(bench, made) -> None:
     assert [(each["pool"], each["why"]) for each in account["leftOut"]] == [("default/own", "not asked for")]
     refused = bench.account(policies, "-H", "x-spillway-rule: all")
     assert refused["outcome"]["status"] == 403
+
+
+CLOUD = [{"name": "m", "price": {"input": "1", "output": "1"}}]
+LIMITS = [
+    ("budget", {"budget": {"amount": "10.00"}}, "budget"),
+    ("requestsPerMinute", {"requestsPerMinute": 60}, "rate-limited"),
+    ("tokensPerMinute", {"tokensPerMinute": 1000}, "rate-limited"),
+    ("maxSharePercent", {"maxSharePercent": 30}, "saturated"),
+]
+
+
+@pytest.mark.parametrize(("name", "limit", "reason"), LIMITS, ids=[name for name, _, _ in LIMITS])
+def test_what_is_used_of_a_tiers_limits_is_what_the_state_says(bench, made, name, limit, reason) -> None:
+    tiers = [*only(own=None), {"name": "cloud", "pools": [{"name": "cloud"}], "limits": limit}]
+    policies = made({"own": [{"name": "m"}], "cloud": CLOUD}, tiers)
+    for used in (0, 40, 100):
+        given = {"pools": {"own": {"ready": 0}}, "policies": {"r": {"tiers": {"cloud": {name: used}}}}}
+        account = bench.account(policies, state=given)
+        look = steps(account, "look")[-1]
+        assert look["limits"] == {name: pytest.approx(used, abs=2)}
+        if used < 100:
+            assert account["outcome"]["tier"] == "cloud"
+        else:
+            assert look["reason"] == reason
+            assert account["outcome"]["type"] == "refused"
+    assert f"limits: 100 % of {name} used" in bench.explain(policies, state=given).out
+
+
+def test_a_slip_in_what_is_used_is_said(bench, made) -> None:
+    policies = made({"own": [{"name": "m"}]}, only(own=None))
+    for given, message in (
+        ({"policies": {"q": {}}}, 'policies.q: no policy "q"'),
+        ({"policies": {"r": {"tiers": {"onyl": {}}}}}, 'policies.r.tiers.onyl: no tier "onyl" (did you mean "only"?)'),
+        ({"policies": {"r": {"tiers": {"only": {"budget": 5}}}}}, "the tier has no limit budget"),
+        ({"consumer": {"name": "ann"}}, "consumer: no policy names consumers"),
+    ):
+        said = bench.explain(policies, state=given)
+        assert said.code == 2
+        assert message in said.err
+
+
+def test_who_asks_is_who_the_state_says(bench, made) -> None:
+    rule = {"when": 'consumer.labels["team"] == "search"'}
+    consumers = {"secretSelector": {"matchLabels": {"spillway.dev/consumer": "r"}}}
+    policies = made({"own": [{"name": "m"}]}, only(own=None), rule=rule, consumers=consumers)
+    nobody = bench.account(policies)
+    assert (nobody["outcome"]["status"], nobody["outcome"]["code"]) == (401, "invalid_api_key")
+    ann = bench.account(policies, state={"consumer": {"name": "ann", "labels": {"team": "search"}}})
+    assert (ann["consumer"], ann["outcome"]["endpoint"]) == ("default/ann", "e1")
+    bob = bench.account(policies, state={"consumer": {"name": "bob", "labels": {"team": "sales"}}})
+    assert (bob["consumer"], bob["outcome"]["code"]) == ("default/bob", "no_rule")
+    assert (
+        "caller   default/ann"
+        in bench.explain(policies, state={"consumer": {"name": "ann", "labels": {"team": "search"}}}).out
+    )
+
+
+def test_a_consumer_of_the_files_is_known_by_the_key(bench, made) -> None:
+    consumers = {"secretSelector": {"matchLabels": {"a": "b"}}}
+    policies = made({"own": [{"name": "m"}]}, only(own=None), consumers=consumers)
+    secret = (
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {name: ann, labels: {a: b}}\nstringData: {api-key: sk-quagga}\n"
+    )
+    policies.write_text(policies.read_text() + secret)
+    account = bench.account(policies, "-H", "authorization: Bearer sk-quagga")
+    assert account["consumer"] == "default/ann"
+    said = bench.explain(policies, "-H", "authorization: Bearer sk-quagga")
+    assert "quagga" not in said.out + said.err
+    assert bench.account(policies, "-H", "authorization: Bearer sk-zebra")["outcome"]["status"] == 401
+    assert bench.account(policies, state={"consumer": {"name": "ann"}})["consumer"] == "default/ann"

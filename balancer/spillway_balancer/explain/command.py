@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from ..core.explanation import Served
+from ..core.account import Served
 from .asking import from_file, header
 from .document import Unusable, read
 from .given import State

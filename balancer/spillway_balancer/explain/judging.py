@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from spillway_api.problem import Steps, did_you_mean, shown
 
-from ..core.explanation import Attempted, Explanation, Queued, Served
+from ..core.account import Attempted, Explanation, Queued, Served
 from .asking import Asking, from_fields
 from .cases import Case, Cases, Expect, Split
 from .document import Read

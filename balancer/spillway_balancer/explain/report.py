@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Final, NamedTuple
 
-from ..core.explanation import (
+from ..core.account import (
     NO_MODEL,
     Attempted,
     EndpointSeen,
@@ -138,6 +138,8 @@ def _look(look: Looked) -> Iterator[Line]:
     if look.reason == NO_MODEL:
         yield Line(f"  pool {look.pool}: has no such model")
         return
+    if look.limits:
+        yield Line("  limits: " + ", ".join(f"{used:.0f} % of {name}" for name, used in look.limits.items()) + " used")
     score = f", {look.select} {_score(look.score)}" if look.select else ""
     yield Line(f"  pool {look.pool}, weight {look.weight}{score}, {look.strategy}:")
     shown = sorted(look.endpoints, key=lambda each: (each.name != look.chosen, each.state != "ready", _cost(each)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from decimal import Decimal
+from math import ceil
 from typing import Any, Final
 
 from spillway_api import snapshot
@@ -69,7 +70,8 @@ def _tell_limits(limits: TierLimits, used: UsedGiven, unix: float) -> None:
     if limits.share is not None and used.max_share_percent is not None:
         for _ in range(REQUESTS):
             limits.share.came(NOW)
-        for _ in range(round(REQUESTS * limits.share.percent * used.max_share_percent / 10_000)):
+        # This request itself counts as well, and what may come in is rounded up.
+        for _ in range(ceil((REQUESTS + 1) * limits.share.percent * used.max_share_percent / 10_000)):
             limits.share.take(NOW)
 
 

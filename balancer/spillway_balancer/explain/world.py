@@ -5,6 +5,7 @@ Every request is asked as if it were the next one. What is assumed is told to th
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,10 +20,11 @@ from spillway_api.problem import Steps, did_you_mean
 from spillway_api.snapshot import Endpoint, Snapshot
 from spillway_api.types import ModelPool
 
+from ..core.account import Explanation, Refused
 from ..core.conditions import Moment
 from ..core.endpoint import EndpointState
 from ..core.errors import SpillwayError
-from ..core.explanation import Explanation, Refused, explain
+from ..core.explanation import explain
 from ..core.pool import Pool
 from ..core.reasons import Failure, Reason
 from ..core.runtime import Runtime
@@ -34,6 +36,8 @@ from .asking import Asking
 from .document import Read, Unusable
 from .given import EndpointGiven, State
 from .telling import KEY, NOW, of, tell, whole
+
+logging.getLogger("spillway").addHandler(logging.NullHandler())  # what there is to say is said in the account
 
 ASSUMED: Final = 2
 """Endpoints of a pool that finds its own in a cluster."""
