@@ -127,6 +127,10 @@ class Attempts:
         self.log.append(f"{step.tier} {step.pool.name}/{step.endpoint.name}: slow, hedged at {there}")
         return found if self._purse is None else self._purse.take(found)
 
+    def unsent(self, step: Try, now: float) -> None:
+        """The step was not carried out: as if it had not been found."""
+        self.tiers.unsent(step, now)
+
     def resume(self, step: Try, now: float) -> Try | None:
         """Another endpoint of the same pool, to go on with what the one of this step has cut off; it counts as a
         retry. `failed` is told of the cut before."""

@@ -140,6 +140,13 @@ class Tiers:
         self.why = why
         return found
 
+    @staticmethod
+    def unsent(found: Try, now: float) -> None:
+        """What was set aside for the step is free again."""
+        found.pool.untried(found.endpoint, now, now)
+        if found.permit is not None:
+            found.permit.cancel(now)
+
     def _may_leave(self, reason: Reason) -> bool:
         if self._at + 1 >= len(self.all):
             return False
@@ -173,9 +180,7 @@ class Tiers:
         wait = found.picked.forecast.ttft
         if wait is None or tier.spilling is None or wait < tier.spilling.longest or not self._may_leave(LATE):
             return False
-        found.pool.untried(found.endpoint, now, now)
-        if found.permit is not None:
-            found.permit.cancel(now)
+        self.unsent(found, now)
         self._home.append(self._at)
         self.why = LATE
         self._log.append(f"{tier.spec.name}: {LATE}")

@@ -36,13 +36,14 @@ class Outcome(NamedTuple):
 class Side:
     """One attempt of a race, in the place of the client that it would have alone."""
 
-    __slots__ = ("_race", "step", "task")
+    __slots__ = ("_race", "sent", "step", "task")
 
     task: asyncio.Task[Result]
 
     def __init__(self, race: Race, step: Try) -> None:
         self._race = race
         self.step = step
+        self.sent = False
 
     def attach(self, exchange: Exchange | None) -> None:
         """The client's back-pressure is for who writes to it, and before content nobody does."""
@@ -63,10 +64,16 @@ class Race:
     """One attempt, and after a silence perhaps a second one beside it; never more than two."""
 
     def __init__(
-        self, job: Job, send: Send, second: Callable[[], Try | None], through: Callable[[Try, bool], None]
+        self,
+        job: Job,
+        send: Send,
+        second: Callable[[], Try | None],
+        through: Callable[[Try, bool], None],
+        unsent: Callable[[Try], None],
     ) -> None:
         """`second` finds the second step when it is due. `through` is told just before the first bytes of an answer
-        are written which step they are of, and whether there are two."""
+        are written which step they are of, and whether there are two. `unsent` is told of a step that was ended
+        before it could be sent: it holds what was set aside for it."""
         self.job = job
         self.winner: Side | None = None
         self.decided: Side | None = None
@@ -74,6 +81,7 @@ class Race:
         self._send = send
         self._second = second
         self._through = through
+        self._unsent = unsent
         self._sides: list[Side] = []
         self._ended: list[Side] = []  # in this order
 
@@ -96,6 +104,9 @@ class Race:
             for side in self._sides:
                 side.task.cancel()
             await asyncio.gather(*(side.task for side in self._sides), return_exceptions=True)
+            for side in self._sides:
+                if not side.sent:  # a task that is cancelled before its first turn never has one
+                    self._unsent(side.step)
         return self._outcome()
 
     def claim(self, side: Side, exchange: Exchange) -> bool:
@@ -108,7 +119,12 @@ class Race:
 
     def _start(self, step: Try) -> asyncio.Task[Result]:
         side = Side(self, step)
-        side.task = asyncio.get_running_loop().create_task(self._send(step, self.job._replace(client=side, gate=side)))
+
+        async def send() -> Result:
+            side.sent = True
+            return await self._send(step, self.job._replace(client=side, gate=side))
+
+        side.task = asyncio.get_running_loop().create_task(send())
         side.task.add_done_callback(lambda _: self._ended.append(side))
         self._sides.append(side)
         return side.task
@@ -128,7 +144,7 @@ class Race:
 
     def _outcome(self) -> Outcome:
         failed = tuple((side.step, failure) for side in self._ended if (failure := _failure(side)) and not side.outrun)
-        lost = next((side.step for side in self._sides if side.outrun), None)
+        lost = next((side.step for side in self._sides if side.outrun and side.sent), None)
         last = self.winner or next(side for side in reversed(self._ended) if not side.outrun)
         won = None if self.winner is None else self.winner.step
         return Outcome(won, last.task.result(), failed, lost, self.hedged)

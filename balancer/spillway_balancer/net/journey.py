@@ -236,7 +236,13 @@ class Journey:
                 if self._explains:
                     self._answer.told = explained(made, winner, attempts, decision.shadows)
 
-        race = Race(job, self._shared.sender.attempt, lambda: attempts.hedge(step, hedging, monotonic()), through)
+        race = Race(
+            job,
+            self._shared.sender.attempt,
+            lambda: attempts.hedge(step, hedging, monotonic()),
+            through,
+            lambda unsent: attempts.unsent(unsent, monotonic()),
+        )
         result = "client-gone"
         try:
             outcome = await race.run(step, hedging.after)
