@@ -30,6 +30,7 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
         metrics=spec.metrics,
         health=spec.health,
         data_handling=spec.data_handling,
+        wakes=spec.scaling is not None and spec.scaling.from_zero == "Wake",
     )
 
 

@@ -74,6 +74,8 @@ class Pool(Struct, frozen=True, rename="camel", omit_defaults=True):
     health: Health
     data_handling: DataHandling | None = None
     """What it declares; None passes no guard."""
+    wakes: bool = False
+    """Without endpoints it is asleep: it is woken when a request wants it."""
 
 
 class Target(Struct, frozen=True, rename="camel"):

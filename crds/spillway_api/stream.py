@@ -88,6 +88,8 @@ class Report(Struct, frozen=True, rename="camel", tag="report"):
 
     pools: tuple[PoolReport, ...] = ()
     tiers: tuple[TierReport, ...] = ()
+    wanted: tuple[str, ...] = ()
+    """Pools without an endpoint that requests want: what they stand for is to be woken."""
 
 
 class Full(Struct, frozen=True, rename="camel", tag="snapshot"):

@@ -42,6 +42,7 @@ _KINDS: Final = {
     ("spillway.dev/v1alpha1", "routepolicies"): "RoutePolicy",
 }
 _PLURALS: Final = {(api, kind): plural for (api, plural), kind in _KINDS.items()}
+_SCALED: Final = {("apps/v1", "Deployment"): "deployments", ("apps/v1", "StatefulSet"): "statefulsets"}
 _CONFIDENTIAL: Final = frozenset({"secrets", "tokenreviews"})
 """Resources whose error messages may quote what they hold."""
 _NOTE_BYTES: Final = 1024
@@ -81,6 +82,7 @@ class Cluster:
         self._instance = (os.environ.get("POD_NAME") or socket.gethostname())[:128]
         self._seen: dict[tuple[str, ...], _Seen] = {}
         self._telling = asyncio.Lock()
+        self._plurals: dict[tuple[str, str], str] = {}
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None = None) -> Cluster:
@@ -156,6 +158,41 @@ class Cluster:
         """
         path = _path(api, plural, namespace, body["metadata"]["name"])
         return await self._call("PUT", path, body, query={"fieldManager": MANAGER}, plural=plural)
+
+    async def scale(self, api: str, kind: str, namespace: str, name: str) -> Object | None:
+        """The scale subresource of an object (autoscaling/v1 Scale), None when there is no such object or kind."""
+        plural = await self._plural(api, kind)
+        if plural is None:
+            return None
+        try:
+            return await self._call("GET", _path(api, plural, namespace, name, "scale"))
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def rescale(self, api: str, kind: str, scale: Object, replicas: int) -> None:
+        """Sets the replicas of what `scale` was read from. Raises Conflict when it has changed since."""
+        meta = scale["metadata"]
+        path = _path(api, str(await self._plural(api, kind)), meta["namespace"], meta["name"], "scale")
+        await self._patch(
+            path, {"metadata": {"resourceVersion": meta["resourceVersion"]}, "spec": {"replicas": replicas}}
+        )
+
+    async def _plural(self, api: str, kind: str) -> str | None:
+        """The resource of a kind; of those that are not built in, as the API server says."""
+        known = _SCALED.get((api, kind)) or self._plurals.get((api, kind))
+        if known is None:
+            try:
+                found = await self._call("GET", f"/apis/{quote(api)}" if "/" in api else f"/api/{quote(api)}")
+            except ApiError as error:
+                if error.status == 404:
+                    return None
+                raise
+            for each in found.get("resources") or ():
+                if each.get("kind") == kind and "/" not in each["name"]:
+                    known = self._plurals[api, kind] = str(each["name"])
+        return known
 
     async def review_token(self, token: str, audience: str) -> Object:
         """What the API server knows of a token: `status` of its TokenReview, `authenticated` only for the audience."""

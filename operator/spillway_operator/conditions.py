@@ -22,6 +22,7 @@ REFERENCES = frozenset(
         "ServiceNotFound",
         "PortNotFound",
         "InferencePoolNotFound",
+        "ScaleTargetNotFound",
     }
 )
 """Reasons of problems that are about what an object refers to; all others are about the object itself."""
@@ -68,6 +69,8 @@ class PoolSight(NamedTuple):
     metrics: MetricsState | None = None
     """None as long as no balancer has told."""
     metrics_message: str = ""
+    asleep: bool = False
+    """The workload behind it is scaled to zero."""
 
     @property
     def ready(self) -> int:
@@ -153,6 +156,8 @@ def pool_ready(sight: PoolSight) -> Verdict:
     if sight.unreadable:
         return Verdict("False", "Invalid", sight.unreadable)
     if not sight.total:
+        if sight.asleep and not sight.not_ready:
+            return Verdict("False", "ScaledToZero", "no endpoint is there: its workload is scaled to zero")
         waiting = f"; {sight.not_ready} are not ready yet" if sight.not_ready else ""
         leaving = f"; {sight.draining} are draining" if sight.draining else ""
         why = _said(sight.problems) or sight.nobody
@@ -193,7 +198,8 @@ def route_ready(sight: RouteSight) -> Verdict:
     refusing = [problem for problem in sight.problems if problem.reason == "GuardRefuses"]
     if refusing and sight.tiers and all(tier.state == "Unavailable" for tier in sight.tiers):
         return Verdict("False", "NoOpenTier", _said(refusing))
-    if sight.tiers and all(tier.ready == 0 for tier in sight.tiers):
+    # What sleeps is woken for a request, which waits for it.
+    if sight.tiers and all(tier.ready == 0 and tier.state != "Cold" for tier in sight.tiers):
         return Verdict("False", "AllPoolsUnready", "no pool of any tier has a ready endpoint")
     if sight.tiers and all(tier.state in ("Unavailable", "Closed") for tier in sight.tiers):
         return Verdict("False", "NoOpenTier", "no tier takes requests")

@@ -75,8 +75,9 @@ class Opinions:
     def _tier(self, rule: str, tier: str, ready: int, said: Sequence[TierReport]) -> TierSight:
         if not said:
             return TierSight(rule, tier, "Open" if ready else "Unavailable", ready, 0)
-        if all(each.state == "Unavailable" for each in said):
-            return TierSight(rule, tier, "Unavailable", 0, 100)
+        if all(each.state in ("Unavailable", "Cold") for each in said):
+            cold = any(each.state == "Cold" for each in said)
+            return TierSight(rule, tier, "Cold" if cold else "Unavailable", 0, 100)
         if 2 * sum(each.state == "Closed" for each in said) >= self._balancers:
             return TierSight(rule, tier, "Closed", ready, 0)
         share = round(sum(each.share_percent for each in said) / max(1, self._balancers))

@@ -26,6 +26,7 @@ from .polled import Selection
 from .progress import Progress, Subscriber, refusal
 from .sources import Found
 from .statuses import PoolNumbers, Status, of_pool, of_route
+from .waking import Scale
 
 BOOT_KEY = "snapshot.json.gz"
 BOOT_BYTES = 900_000
@@ -159,6 +160,8 @@ class StatusView(NamedTuple):
     settling: bool = False
     """Balancers may not have come to this operator yet: who is missing is not counted as behind, and as long as not
     all have reported, what rests on reports stays as the operator before this one left it."""
+    scale: Callable[[ModelPool], Scale | None] = lambda _: None
+    """Of the workload behind a pool."""
 
 
 class Written(NamedTuple):
@@ -225,6 +228,9 @@ def _pool_sight(
         for what in ("unhealthy", "ejected", "refused")
     )
     told = next((each for each in views if each.metrics is not None), None)
+    scale = view.scale(watched.item) if watched.item is not None else None
+    if scale is not None and scale.replicas is None:
+        problems = [*problems, Problem(part, "spec.scaling.targetRef", "ScaleTargetNotFound", scale.why, fatal=False)]
     sight = PoolSight(
         unreadable=watched.unreadable,
         problems=problems,
@@ -238,6 +244,7 @@ def _pool_sight(
         refused=len(refused - unhealthy - ejected),
         metrics=told.metrics if told else None,
         metrics_message=told.metrics_message if told else "",
+        asleep=scale is not None and scale.replicas == 0,
     )
     spec = watched.item.spec if watched.item is not None else None
     engine = next((each.engine for each in views if each.engine), None)

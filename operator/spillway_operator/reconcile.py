@@ -39,6 +39,7 @@ from .progress import Progress, Subscriber
 from .queue import WorkQueue
 from .settings import Settings
 from .statuses import Turn, turns, worth_writing
+from .waking import EMPTY_SECONDS, LOOK_SECONDS, Waking
 from .world import World
 
 log = logging.getLogger("spillway.reconcile")
@@ -47,6 +48,7 @@ JOIN_SECONDS = 0.05
 """How long a change waits for others: a rollout changes several slices at once."""
 STATUS_SECONDS = 0.5
 CHILDREN_SECONDS = 1.0
+SCALE_SECONDS = 0.5
 BOOT_SECONDS = 15.0
 """Between two writes of a gateway's ConfigMap, however often its endpoints change."""
 SETTLE_SECONDS = 20.0
@@ -59,9 +61,10 @@ PLURALS = {"ModelPool": "modelpools", "RoutePolicy": "routepolicies"}
 
 
 class Key(NamedTuple):
-    """What is reconciled: the snapshot of a gateway, its children, all statuses, or what is to be told of them."""
+    """What is reconciled: the snapshot of a gateway, its children, all statuses, what is to be told of them, or the
+    workloads behind pools."""
 
-    what: Literal["snapshot", "children", "status", "events"]
+    what: Literal["snapshot", "children", "status", "events", "scales"]
     gateway: str = ""
 
     def __str__(self) -> str:
@@ -100,6 +103,7 @@ class Reconciler:
         self.world: World | None = None
         self.secrets = Secrets(cluster, dice, settings.consumers)
         self.gateways = Gateways(cluster, settings.namespace, settings.fullname)
+        self.waking = Waking(cluster)
         self.progress: dict[str, Progress] = {}
         self.queue: WorkQueue[Key] = WorkQueue(self._work, _rest, dice)
         self._applied: dict[tuple[str, str], Object] = {}
@@ -116,15 +120,19 @@ class Reconciler:
         for name in {*self.gateways.known, *self.progress}:
             self.queue.wake(Key("snapshot", name))
         self.queue.wake(Key("status"))
+        self.queue.wake(Key("scales"))
 
     def status_changed(self) -> None:
+        """A balancer has said something, or a status is another."""
         self.queue.wake(Key("status"))
+        self.queue.wake(Key("scales"))
 
     def leadership_changed(self) -> None:
         """This replica begins or ends to write."""
         self._leading_since = time.monotonic() if self._leads() else None
         self._look_anew()
         self.queue.wake(Key("status"))
+        self.queue.wake(Key("scales"))
 
     @property
     def serving(self) -> bool:
@@ -148,6 +156,8 @@ class Reconciler:
                 case "events":
                     await self._events()
                     return None
+                case "scales":
+                    return await self._scales(self.world)
         finally:
             # Once and for all: a gateway that comes later keeps the balancers of the others waiting for nothing.
             self._streams.synced = self._streams.synced or self.serving
@@ -258,6 +268,7 @@ class Reconciler:
                 for name, progress in self.progress.items()
             },
             settling,
+            self.waking.scale,
         )
         wanted = statuses_of(view, self._wall())
         due = [each for each in wanted if self._due(each, now)]
@@ -268,6 +279,32 @@ class Reconciler:
                 raise failure
         late = any(each.status != each.watched.status for each in wanted)
         return min(5.0 if late or settling else 30.0, self._settings.refresh)
+
+    async def _scales(self, world: World) -> float | None:
+        """Look at the workloads behind pools, and wake those from zero that a balancer says are wanted."""
+        pools = [each for each in world.pools() if each.item is not None and each.item.spec.scaling is not None]
+        if not self._leads() or not pools:
+            return None
+        there = (each.report for name in self.progress for each in self._streams.subscribers(name))
+        wanted = {name for report in there if report is not None for name in report.wanted}
+        before = [self.waking.scale(each.item) for each in pools if each.item is not None]
+        empty = {
+            f"{each.namespace}/{each.name}"
+            for each in pools
+            if each.item is not None and not world.found(each.item).discovered.endpoints
+        }
+        woken = await self.waking.look(pools, wanted, empty, time.monotonic())
+        if before != [self.waking.scale(each.item) for each in pools if each.item is not None]:
+            self.queue.wake(Key("status"))
+        for regarding in woken:
+            self._metrics.written("Scale")
+            now = datetime.fromtimestamp(self._wall(), UTC)
+            try:
+                message = "a request wants it, and its workload was scaled to zero"
+                await self._cluster.event(regarding, "Normal", "Woken", message, now)
+            except ApiError as error:
+                log.warning("an event about %s could not be written: %s", regarding["name"], error)
+        return EMPTY_SECONDS if empty else LOOK_SECONDS
 
     def _due(self, written: Written, now: float) -> bool:
         since = now - self._status_written.get(written.watched.key, float("-inf"))
@@ -300,7 +337,8 @@ class Reconciler:
                 "name": watched.name,
                 "uid": watched.uid,
             }
-            severity = "Normal" if verdict.status == "True" or turn.type == "Spilling" else "Warning"
+            usual = verdict.status == "True" or turn.type == "Spilling" or verdict.reason == "ScaledToZero"
+            severity = "Normal" if usual else "Warning"
             now = datetime.fromtimestamp(self._wall(), UTC)
             try:
                 await self._cluster.event(regarding, severity, verdict.reason, verdict.message, now)
@@ -309,7 +347,13 @@ class Reconciler:
 
 
 def _rest(key: Key) -> float:
-    return {"snapshot": JOIN_SECONDS, "children": CHILDREN_SECONDS, "status": STATUS_SECONDS, "events": 0.0}[key.what]
+    return {
+        "snapshot": JOIN_SECONDS,
+        "children": CHILDREN_SECONDS,
+        "status": STATUS_SECONDS,
+        "events": 0.0,
+        "scales": SCALE_SECONDS,
+    }[key.what]
 
 
 def _sizes(snapshot: Snapshot) -> tuple[int, int]:

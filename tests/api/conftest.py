@@ -120,6 +120,9 @@ BASES["closed"] = _HEAD | {
 }
 
 
+BASES["scaled"] = copy.deepcopy(BASES["pods"])
+BASES["scaled"]["metadata"]["name"] = "scaled"
+BASES["scaled"]["spec"]["scaling"] = {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "vllm"}}
 BASES["hedged"] = copy.deepcopy(BASES["policy"])
 BASES["hedged"]["spec"]["rules"][0]["tiers"][0]["hedge"] = {"after": "800ms"}
 

@@ -12,6 +12,7 @@ ACCOUNT = f"{PROVIDER}.accounts[0]"
 PODS = "spec.source.pods"
 SERVICE = "spec.source.service"
 PRICE = "spec.models[0].price"
+SCALING = "spec.scaling"
 KEY = "spec.dispatch.key[0]"
 TIER = "spec.rules[0].tiers[0]"
 MIRROR = "spec.mirror.pool"
@@ -63,6 +64,7 @@ NUMBERS = [
     ("policy", f"{TIER}.spill.errorPercent.full", 1, 100),
     ("pool", "spec.dataHandling.retentionDays", 0, None),
     ("hedged", f"{TIER}.hedge.maxPercent", 1, 100),
+    ("scaled", f"{SCALING}.wakeReplicas", 1, 1000),
     ("policy", "spec.queue.maxRequests", 0, 1000000),
     ("policy", "spec.queue.maxBytes", 0, None),
     ("policy", "spec.priority.default", -1000, 1000),
@@ -143,6 +145,11 @@ TEXTS = [
     ("mirrored", f"{MIRROR}.name", 1, 63, LABEL, "a", "a.b"),
     ("mirrored", f"{MIRROR}.namespace", 1, 63, LABEL, "team-a", "team_a"),
     ("mirrored", f"{MIRROR}.model", 1, 253, None, "any name", None),
+    ("scaled", f"{SCALING}.targetRef.apiVersion", 1, 317, None, "apps/v1", None),
+    ("scaled", f"{SCALING}.targetRef.kind", 1, 63, None, "Deployment", None),
+    ("scaled", f"{SCALING}.targetRef.name", 1, 253, SECRET_NAME, "a.b-c", "a_b"),
+    ("policy", f"{TIER}.spill.holdFor", 0, 16, DURATION, "10s", "10"),
+    ("policy", "spec.queue.coldStartMaxWait", 0, 16, DURATION, "5m", "5 m"),
     ("policy", "spec.queue.maxWait", 0, 16, DURATION, "5s", "5"),
     ("policy", "spec.priority.header", 0, 64, "^[-A-Za-z0-9]+$", "X-Priority", "X_Priority"),
     ("policy", f"{BUDGET}.amount", 0, 20, AMOUNT, "50.00", "$50"),
@@ -192,6 +199,8 @@ CHOICES = [
         f"{TIER}.enterOn[0]",
         ["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy", "Budget"],
     ),
+    ("scaled", f"{SCALING}.fromZero", ["Disabled", "Wake"]),
+    ("policy", f"{TIER}.spill.whenCold", ["Hold", "Spill", "HoldThenSpill"]),
     ("policy", f"{TIER}.spill.by", ["Key", "Request"]),
     ("closed", f"{EACH}.budget.period", ["Hour", "Day", "Week", "Month"]),
     ("policy", "spec.mode", ["Enforce", "Shadow"]),
@@ -246,6 +255,10 @@ REQUIRED = [
     ("pool", f"{KEY}.type"),
     ("pool", "spec.auth.secretRef"),
     ("pool", "spec.auth.secretRef.name"),
+    ("scaled", f"{SCALING}.targetRef"),
+    ("scaled", f"{SCALING}.targetRef.apiVersion"),
+    ("scaled", f"{SCALING}.targetRef.kind"),
+    ("scaled", f"{SCALING}.targetRef.name"),
     ("policy", "spec"),
     ("policy", "spec.models"),
     ("policy", "spec.rules"),
@@ -333,6 +346,13 @@ RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "spec",
         "object",
         "engine describes self-hosted servers and cannot be set with source.provider",
+    ),
+    (
+        "provider",
+        {"spec.scaling": {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}}},
+        "spec",
+        "object",
+        "scaling does not apply to source.provider",
     ),
     (
         "provider",

@@ -50,7 +50,9 @@ FROM_BALANCER = {
             TierReport("default/chat", "default", "local", "Spilling", 3, 18),
             TierReport("default/chat", "r", "t", "Open"),
             TierReport("default/chat", "r", "u", "Closed", 1, 0, "49.9999"),
+            TierReport("default/chat", "r", "t", "Cold"),
         ),
+        ("default/asleep",),
     ),
 }
 FROM_OPERATOR = {

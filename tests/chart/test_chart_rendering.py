@@ -284,6 +284,8 @@ def test_the_operator_lists_secrets_only_for_consumers_and_writes_none_but_its_o
             assert (tuple(rule["resources"]), tuple(rule["verbs"])) in {
                 (("modelpools/status", "routepolicies/status"), ("patch",)),
                 (("events",), ("create", "patch")),
+                (("deployments/scale", "statefulsets/scale"), ("get", "patch")),
+                (("leaderworkersets/scale",), ("get", "patch")),
                 (("tokenreviews",), ("create",)),
                 (("leases",), ("create",)),
             }

@@ -22,12 +22,14 @@ VALUES: dict[str, dict[str, Any]] = {
     "all-off": {
         "crds": {"install": False},
         "rbac": {"aggregate": False},
+        "scaling": {"enabled": False},
         "networkPolicy": {"enabled": False},
         "operator": {"replicas": 1},
         "gateway": {"replicas": 0},
     },
     "all-on": {
         "consumers": {"enabled": True},
+        "scaling": {"kinds": [{"group": "leaderworkerset.x-k8s.io", "resource": "leaderworkersets"}]},
         "image": {"registry": "mirror.internal", "tag": "v9", "pullPolicy": "Always", "pullSecrets": ["mirror"]},
         "watchNamespaces": ["team-a"],
         "operator": {

@@ -60,6 +60,17 @@ def deployment(name: str, replicas: int, *, annotations: Mapping[str, str] | Non
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
 
 
+def stateful_set(name: str, replicas: int) -> Object:
+    """As `deployment`, with Pods that keep their names."""
+    made = deployment(name, replicas)
+    return made | {"kind": "StatefulSet", "spec": {**made["spec"], "serviceName": name}}
+
+
+def scaling(kind: str, name: str, **more: Any) -> Object:
+    """A workload of apps/v1 that is woken from zero."""
+    return {"targetRef": {"apiVersion": "apps/v1", "kind": kind, "name": name}, **more}
+
+
 def service(name: str, app: str, *ports: Object) -> Object:
     spec = {"selector": {"app": app}, "ports": list(ports)}
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}

@@ -24,13 +24,17 @@ from tests.kube.objects import (
     policy,
     pool,
     provider,
+    scaling,
     secret,
     service,
+    stateful_set,
     static,
 )
 from tests.kube.operating import ACCOUNT, Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
+
+from spillway_api.stream import Report
 
 ROOT = HERE.parents[1]
 
@@ -93,6 +97,10 @@ def whole_life(plane: ControlPlane, installed: Installation, mine: Reader, lists
         engines = service("engines", "vllm", {"name": "http", "port": 80, "targetPort": 8000})
         mine.apply(
             deployment("vllm", 1),
+            deployment("asleep", 0),
+            stateful_set("asleep", 0),
+            pool("deployed", pods("asleep"), scaling=scaling("Deployment", "asleep")),
+            pool("stateful", pods("asleep"), scaling=scaling("StatefulSet", "asleep")),
             inference_pool("ours", "vllm", 8000),
             secret("key", **{"api-key": "sk-1"}),
             pool("by-pods", pods("vllm")),
@@ -113,6 +121,11 @@ def whole_life(plane: ControlPlane, installed: Installation, mine: Reader, lists
             mine.ready("routepolicy/closed")
         else:
             mine.comes("RoutePolicy", "closed", "ResolvedRefs", "False", "SecretsNotListed")
+        # Workloads that are asleep are woken.
+        listener.report(Report(wanted=(f"{space}/deployed", f"{space}/stateful")))
+        for plural in ("deployments", "statefulsets"):
+            where = f"/apis/apps/v1/namespaces/{space}/{plural}/asleep"
+            until(lambda where=where: plane.api.get(where)["spec"]["replicas"] == 1, f"{where} is awake", 10.0)
         # The same event twice is one event that is counted.
         mine.delete("service", "engines")
         mine.comes("ModelPool", "by-service", "ResolvedRefs", "False", "ServiceNotFound")

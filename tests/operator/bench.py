@@ -12,7 +12,7 @@ import tests.operator.objects as make
 from tests.operator.balancers import Balancer
 
 from spillway_operator import reconcile
-from spillway_operator.cluster import ApiError
+from spillway_operator.cluster import ApiError, Conflict
 from spillway_operator.metrics import Metrics
 from spillway_operator.reconcile import Reconciler
 from spillway_operator.settings import Settings
@@ -37,6 +37,8 @@ class Api:
         self.secrets = {"default/openai": {"data": {"api-key": base64.b64encode(MARKER.encode()).decode()}}}
         self.writes = []
         self.events = []
+        self.scales = {}
+        """Replicas by kind/namespace/name; the version of each goes up with every write."""
         self.no = {}
         self.on_write = lambda: None
 
@@ -70,6 +72,21 @@ class Api:
     async def event(self, regarding, type, reason, message, now):
         self._may("event", regarding["name"])
         self.events.append((regarding["kind"], regarding["name"], type, reason))
+
+    async def scale(self, api, kind, namespace, name):
+        await asyncio.sleep(0.001)
+        self._may("scale", f"{kind}/{name}")
+        replicas = self.scales.get(f"{kind}/{namespace}/{name}")
+        meta = {"namespace": namespace, "name": name, "resourceVersion": str(len(self.written("Scale")))}
+        return None if replicas is None else {"metadata": meta, "spec": {"replicas": replicas}}
+
+    async def rescale(self, api, kind, scale, replicas):
+        await asyncio.sleep(0.001)
+        self._may("rescale", f"{kind}/{scale['metadata']['name']}")
+        if scale["metadata"]["resourceVersion"] != str(len(self.written("Scale"))):
+            raise Conflict(409, "Conflict", "the object has been modified")
+        self.writes.append(("Scale", asyncio.get_running_loop().time(), replicas))
+        self.scales[f"{kind}/{scale['metadata']['namespace']}/{scale['metadata']['name']}"] = replicas
 
     def _may(self, verb, what):
         status = self.no.get(verb, self.no.get(what, self.no.get("*")))

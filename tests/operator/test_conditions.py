@@ -123,6 +123,8 @@ ROWS = [
         pool(total=0, problems=(problem("ServiceNotFound", 'no Service "x"', fatal=False),)),
         'no Service "x"',
     ),
+    ("pool", "Ready", "False", "ScaledToZero", pool(total=0, asleep=True), "scaled to zero"),
+    ("pool", "Ready", "False", "NoEndpoints", pool(total=0, asleep=True, not_ready=1), "1 are not ready yet"),
     ("pool", "Ready", "False", "AllEjected", pool(ejected=4), "of 4 endpoints 4 are ejected"),
     ("pool", "Ready", "False", "AllUnhealthy", pool(unhealthy=4), "of 4 endpoints 4 fail their probes"),
     ("pool", "Ready", "False", "CredentialsRefused", pool(refused=4), "takes a minute"),

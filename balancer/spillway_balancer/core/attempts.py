@@ -184,8 +184,7 @@ class Attempts:
     def _closed(self, now: float) -> Stop:
         """Nothing is left to try now."""
         failures = [failure for _, failure in self._failed]
-        closed, until = self.tiers.closed, self._until
-        return may_wait(self._stop(now), closed, failures, self._excluded, self.tiers.all, now, until)
+        return may_wait(self._stop(now), self.tiers, failures, self._excluded, now, self._until)
 
     def _stop(self, now: float) -> Stop:
         failures = [failure for _, failure in self._failed]

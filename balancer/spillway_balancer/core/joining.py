@@ -8,8 +8,8 @@ from typing import Final
 
 from .endpoint import EndpointState
 from .reasons import Failure, Reason
-from .routing import Tier
 from .steps import Stop
+from .tiers import Tiers
 
 LIMITS: Final[frozenset[Reason]] = frozenset({"rate-limited", "quota-exhausted", "budget"})
 """These end at a time that is known."""
@@ -17,21 +17,25 @@ LIMITS: Final[frozenset[Reason]] = frozenset({"rate-limited", "quota-exhausted",
 
 def may_wait(
     stop: Stop,
-    closed: Collection[Reason],
+    tiers: Tiers,
     failures: Sequence[Failure],
     failed: Collection[EndpointState],
-    tiers: Sequence[Tier],
     now: float,
     until: float = inf,
 ) -> Stop:
-    """`closed`: why the pools that were asked had no endpoint, `failed` ones aside; `until`: seconds until a limit of
-    the tiers lets one more in, infinite where none would. A request waits for room, and for
-    the end of limits if it has met nothing else; not for endpoints that are down, which may stay so for ever."""
-    if "saturated" in closed:
-        return stop._replace(may_wait=True)
-    if LIMITS.isdisjoint(closed) or not LIMITS.issuperset(failure.reason for failure in failures):
+    """What the tiers say is of endpoints that have not `failed` the request; `until`: seconds until a limit of theirs
+    lets one more in, infinite where none would.
+
+    A request waits for room, and, if it has met nothing but limits, for their end and for what is woken from zero; not
+    for endpoints that are down, which may stay so for ever.
+    """
+    passing = LIMITS.issuperset(failure.reason for failure in failures)
+    asleep = tiers.cold.found and passing
+    if "saturated" in tiers.closed or asleep:
+        return stop._replace(may_wait=True, cold=asleep, spills_in=tiers.cold.spills_in)
+    if LIMITS.isdisjoint(tiers.closed) or not passing:
         return stop
-    pools = {target.pool.name: target.pool for tier in tiers for target in tier.targets}.values()
+    pools = {target.pool.name: target.pool for tier in tiers.all for target in tier.targets}.values()
     waits = [wait for pool in pools if (wait := pool.limited_for(now, failed)) is not None]
     opens_in = min([*waits, until])
     return stop._replace(may_wait=True, opens_in=opens_in) if opens_in < inf else stop

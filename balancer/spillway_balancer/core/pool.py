@@ -74,6 +74,8 @@ class Pool:
                 state.refused = False
             state.spec = endpoint
             self.endpoints[endpoint.name] = state
+        self.asleep = spec.wakes and not spec.endpoints
+        """Scaled to zero, and woken when a request wants it."""
         self.circuits = CircuitPolicy.of(spec.health.passive)
         self.slow_start = seconds(spec.health.slow_start)
         self.stale_after = seconds(spec.metrics.stale_after)

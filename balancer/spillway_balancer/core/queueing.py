@@ -23,13 +23,14 @@ class QueueRules(NamedTuple):
 
     bounds: Bounds
     max_wait: float
+    cold_wait: float
     fairness: str
     priority: Priority
 
     @classmethod
     def of(cls, queue: Queue, priority: Priority) -> Self:
         bounds = Bounds(queue.max_requests, queue.max_bytes)
-        return cls(bounds, seconds(queue.max_wait), queue.fairness, priority)
+        return cls(bounds, seconds(queue.max_wait), seconds(queue.cold_start_max_wait), queue.fairness, priority)
 
     def priority_of(self, asked: Asked) -> int:
         """Of a request. Its header may lower it as it likes, and raise it as far as its consumer may; what is no whole

@@ -43,6 +43,8 @@ class Tier(NamedTuple):
     """None where any number may come in."""
     priced: bool = False
     """Whether it may cost something to be served here."""
+    sleeps: bool = False
+    """Whether one of its pools is asleep."""
 
 
 class Deadlines(NamedTuple):
@@ -115,6 +117,7 @@ class Route:
                     self._chooser(rule.name, tier.name, tier.select),
                     self.limits.get((rule.name, tier.name)),
                     any(pools[t.pool].priced for t in tier.targets),
+                    any(pools[t.pool].asleep for t in tier.targets),
                 )
                 for tier in rule.tiers
             )

@@ -75,6 +75,10 @@ class Stop(NamedTuple):
     """A way that is closed will open again: the request may wait in the queue, `reopen`, and ask for the next step."""
     opens_in: float | None = None
     """Seconds until the first way opens, where that is known."""
+    cold: bool = False
+    """It is scaled to zero, and will take minutes."""
+    spills_in: float | None = None
+    """Seconds for which it is held for that; then it is to ask again, whether it is its turn or not."""
 
 
 Step = Try | Wait | Stop

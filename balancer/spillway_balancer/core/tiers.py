@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Final
 
 from . import spill
+from .cold import ColdStart, is_cold
 from .endpoint import EndpointState
 from .entering import Entering
 from .limits import Permit, Refusal
@@ -43,6 +44,7 @@ class Tiers:
         """Why the last tier that was asked had no endpoint, or the reason of the last failure."""
         self.closed: set[Reason] = set()
         """Why the pools that were asked had no endpoint."""
+        self.cold = ColdStart()
         self._full = -1  # the last tier with a pool whose endpoints hold all that they may
         self.observer: Observer | None = None
         self.purse: Purse | None = None
@@ -60,6 +62,8 @@ class Tiers:
         self.closed.clear()
         self._at, self._entered, self._full = 0, -1, -1
         self._shares = ()
+        self._left = None
+        self.cold.reopen()
         self._count()
 
     def _count(self) -> None:
@@ -86,6 +90,9 @@ class Tiers:
             found = self._pick(self._at, failed, now)
             if found is not None and not self._comes_late(tier, found, now):
                 return found
+            if tier.sleeps and self.cold.holds(tier, now):
+                self._log.append(f"{tier.spec.name}: held, as it is scaled to zero")
+                break
             if not self.leave(self.why):
                 break
         for index in self._home:
@@ -152,7 +159,7 @@ class Tiers:
             return False
         spilling = self.all[self._at].spec.spill
         if reason in ("no-ready-endpoint", "circuit-open") and spilling and not spilling.when_unavailable:
-            return False
+            return is_cold(self.all[self._at]) and REASONS[reason].enters in self.all[self._at + 1].spec.enter_on
         return REASONS[reason].enters in self.all[self._at + 1].spec.enter_on
 
     def _shut(self, tier: Tier, now: float) -> Reason | None:

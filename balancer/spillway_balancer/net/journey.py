@@ -136,7 +136,8 @@ class Journey:
     async def _attempt(self, made: Plan) -> None:
         """Attempts until one is answered or nothing is left to try."""
         shared, facts, decision = self._shared, self._facts, self._decision
-        if shared.queue.crowded(made.route.name, made.rule):
+        # Who meets a tier that sleeps finds out first how long it is held for it.
+        if shared.queue.crowded(made.route.name, made.rule) and not any(tier.sleeps for tier in made.tiers):
             made = await self._turn(made, None)
         route = made.route
         total = decision.started + route.deadlines.total

@@ -268,6 +268,7 @@ def _states(report: stream.Report) -> object:
     return (
         [(each.pool, each.engine, each.unhealthy, each.ejected, each.refused, each.metrics) for each in report.pools],
         [(each.route, each.rule, each.tier, each.state, each.ready) for each in report.tiers],
+        report.wanted,
     )
 
 

@@ -203,6 +203,7 @@ class Place:
         self._future: asyncio.Future[None] | None = None
         self._ticket: Ticket | None = None
         self._line: Line | None = None
+        self._try_at = inf  # when to try, whether it is its turn or not
         self._why: Stop | None = None
         self._waited = 0.0  # seconds, at places that it had before
         self._plan(made)
@@ -222,13 +223,16 @@ class Place:
             self.leave()
             raise why.error  # it would wait in vain
         self._why = why or self._why
+        self._try_at = monotonic() + why.spills_in if why is not None and why.spills_in is not None else inf
         self._future = self._loop.create_future()
         ticket = self._ticket
         if ticket is None:
             ticket = self._join(why)
         else:
             assert self._line is not None
+            ticket.until = max(ticket.until, self._latest(ticket.joined, why))
             self._line.turned_away(ticket, why)
+            ticket.needs = _needs(self._made, why)
         self.arm()
         try:
             await self._future
@@ -263,9 +267,9 @@ class Place:
         """Wake it when it has waited long enough."""
         self._disarm()
         if self._ticket is not None:
-            until = min(self._ticket.until, self._queue.leave_by)
-            self._ticket.until = until
-            self._timer = self._loop.call_later(max(0.0, until - monotonic()) + EARLY, self.wake)
+            until = self._ticket.until = min(self._ticket.until, self._queue.leave_by)
+            wait = max(0.0, min(until, self._try_at) - monotonic()) + EARLY
+            self._timer = self._loop.call_later(wait, self.wake)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -275,8 +279,12 @@ class Place:
     def _patience(self) -> float:
         """Seconds that it may still wait."""
         now = monotonic()
-        until = now + self._rules.max_wait - self._waited if self._ticket is None else self._ticket.until
-        return min(until, self._total) - now
+        return (self._latest(now, None) if self._ticket is None else self._ticket.until) - now
+
+    def _latest(self, joined: float, why: Stop | None) -> float:
+        """When one that joined then has waited long enough."""
+        longest = self._rules.cold_wait if why is not None and why.cold else self._rules.max_wait
+        return min(joined + longest - self._waited, self._total)
 
     def _join(self, why: Stop | None) -> Ticket:
         now = monotonic()
@@ -291,8 +299,8 @@ class Place:
             rules.priority_of(self._asked),
             self._size,
             now,
-            min(now + rules.max_wait - self._waited, self._total),
-            _needs(self._made),
+            self._latest(now, why),
+            _needs(self._made, why),
         )
         reason = line.waiting.refuses(self._size)
         if reason is not None:
@@ -342,7 +350,8 @@ class Place:
     def _back_in(self, line: Line, priority: int, now: float, why: Stop | None) -> float:
         """Seconds until a request like this one would be served: by the rate at which the line moves, not before the
         limit that is waited for is over, and not after all have left that wait now."""
-        moves = min(line.waiting.until_free(priority, now), self._rules.max_wait)
+        longest = self._rules.cold_wait if why is not None and why.cold else self._rules.max_wait
+        moves = min(line.waiting.until_free(priority, now), longest)
         opens = 0.0 if why is None or why.opens_in is None else why.opens_in
         return max(moves, opens, 1e-3)
 
@@ -368,6 +377,7 @@ class Place:
         return () if self._why is None else self._why.error.attempts
 
 
-def _needs(made: Plan) -> object:
+def _needs(made: Plan, why: Stop | None) -> object:
     """What requests have in common that find the same ways open and closed."""
-    return tuple(tuple((target.pool.name, target.model) for target in tier.targets) for tier in made.tiers)
+    held = why is not None and why.spills_in is not None
+    return held, tuple(tuple((target.pool.name, target.model) for target in tier.targets) for tier in made.tiers)

@@ -13,6 +13,7 @@ from typing import Final, cast
 from spillway_api.stream import MetricsState, PoolReport, Report, TierReport
 from spillway_api.types.status import TierState
 
+from ..core.cold import is_cold, is_wanted
 from ..core.endpoint import EndpointState
 from ..core.pool import Pool
 from ..core.routing import Tier
@@ -63,7 +64,8 @@ def steps(
                 if told_tier is not None and not (told_tier.state == "Spilling" and route.spec.mode == "Shadow"):
                     tiers.append(told_tier)
         yield
-    return Report(tuple(pools), tuple(tiers))
+    wanted = tuple(name for name, pool in runtime.pools.items() if pool.asleep and is_wanted(pool, now))
+    return Report(tuple(pools), tuple(tiers), wanted)
 
 
 def _pool(
@@ -154,7 +156,8 @@ def _tier(route: str, rule: str, tier: Tier, ready: Mapping[str, int], now: floa
     spec, targets, spilling = tier.spec, tier.targets, tier.spilling
     in_order = spec.select == "InOrder"  # a weight of 0 takes a pool out, unless the order alone decides
     if not any(ready[each.pool.name] for each in targets if each.weight > 0 or in_order):
-        return TierReport(route, rule, spec.name, "Unavailable", spent=_spent(tier, unix))
+        shut: TierState = "Cold" if tier.sleeps and is_cold(tier) else "Unavailable"
+        return TierReport(route, rule, spec.name, shut, spent=_spent(tier, unix))
     share = 0.0 if spilling is None else spilling.share(now)
     spent = _spent(tier, unix)
     closed = tier.limits is not None and unix < tier.limits.spent_until

@@ -132,6 +132,17 @@ tolerations: {{- toYaml . | nindent 0 }}
   resources: [secrets]
   verbs: [list]
 {{- end }}
+{{- if .Values.scaling.enabled }}
+# Workloads behind pools (spec.scaling): how many replicas they have, and waking those from zero.
+- apiGroups: [apps]
+  resources: [deployments/scale, statefulsets/scale]
+  verbs: [get, patch]
+{{- range .Values.scaling.kinds }}
+- apiGroups: [{{ .group | quote }}]
+  resources: [{{ .resource }}/scale]
+  verbs: [get, patch]
+{{- end }}
+{{- end }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -50,6 +50,7 @@ from spillway_api.types.price import Amount, Currency, Money, Price
 from spillway_api.types.queue import Fairness, Priority, Queue
 from spillway_api.types.retry import Jitter, Retry, RetryOn, Timeouts
 from spillway_api.types.routepolicy import PolicyMode, RoutePolicy, RoutePolicySpec, Rule
+from spillway_api.types.scaling import FromZero, ScaleTarget, Scaling
 from spillway_api.types.selector import LabelRequirement, LabelSelector, matches
 from spillway_api.types.source import (
     Account,
@@ -64,7 +65,7 @@ from spillway_api.types.source import (
     Static,
     StaticEndpoint,
 )
-from spillway_api.types.spill import DurationRamp, PercentRamp, Ramp, Spill, SpillBy
+from spillway_api.types.spill import DurationRamp, PercentRamp, Ramp, Spill, SpillBy, WhenCold
 from spillway_api.types.streams import Streams
 from spillway_api.types.tier import EnterOn, PoolRef, Select, Tier
 
@@ -95,6 +96,7 @@ __all__ = [
     "Explain",
     "ExplainHeaders",
     "Fairness",
+    "FromZero",
     "Guard",
     "Health",
     "Hedge",
@@ -142,6 +144,8 @@ __all__ = [
     "RoutePolicy",
     "RoutePolicySpec",
     "Rule",
+    "ScaleTarget",
+    "Scaling",
     "SecretRef",
     "SecretSelector",
     "Select",
@@ -159,5 +163,6 @@ __all__ = [
     "Url",
     "UrlPath",
     "Weight",
+    "WhenCold",
     "matches",
 ]

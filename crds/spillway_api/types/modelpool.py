@@ -12,6 +12,7 @@ from spillway_api.types.fields import API_VERSION, ObjectMeta
 from spillway_api.types.guard import DataHandling
 from spillway_api.types.health import Health, Metrics
 from spillway_api.types.price import Price
+from spillway_api.types.scaling import Scaling
 from spillway_api.types.selector import LabelSelector
 from spillway_api.types.source import Auth, Source
 
@@ -147,6 +148,13 @@ class ModelPoolSpec(Struct, frozen=True, rename="camel"):
         Health, doc("When an endpoint takes traffic: by probes, and by what becomes of its requests.")
     ] = field(default_factory=Health)
 
+    scaling: (
+        Annotated[
+            Scaling,
+            doc("The workload behind the pool. Spillway wakes it from zero; HPA or KEDA do the rest."),
+        ]
+        | None
+    ) = None
     data_handling: (
         Annotated[
             DataHandling,
@@ -166,6 +174,7 @@ class ModelPoolSpec(Struct, frozen=True, rename="camel"):
             "!has(self.source.provider) || self.engine == 'Auto'",
             "engine describes self-hosted servers and cannot be set with source.provider",
         ),
+        Cel("!has(self.source.provider) || !has(self.scaling)", "scaling does not apply to source.provider"),
         Cel(
             "!has(self.source.provider) || !has(self.auth)",
             "use source.provider.accounts[].secretRef instead of auth",

@@ -26,6 +26,9 @@ class Queue(Struct, frozen=True, rename="camel"):
         INT64,
     ] = 268435456
     max_wait: Annotated[Duration, doc("Longest time that a request waits.")] = "30s"
+    cold_start_max_wait: Annotated[
+        Duration, doc("Longest time that a request waits for a pool that is scaled to zero.")
+    ] = "10m"
     fairness: Annotated[
         Fairness,
         doc(

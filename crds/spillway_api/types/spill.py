@@ -10,6 +10,7 @@ from spillway_api.markup import INT32, Cel, doc
 from spillway_api.types.fields import Duration
 
 SpillBy = Literal["Key", "Request"]
+WhenCold = Literal["Hold", "Spill", "HoldThenSpill"]
 
 _ENDS = Cel("self.full >= self.start", "full must not be below start")
 
@@ -90,6 +91,14 @@ class Spill(Struct, frozen=True, rename="camel"):
         | None
     ) = None
     when_unavailable: Annotated[bool, doc("Requests leave when no endpoint of this tier is ready.")] = True
+    when_cold: Annotated[
+        WhenCold,
+        doc(
+            "Tier scaled to zero - wake it and meanwhile hold requests, spill them, or hold up to holdFor and then "
+            "spill."
+        ),
+    ] = "Spill"
+    hold_for: Annotated[Duration, doc("How long HoldThenSpill holds a request.")] = "5s"
     smoothing: Annotated[
         Duration,
         doc("Time constant with which the share follows the signals. 0s follows them at once."),
