@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import yaml
+from tests.net.test_consumer_limits import sample
 
 from spillway_balancer.core import shadows
 from spillway_balancer.net.credentials import Credentials
@@ -144,3 +146,32 @@ def test_who_serves_from_files_is_told_that_a_policy_only_looks_on(objects, tmp_
         found = judge([file], "default", Credentials(None)).snapshot
         assert found is not None
         assert summary(found) == said
+
+
+async def test_callers_that_are_turned_away_are_not_looked_at_and_copies_are_not_charged_to_them(
+    serve, objects, endpoint, dial, say
+) -> None:
+    consumers = {"secretSelector": {"matchLabels": {"app": "key"}}, "defaults": {"tokensPerMinute": 1000}}
+    secret = {"apiVersion": "v1", "kind": "Secret", "stringData": {"api-key": say.KEY}}
+    trial = await endpoint()
+    lb = await serve(
+        docs=[
+            objects.pool("local", await endpoint()),
+            objects.pool("trial", trial),
+            objects.route("local", consumers=consumers, mirror={"pool": {"name": "trial"}, "percent": 100}),
+            shadow(objects, "next", "trial"),
+            {**secret, "metadata": {"name": "team-a", "labels": {"app": "key"}}},
+        ]
+    )
+    client = await dial(lb)
+    mine = [("authorization", f"Bearer {say.KEY}")]
+    assert (await client.chat()).status == 401
+    assert (await client.chat(mine, max_tokens=5000)).status == 429
+    assert decisions(lb) == {}
+    reply = await client.chat(mine)
+    assert reply.status == 200
+    assert decisions(lb) == {("all", "only", "default/trial", "false"): 1.0}
+    await lb.until(lambda: lb.sample("spillway_mirror_requests_total", result="ok") == 1)
+    assert "authorization" not in dict(trial.calls[0].headers)
+    who = {"consumer": "team-a", "limit": "tokensPerMinute"}
+    assert sample(lb, "spillway_consumer_limit_used_percent", **who) == pytest.approx(0.2)  # two tokens, not four

@@ -129,6 +129,8 @@ class Journey:
         decision.consumer = who
         made, decision.passed = admit(made, who, self._facts, moment)
         decision.limited = isinstance(made.refused, ConsumerLimited)
+        if decision.limited:
+            decision.shadows = ()  # no policy has decided
         if who.allowance is not None:
             self._answer.quota = quota(who.allowance, moment.now)
         return made
