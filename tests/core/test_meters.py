@@ -26,6 +26,20 @@ def test_a_minutes_worth_may_go_at_once_and_no_more_until_the_minute_has_passed(
     assert rate.try_take(161.0)
 
 
+@given(st.lists(st.tuples(st.floats(0, 40), st.integers(1, 9)), max_size=20), st.floats(0, 80))
+def test_it_is_said_when_nothing_counts_any_more(taken, after):
+    rate = Rate(100)
+    now = 1000.0
+    for pause, amount in taken:
+        now += pause
+        rate.try_take(now, amount)
+    now += after
+    left = rate.until_empty(now)
+    assert (left > 0) == (rate.used(now) > 0)
+    assert left == 0 or rate.used(now + left - 0.001) > 0
+    assert rate.used(now + left) == 0
+
+
 def test_tokens_are_corrected_for_when_they_were_taken_and_only_once():
     rate = Rate(1000)
     taken = rate.reserve(10.0, 800)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from math import inf
 from typing import Final, Literal, NamedTuple
 
 from spillway_api.types import ConsumerLimits, Price
@@ -140,9 +139,7 @@ class Allowance:
         """What is left of the rates, by what they count."""
         for name, rate in (("requests", self.requests), ("tokens", self.tokens)):
             if rate is not None:
-                left = max(0, rate.limit - rate.used(now))
-                reset = rate.until_free(now, rate.limit)
-                yield name, Quota(rate.limit, left, 0.0 if reset == inf else reset)
+                yield name, Quota(rate.limit, max(0, rate.limit - rate.used(now)), rate.until_empty(now))
 
 
 class Pass:

@@ -98,6 +98,15 @@ class Rate:
                 return max(0.0, second + size - now)
         return float(size)
 
+    def until_empty(self, now: float) -> float:
+        """Seconds until nothing counts any more if nobody else came."""
+        self._advance(now)
+        size = len(self._buckets)
+        for second in range(self._second, self._second - size, -1) if self._total else ():
+            if self._buckets[second % size]:
+                return max(0.0, second + size - now)
+        return 0.0
+
     def _advance(self, now: float) -> None:
         """Empty the buckets that have left the window."""
         second = int(now)

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from spillway_api.credentials import file_of
@@ -78,9 +78,13 @@ class Credentials:
             now = await asyncio.to_thread(lambda: look(files_under(folder)))
             if now != seen:
                 seen = now
-                self.refresh()
+                # Thousands of consumers may be among them, which must not hold up the loop.
+                self._values = await asyncio.to_thread(self._again, list(self._values))
                 log.info("credentials have changed, and are read again")
                 changed()
+
+    def _again(self, known: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str | None]:
+        return {each: self._read(*each) for each in known}
 
     def _value(self, secret: str, key: str) -> str | None:
         known = (secret, key)
