@@ -336,3 +336,20 @@ def test_a_consumer_of_the_files_is_known_by_the_key(bench, made) -> None:
     assert "quagga" not in said.out + said.err
     assert bench.account(policies, "-H", "authorization: Bearer sk-zebra")["outcome"]["status"] == 401
     assert bench.account(policies, state={"consumer": {"name": "ann"}})["consumer"] == "default/ann"
+
+
+def test_what_a_consumer_has_used_is_what_the_state_says(bench, examples) -> None:
+    policies = examples / "near-limit.yaml"
+    for limit, variable in (("tokensPerMinute", 60), ("requestsPerMinute", 50), ("maxInFlight", 75)):
+        state = {"consumer": {"name": "team-a", "used": {limit: variable}}}
+        account = bench.account(policies, state=state)
+        assert account["used"][limit] == pytest.approx(variable, abs=1)
+        assert account["outcome"]["pool"] == "default/large"
+    full = bench.explain(policies, state={"consumer": {"name": "team-a", "used": {"maxInFlight": 100}}})
+    assert full.code == 1
+    assert "caller   default/team-a, 100 % of maxInFlight" in full.out
+    assert "answer   429" in full.out
+    newcomer = bench.account(policies, state={"consumer": {"name": "team-z", "used": {"tokensPerMinute": 60}}})
+    assert newcomer["used"]["tokensPerMinute"] == pytest.approx(60)
+    slip = bench.explain(policies, state={"consumer": {"name": "team-a", "used": {"budget": 60}}})
+    assert "consumer.used.budget: no consumer has a limit budget" in slip.err

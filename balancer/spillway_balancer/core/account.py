@@ -220,6 +220,8 @@ class Explanation(Struct, frozen=True, rename="camel"):
     """What the rule lowers of the request, where it asks for more."""
     consumer: str = ""
     """Who asks, where the policy knows its callers: namespace/name."""
+    used: dict[str, float] = {}
+    """Of the limits of who asks: how much of each, in percent, before this request."""
     mirror: str = ""
     """The pool that a copy goes to."""
     shadows: tuple[Shadowed, ...] = ()

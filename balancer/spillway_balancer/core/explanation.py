@@ -33,6 +33,7 @@ from .account import (
     Step,
     Waited,
 )
+from .admitting import admit
 from .attempts import Attempts, Facts, Try, Wait
 from .conditions import Asked, Moment, bucket
 from .endpoint import EndpointState
@@ -71,6 +72,9 @@ def explain(routes: Routes, asked: Request, moment: Moment, answers: Answers) ->
         made = plan(routes, asked, moment)
     except SpillwayError as error:
         return replace(account, outcome=_refused(error))
+    used: dict[str, float] = {}
+    if asked.consumer is not None and (allowance := asked.consumer.allowance) is not None:
+        used = {str(limit): percent for limit, percent in allowance.used_percent(moment.now, moment.unix).items()}
     key = _key(made, asked)
     seen = looks(routes, made, asked, moment)
     account = replace(
@@ -86,9 +90,16 @@ def explain(routes: Routes, asked: Request, moment: Moment, answers: Answers) ->
         left_out=tuple(NotUsed(*each) for each in made.left_out),
         clamp=made.clamp,
         consumer="" if asked.consumer is None else asked.consumer.whole,
+        used=used,
         mirror="" if made.mirror is None else made.mirror.pool.name,
         shadows=tuple(Shadowed(*each[:5]) for each in seen),
     )
+    if asked.consumer is not None:
+        made, passed = admit(made, asked.consumer, asked, moment)
+        if passed is not None:
+            passed.leave(moment.now, moment.unix)  # nothing is sent
+        out = tuple(NotUsed(*each) for each in made.left_out)
+        account = replace(account, tiers=tuple(tier.spec.name for tier in made.tiers), left_out=out)
     if made.refused is not None:
         return replace(account, outcome=_refused(made.refused))
     return _attempted(account, made, asked, moment, answers, seen)

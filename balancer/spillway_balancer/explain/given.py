@@ -74,6 +74,7 @@ class UsedGiven(Struct, frozen=True, rename="camel", kw_only=True):
     budget: Annotated[Percent, doc("Of the money of the period.")] | None = None
     requests_per_minute: Annotated[Percent, doc("Of the requests of the last minute.")] | None = None
     tokens_per_minute: Annotated[Percent, doc("Of the tokens of the last minute.")] | None = None
+    max_in_flight: Annotated[Percent, doc("Of the requests that a consumer may have under way.")] | None = None
     max_share_percent: Annotated[Percent, doc("Of the share of the requests that a tier may take.")] | None = None
 
 
@@ -92,6 +93,9 @@ class ConsumerGiven(Struct, frozen=True, rename="camel", kw_only=True):
     labels: (
         Annotated[dict[str, str], doc("Of the Secret, where it is not in the files or should have others.")] | None
     ) = None
+    used: Annotated[UsedGiven, doc("What is used of its limits, in percent of each.")] = field(
+        default_factory=UsedGiven
+    )
 
 
 class State(Struct, frozen=True, rename="camel", kw_only=True):

@@ -78,7 +78,8 @@ def _head(account: Explanation) -> Iterator[Line]:
     if account.policy:
         yield Line(f"policy   {account.policy}, by the name {account.matched}")
         if account.consumer:
-            yield Line(f"caller   {account.consumer}")
+            used = ", ".join(f"{percent:.0f} % of {limit}" for limit, percent in account.used.items())
+            yield Line(f"caller   {account.consumer}" + (f", {used} used" if used else ""))
         drawn = "none: what goes by key is drawn by lot"
         yield Line("key      " + (f"by {account.key}, bucket {account.bucket}" if account.key else drawn))
 

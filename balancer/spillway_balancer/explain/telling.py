@@ -14,6 +14,7 @@ from typing import Any, Final
 from spillway_api import snapshot
 from spillway_api.durations import seconds
 
+from ..core.allowance import Allowance
 from ..core.consumers import Consumer
 from ..core.endpoint import EndpointState
 from ..core.health import HEALTHY, UNHEALTHY
@@ -23,6 +24,7 @@ from ..core.pool import Pool
 from ..core.progress import DEEP_QUEUE
 from ..core.routing import Route
 from ..core.runtime import Runtime
+from ..core.shares import Share
 from ..net.facts import Facts
 from .given import ConsumerGiven, EndpointGiven, PoolGiven, State, UsedGiven
 
@@ -53,11 +55,14 @@ def tell(runtime: Runtime, state: State, facts: Facts, unix: float) -> None:
         for tier in {} if given is None else (each for tiers in route.rules for each in tiers):
             if given is not None and tier.limits is not None and (used := given.tiers.get(tier.spec.name)) is not None:
                 _tell_limits(tier.limits, used, unix)
+                if tier.limits.share is not None and used.max_share_percent is not None:
+                    _tell_share(tier.limits.share, used.max_share_percent)
         if state.consumer is not None and route.callers is not None:
-            _tell_caller(route, state.consumer, facts)
+            _tell_caller(route, state.consumer, facts, unix)
 
 
-def _tell_limits(limits: TierLimits, used: UsedGiven, unix: float) -> None:
+def _tell_limits(limits: TierLimits | Allowance, used: UsedGiven, unix: float) -> None:
+    """What both kinds of limits count."""
     if limits.requests is not None and used.requests_per_minute is not None:
         limits.requests.reserve(NOW, int(limits.requests.limit * used.requests_per_minute / 100))
     if limits.tokens is not None and used.tokens_per_minute is not None:
@@ -67,15 +72,17 @@ def _tell_limits(limits: TierLimits, used: UsedGiven, unix: float) -> None:
         held = limits.money.reserve(unix, spent)
         if held is not None:
             limits.money.settle(held, unix, spent)
-    if limits.share is not None and used.max_share_percent is not None:
-        for _ in range(REQUESTS):
-            limits.share.came(NOW)
-        # This request itself counts as well, and what may come in is rounded up.
-        for _ in range(ceil((REQUESTS + 1) * limits.share.percent * used.max_share_percent / 10_000)):
-            limits.share.take(NOW)
 
 
-def _tell_caller(route: Route, given: ConsumerGiven, facts: Facts) -> None:
+def _tell_share(share: Share, percent: float) -> None:
+    for _ in range(REQUESTS):
+        share.came(NOW)
+    # This request itself counts as well, and what may come in is rounded up.
+    for _ in range(ceil((REQUESTS + 1) * share.percent * percent / 10_000)):
+        share.take(NOW)
+
+
+def _tell_caller(route: Route, given: ConsumerGiven, facts: Facts, unix: float) -> None:
     """The key that the request shows is this consumer's."""
     callers = route.callers
     assert callers is not None
@@ -84,11 +91,17 @@ def _tell_caller(route: Route, given: ConsumerGiven, facts: Facts) -> None:
     if slash and namespace != own:
         return
     member = next((each for each in callers.members if each.name == name), None)
-    if member is None or given.labels:
-        labels = given.labels or {}
-        member = Consumer(snapshot.Consumer(name, f"{own}/{name}", "key", labels), own)
-    digest = facts.key_digest or hashlib.sha256(KEY.encode()).digest()
-    callers.tell({digest: member})
+    if member is None or given.labels is not None:
+        limits = callers.spec.defaults if member is None else member.spec.limits
+        spec = snapshot.Consumer(name, f"{own}/{name}", "", given.labels or {}, limits)
+        member = Consumer(spec, own)
+    allowance = member.allowance
+    if allowance is not None:
+        _tell_limits(allowance, given.used, unix)
+        if allowance.in_flight is not None and given.used.max_in_flight is not None:
+            for _ in range(int(allowance.in_flight.limit * given.used.max_in_flight / 100)):
+                allowance.in_flight.try_take()
+    callers.tell({facts.key_digest or hashlib.sha256(KEY.encode()).digest(): member})
 
 
 def of(given: PoolGiven, endpoint: str) -> EndpointGiven:

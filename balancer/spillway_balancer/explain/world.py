@@ -109,8 +109,9 @@ class World:
     def ask_all(self, many: Iterable[Asking]) -> Iterator[Explanation]:
         """What becomes of each, in one runtime, so that those who take turns do; what is drawn is drawn anew."""
         dice = random.Random(self._seed)
-        # What is assumed of one prompt or attempt must not be found by the next.
-        own = any(_of_one(each) for given in self._by_pool.values() for each in (given, *given.endpoints.values()))
+        # What is assumed of one prompt or attempt, or counted of one caller, must not be found by the next.
+        own = any(route.consumers is not None for route in self._snapshot.routes)
+        own |= any(_of_one(each) for given in self._by_pool.values() for each in (given, *given.endpoints.values()))
         runtime: Runtime | None = None
         for asking in many:
             if runtime is None and not own:
@@ -165,6 +166,7 @@ def slips(state: Read[State], snapshot: Snapshot) -> Iterator[str]:
         except ValueError:
             yield state.problem(("now",), "no time; write it like 2026-05-01T21:30:00Z")
     yield from _slips_of_policies(state, snapshot, unknown)
+    yield from _slips_of_consumer(state, snapshot)
     pools = {pool.name: [endpoint.name for endpoint in pool.endpoints] for pool in snapshot.pools}
     for name, given in state.value.pools.items():
         endpoints = pools.get(whole(name))
@@ -198,9 +200,22 @@ def _slips_of_policies(
             for field in fields(used):
                 if getattr(used, field.name) is not None and getattr(limits, field.name, None) is None:
                     yield state.problem((*steps, field.encode_name), f"the tier has no limit {field.encode_name}")
+
+
+def _slips_of_consumer(state: Read[State], snapshot: Snapshot) -> Iterator[str]:
     consumer = state.value.consumer
-    if consumer is not None and not any(route.consumers for route in snapshot.routes):
+    if consumer is None:
+        return
+    known = [route.consumers for route in snapshot.routes if route.consumers is not None]
+    if not known:
         yield state.problem(("consumer",), "no policy names consumers: everybody may call, and nobody is known")
+        return
+    limits = [each.defaults for each in known] + [member.limits for each in known for member in each.members]
+    for field in fields(consumer.used):
+        used = getattr(consumer.used, field.name) is not None
+        if used and all(getattr(each, field.name, None) is None for each in limits):
+            place: Steps = ("consumer", "used", field.encode_name)
+            yield state.problem(place, f"no consumer has a limit {field.encode_name}")
 
 
 def _of_one(given: EndpointGiven) -> bool:
