@@ -222,13 +222,13 @@ def expected_cost(target: Target, asks: Asks, now: float) -> float | None:
     model = pool.model(asks.model, target.model)
     if model is None or model.price is None:
         return None
-    if pool.wants_prompt and model.price.cached_input is not None:
+    by, answer = prices.rates(model.price), output_tokens(pool, asks.max_tokens())
+    tokens, cached = prompt_tokens(pool, asks), 0.0
+    if pool.wants_prompt and by.cached != by.input:
         prompt = asks.prompt(model.upstream_name or model.name)
         if prompt is not None:
             tokens, cached = pool.cached(prompt, now)
-            answer = math.ceil(output_tokens(pool, asks.max_tokens()))
-            return float(prices.estimate(model.price, tokens, cached, answer))
-    return float(full_cost(model.price, pool, asks, asks.max_tokens()))
+    return float(by.input) * (tokens - cached) + float(by.cached) * cached + float(by.output) * answer
 
 
 # ---- modes
