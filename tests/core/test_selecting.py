@@ -19,7 +19,7 @@ from spillway_balancer.core.pool import Picked, Pool, Want
 from spillway_balancer.core.prefix import Prompt
 from spillway_balancer.core.routing import Tier
 from spillway_balancer.core.runtime import Runtime
-from spillway_balancer.core.selecting import MODES, order
+from spillway_balancer.core.selecting import MODES, SESSIONS, order
 
 NOW = 1000.0
 
@@ -217,6 +217,47 @@ def test_what_is_cached_is_cheaper() -> None:
 def test_nothing_is_converted() -> None:
     made = tier("Cheapest", model(input="0.001", currency="EUR"), model(input="5"), model(input="7"))
     assert ordered(made) == "bca"
+
+
+@pytest.mark.parametrize(("rises", "stays"), [(1.0, True), (1.08, True), (1.2, False)])
+def test_a_session_stays_until_another_pool_is_clearly_cheaper(rises: float, stays: bool) -> None:
+    made = tier("Cheapest", model(output="1"), model(output="1.05"))
+    old, new = session(1), session(2)
+    assert first(made, old) == "a"
+    made.targets[0].pool.learned.output_tokens *= rises * 1.05
+    assert (first(made, old) == "a") is stays
+    if rises > 1.05:
+        assert first(made, new) == "b"
+        assert first(made) == "b"
+
+
+def test_prices_that_change_a_little_all_the_time_move_nobody() -> None:
+    made, dice = tier("Cheapest", model(output="1"), model(output="1")), random.Random(3)
+    sides = {number: first(made, session(number)) for number in range(100)}
+    assert 30 <= [*sides.values()].count("a") <= 70
+    for _ in range(20):
+        for target in made.targets:
+            target.pool.learned.output_tokens = 200.0 * dice.uniform(0.96, 1.04)
+        assert {number: first(made, session(number)) for number in range(100)} == sides
+
+
+def test_a_session_whose_pool_cannot_serve_one_request_is_back_with_the_next() -> None:
+    made = tier("Cheapest", model(input="1"), model(input="2"))
+    key = session(1)
+    assert first(made, key) == "a"
+    without = made._replace(targets=made.targets[1:])
+    assert first(without, key) == "b"
+    assert first(made, key) == "a"
+
+
+def test_no_more_sessions_are_remembered_than_there_is_room_for() -> None:
+    made = tier("Cheapest", model(input="1"), model(input="2"))
+    for number in range(SESSIONS + 500):
+        first(made, number)
+    chooser: Any = made.chooser
+    assert len(chooser._placed) == SESSIONS
+    assert 0 not in chooser._placed
+    assert SESSIONS + 499 in chooser._placed
 
 
 # ---- Quality, and what a tier asks for
