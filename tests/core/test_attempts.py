@@ -482,3 +482,17 @@ def test_of_several_the_one_that_may_be_asked_first_is_waited_for() -> None:
     assert isinstance(waits, Wait)
     assert 0.3 <= waits.seconds <= 0.4
     assert take(way, NOW + waits.seconds).endpoint is step.endpoint
+
+
+@pytest.mark.parametrize(("wait", "seconds"), [(None, 0.0), (0.5, 0.5), (1.0, 1.0), (1.1, None)])
+def test_one_that_is_overloaded_is_not_asked_again_before_its_retry_after(
+    wait: float | None, seconds: float | None
+) -> None:
+    way = attempts(one_endpoint())
+    way.failed(take(way), Failure("overloaded", 503, retry_after=wait))
+    step = way.next(NOW)
+    if seconds is None:
+        assert isinstance(step, Stop)
+    else:
+        assert isinstance(step, Wait)
+        assert seconds <= step.seconds <= seconds + 0.05

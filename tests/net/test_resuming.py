@@ -197,3 +197,37 @@ async def test_the_winner_of_a_race_is_gone_on_with(serve, endpoint, objects, di
     route = objects.route(tiers=[tier], **RESUME, retry={"attempts": 4})
     lb = await serve(docs=[objects.pool("local", *engines, **POOL), route])
     assert (await (await dial(lb)).chat(stream=True)).text == "It was a cat"
+
+
+async def test_what_is_set_aside_for_limits_is_settled_for_every_attempt_of_a_race_and_of_a_rest(
+    serve, endpoint, objects, dial
+) -> None:
+    engines = [await endpoint() for _ in range(4)]
+    for each in engines:
+        each.plan = engines[0].plan
+    plan = engines[0].plan
+    limits = {"requestsPerMinute": 100, "tokensPerMinute": 100000, "budget": {"amount": "50.00"}}
+    hedge = {"after": "100ms", "maxPercent": 100}
+    tier = {"name": "only", "pools": [{"name": "local"}], "hedge": hedge, "limits": limits}
+    models = [{"name": "m", "price": {"input": "10.00", "output": "40.00"}}]
+    pool = objects.pool("local", *engines, models=models, **POOL)
+    lb = await serve(docs=[pool, objects.route(tiers=[tier], **RESUME, retry={"attempts": 6})])
+    client = await dial(lb)
+    for steps in (
+        [say.steps(say.HANG), say.steps(BEGUN, say.RESET), ENDS],
+        [say.steps(BEGUN, say.RESET), say.steps(say.error(500)), ENDS],
+        [say.steps(say.HANG), say.steps(say.error(500))],
+    ):
+        plan.extend(steps)
+        asking = asyncio.create_task(client.chat(stream=True))
+        if len(steps) == 2:
+            await lb.until(lambda: lb.sample("spillway_hedges_total") >= 1 and not plan)
+            client.reset()
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        else:
+            assert (await asking).text == "It was a cat"
+    await lb.until(lambda: lb.balancer.proxy.in_flight == 0)
+    (limited,) = [each.limits for each in lb.balancer.serving.current.routes.all[0].rules[0]]
+    assert limited.money.reserved == 0
+    assert limited.money.spent > 0

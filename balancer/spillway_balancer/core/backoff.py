@@ -54,10 +54,10 @@ def again(
 ) -> Again | None:
     """The endpoint to ask once more when no other is left; the one that may be asked first, then the one tried first.
 
-    One that was overloaded or broke is asked once more, after the backoff. One that is rate-limited is asked again
-    when its own Retry-After is over, as often as attempts are left, but only where that is at most `maxRetryAfter`;
-    the backoff comes on top, lest all who wait for it come in the same instant. An endpoint that has been ejected
-    since, or whose account is off for longer by now, is left alone.
+    One that was overloaded or broke is asked once more, after the backoff and not before its Retry-After. One that is
+    rate-limited is asked again when its Retry-After is over, as often as attempts are left; the backoff comes on top,
+    lest all who wait for it come in the same instant. Neither is where that is longer than `maxRetryAfter`. An endpoint
+    that has been ejected since, or whose account is off for longer by now, is left alone.
     """
     backoff = Backoff.of(retry)
     often = Counter(step.endpoint for step, _ in failed)
@@ -67,10 +67,13 @@ def again(
         if treatment == "never" or not endpoint.keyed or not endpoint.probe.usable:
             continue
         off = max(0.0, endpoint.circuit.shut_until - now)
+        if max(failure.retry_after or 0.0, off) > backoff.max_retry_after:
+            continue
         if treatment == "once":
             if often[endpoint] > 1 or off or not endpoint.circuit.admits(now):
                 continue
-        elif failure.retry_after is None or max(failure.retry_after, off) > backoff.max_retry_after:
+            off = failure.retry_after or 0.0
+        elif failure.retry_after is None:
             continue
         found.append(Again(step, off, failure.reason))
     if not found:
