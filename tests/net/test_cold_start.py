@@ -118,3 +118,14 @@ async def test_who_is_held_is_served_at_home_when_it_wakes_in_time(bed, dial) ->
     made.wake()
     assert (await task).status == 200
     assert tier_of(made.lb) == {"home": 1.0, "away": 0.0}
+
+
+@pytest.mark.parametrize("most", [0, 1])
+async def test_where_there_is_no_room_to_hold_it_a_request_goes_on_at_once(bed, dial, most) -> None:
+    made = await bed({"whenCold": "HoldThenSpill", "holdFor": "10s"}, maxRequests=most)
+    held = [asyncio.create_task((await dial(made.lb)).chat()) for _ in range(most)]
+    await made.lb.until(lambda: made.waiting == most)
+    assert (await (await dial(made.lb)).chat()).status == 200
+    assert tier_of(made.lb) == {"home": 0.0, "away": 1.0}
+    made.wake()
+    assert {reply.status for reply in await asyncio.gather(*held)} <= {200}

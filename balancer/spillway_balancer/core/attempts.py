@@ -105,6 +105,11 @@ class Attempts:
         del self.log[self._told :]
         self.tiers.reopen(tiers)
 
+    def spill(self) -> None:
+        """It cannot be held for a tier that is scaled to zero, and goes on."""
+        self.tiers.cold.give_up()
+        self.reopen(self.tiers.all)
+
     def hedging(self, step: Try) -> Hedging | None:
         """Whether the step may get a second one beside it if it is slow. To be asked once for each step."""
         hedging = self.tiers.of(step).hedging

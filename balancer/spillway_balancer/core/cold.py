@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from spillway_api.durations import seconds
@@ -41,6 +42,10 @@ class ColdStart:
         """The request looks anew. How long it has been held stays."""
         self.found = False
         self.spills_in = None
+
+    def give_up(self) -> None:
+        """There is no room to hold the request in: as if its time were over."""
+        self._since = -inf
 
     def holds(self, tier: Tier, now: float) -> bool:
         """Whether the request stays at this tier, which had no endpoint for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple, Self
 
 from spillway_api.durations import seconds
@@ -14,6 +15,7 @@ from .waiting import Bounds
 MAX_PRIORITY: Final = "spillway.dev/max-priority"
 """Label of a consumer: up to which priority its header may raise its requests."""
 
+_WHOLE: Final = re.compile(r"-?[0-9]{1,6}", re.ASCII)
 LOWEST: Final = -1000
 HIGHEST: Final = 1000
 
@@ -54,9 +56,4 @@ class QueueRules(NamedTuple):
 
 
 def _whole(text: str | None) -> int | None:
-    if text is None or len(text) > 6:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        return None
+    return int(text) if text is not None and _WHOLE.fullmatch(text) else None

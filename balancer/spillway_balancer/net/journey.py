@@ -167,6 +167,9 @@ class Journey:
             if isinstance(step, Stop):
                 error = made.told(step.error)
                 error.attempts = (*map(str, made.left_out), *error.attempts)
+                if step.spills_in is not None and not self._may_be_held(made):
+                    attempts.spill()
+                    continue
                 if step.may_wait:
                     made = await self._turn(made, step._replace(error=error))
                     attempts.reopen(made.tiers)
@@ -256,6 +259,11 @@ class Journey:
             if race.hedged:
                 metrics.ended(made.route.name, made.rule, step.tier, result)
         return outcome
+
+    def _may_be_held(self, made: Plan) -> bool:
+        """Whether there is a place to wait for what is woken from zero."""
+        stands = self._place is not None and self._place.taken
+        return stands or self._shared.queue.has_room(made, self._peeked.size)
 
     async def _turn(self, made: Plan, why: Stop | None) -> Plan:
         """Wait until this request may try. By then another configuration may be in force: what opens may be new in it,

@@ -117,6 +117,12 @@ class Queue:
         line = self._lines.get((route, rule)) if self._lines else None
         return line is not None and len(line.waiting) > 0
 
+    def has_room(self, made: Plan, size: int) -> bool:
+        """For one more request of so many bytes."""
+        line = self._lines.get((made.route.name, made.rule))
+        waiting = Waiting(made.route.queue.bounds) if line is None else line.waiting
+        return waiting.refuses(size) is None
+
     def place(
         self, made: Plan, asked: Asked, size: int, total: float, tell: Callable[[bytes], None] | None = None
     ) -> Place:
@@ -250,6 +256,11 @@ class Place:
             self.leave()
         self._plan(made)
         return moved
+
+    @property
+    def taken(self) -> bool:
+        """Whether the request stands in line."""
+        return self._ticket is not None
 
     def served(self) -> None:
         """It has found an endpoint."""
