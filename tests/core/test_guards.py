@@ -21,6 +21,7 @@ from spillway_api.types import (
     Health,
     Hedge,
     KeySource,
+    Limits,
     Metrics,
     Model,
     Overrides,
@@ -239,6 +240,20 @@ def test_a_tier_that_was_cut_spills_by_the_load_of_what_is_left() -> None:
     assert bound.tiers[0].spilling.share(NOW) == 0.0
     assert free.tiers[0].spilling.share(NOW) == 1.0
     assert decided(runtime).tiers is bound.tiers  # the share that it has come to is kept
+
+
+def test_a_tier_that_has_become_the_first_is_home_and_its_share_of_a_spill_does_not_bind() -> None:
+    tiers = [tier("cloud", "us"), tier("home", "eu", limits=Limits(max_share_percent=10))]
+    when = 'headers["x-data-class"] == "personal"'
+    runtime = served([pool("us", US), pool("eu", EU)], tiers, [guard("g", when, jurisdictions=("EU",))])
+    (route,) = runtime.routes.all
+    dice = random.Random(1)
+    for number in range(60):
+        asked = Asked(key=f"session-{number}")
+        way = Attempts(decided(runtime, asked).tiers, route.spec.retry, route.retry_budget, asked, dice, NOW + 60)
+        step = way.next(NOW)
+        assert isinstance(step, Try)
+        assert step.pool.name == "default/eu"
 
 
 def test_a_name_that_says_how_to_select_is_bound_and_disturbs_no_other() -> None:

@@ -56,9 +56,10 @@ class Entering:
         """Seconds until the first limit would let it in, as of when it was asked last; infinite where none would."""
 
     def look(self, tiers: Sequence[Tier], now: float) -> None:
-        """The request looks at these tiers, for the first time or anew."""
+        """The request looks at these tiers, for the first time or anew. The first is its home, and has no share of it:
+        one that a policy has behind others may be the first when guards or the caller have taken those away."""
         self.until = inf
-        for tier in tiers:
+        for tier in tiers[1:]:
             limits = tier.limits
             if limits is not None and limits.share is not None and tier.spec.name not in self._came:
                 self._came.add(tier.spec.name)
@@ -72,7 +73,7 @@ class Entering:
             return Permit(model, self._epoch)
         name = tier.spec.name
         place: float | None = None
-        inside = name in self._inside
+        inside = at == 0 or name in self._inside
         if limits.share is not None and not inside:
             place = self._place(tiers, at)
             if name not in self._asked:
