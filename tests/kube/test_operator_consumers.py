@@ -73,12 +73,16 @@ def test_a_labelled_secret_is_a_consumer_until_it_is_deleted(
         until(lambda: answers(f"{MARKER}-b", 200), "team-b is served", SEEN)
         assert balancer.ask("chat", f"{MARKER}-a").status == 200
 
+        mine.apply(secret("team-b", labels=LABELS, **{"api-key": f"{MARKER}-b2"}))
+        until(lambda: answers(f"{MARKER}-b2", 200), "team-b's new key is served", SEEN)
+        assert balancer.ask("chat", f"{MARKER}-b").status == 401
+
         mine.delete("secret", "team-a")
         until(lambda: balancer.ask("chat", f"{MARKER}-a").status == 401, "team-a is refused", SEEN)
-        assert balancer.ask("chat", f"{MARKER}-b").status == 200
+        assert balancer.ask("chat", f"{MARKER}-b2").status == 200
         mine.delete("secret", "team-b")
         mine.comes("RoutePolicy", "chat", "ResolvedRefs", "False", "SecretNotFound")
-        until(lambda: balancer.ask("chat", f"{MARKER}-b").status == 401, "nobody is left", SEEN)
+        until(lambda: balancer.ask("chat", f"{MARKER}-b2").status == 401, "nobody is left", SEEN)
 
         operator = installed.operators[0]
         told = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,14 @@ async def test_of_two_consumers_with_one_key_the_first_counts(
     one = await dial(lb)
     assert (await one.chat([("authorization", f"Bearer {say.KEY}")], max_tokens=2)).status == 200
     assert "consumers default/team-a and default/team-b have one key" in caplog.text
+
+
+async def test_the_audit_log_says_who_asked(
+    serve: Any, engine: Any, closed: Any, dial: Any, say: Any, caplog: Any
+) -> None:
+    lb = await serve(docs=closed(await engine(), explain={"auditLogPercent": 100}))
+    one = await dial(lb)
+    assert (await one.chat([("authorization", f"Bearer {say.KEY}-a")], max_tokens=2)).status == 200
+    assert (await one.chat(max_tokens=2)).status == 401
+    lines = [json.loads(each.getMessage()) for each in caplog.records if each.name == "spillway.audit"]
+    assert [(line.get("consumer"), line["status"]) for line in lines] == [("team-a", 200), (None, 401)]

@@ -67,6 +67,8 @@ class Audit:
             "model": made.model,
             "rule": made.rule,
         }
+        if decision.consumer is not None:
+            line["consumer"] = decision.consumer.name
         if made.held is not None:
             line["guards"] = [guard.name for guard in made.held.guards]
             if made.held.unknown:
