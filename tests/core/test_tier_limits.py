@@ -52,6 +52,9 @@ class Asked:
     def prompt(self, model: str) -> None:
         return None
 
+    def max_tokens(self) -> int:
+        return self.output_tokens
+
     def header(self, name: str) -> str | None:
         return self.session or None
 

@@ -23,6 +23,14 @@ TEMPLATE_TOKENS: Final = 32
 """What a chat template adds to a prompt and its text does not show, beside that."""
 
 
+LONG: Final = 4.0
+"""An answer whose request names no limit may be so many times as long as the pool's answers are in the mean. Of lengths
+that are spread as those of chats (log-normal, sigma 0.6) one in a hundred is longer than 3.4 times."""
+
+MOST: Final = 131_072
+"""Tokens of an answer: a limit beyond them is none."""
+
+
 class Sizes(Protocol):
     """How long a request is, and its answer may be."""
 
@@ -30,12 +38,15 @@ class Sizes(Protocol):
     def prompt_tokens(self) -> int: ...
     @property
     def output_tokens(self) -> int: ...
+    def max_tokens(self) -> int: ...
 
 
 def at_most(facts: Sizes, pool: Pool, price: Price) -> Decimal:
     """What a request may cost at a pool, as far as can be told before it is sent."""
     prompt = facts.prompt_tokens * BYTES_PER_TOKEN / pool.learned.bytes_per_token
-    output = max(facts.output_tokens, int(pool.learned.output_tokens))
+    output = min(facts.max_tokens(), MOST)
+    if not output:
+        output = max(facts.output_tokens, int(LONG * pool.learned.output_tokens))
     return estimate(price, prompt * MARGIN + TEMPLATE_TOKENS, 0, output)
 
 

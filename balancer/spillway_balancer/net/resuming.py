@@ -137,6 +137,8 @@ class Resumption:
             tokens = max(transcript.tokens, round(len(said.encode()) / following.pool.learned.bytes_per_token))
             body = body_to_go_on(b"".join(self._sender.body(following, job)), said, tokens)
             if body is None:
+                if following.permit is not None:
+                    following.permit.cancel(monotonic())
                 return None
             self._answer.go_on(self._tell(following))
             job.decision.sent = step = following

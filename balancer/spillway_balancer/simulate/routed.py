@@ -15,6 +15,7 @@ from ..core.attempts import Attempts, Stop, Try
 from ..core.conditions import Moment
 from ..core.consumers import Consumer
 from ..core.learning import Usage
+from ..core.limits import NOTHING_USED, Used
 from ..core.planning import plan
 from ..core.prefix import Prompt
 from ..core.runtime import Runtime
@@ -115,7 +116,8 @@ class RoutedBalancer:
         made = plan(self.runtime.routes, facts, Moment(now, EPOCH + now, self._dice))
         route = made.route
         deadline = request.at + route.deadlines.total
-        step = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, self._dice, deadline).next(now)
+        way = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, self._dice, deadline, EPOCH)
+        step = way.next(now)
         if not isinstance(step, Try):
             return Shed(step.error.code if isinstance(step, Stop) else step.why)
         request.hit_predicted = step.picked.forecast.cached_tokens
@@ -129,11 +131,16 @@ class RoutedBalancer:
     def finished(self, flight: Flight, now: float) -> None:
         step, visit = flight.ticket
         visit.usage(Usage(flight.prompt_tokens, flight.cached_tokens, flight.output_tokens))
+        if step.permit is not None:
+            step.permit.settle(now, Used(flight.prompt_tokens, flight.cached_tokens or 0, flight.output_tokens))
         visit.end(now, flight.request.answer_blocks)
         step.pool.succeeded(step.endpoint, flight.request.dispatched_at, now)
 
     def lost(self, flight: Flight, now: float) -> None:
-        flight.ticket.visit.end(now, ok=False)
+        step, visit = flight.ticket
+        visit.end(now, ok=False)
+        if step.permit is not None:
+            step.permit.settle(now, NOTHING_USED)
 
     def scraped(self, stations: Sequence[Station], now: float) -> None:
         for station in stations:
