@@ -309,3 +309,32 @@ async def test_what_copies_cost_is_told_apart_from_what_callers_cost(serve, obje
     assert endpoint_of_trial.calls[-1].json()["stream_options"] == {"include_usage": True}
     assert lb.sample("spillway_cost_total", **LABELS, rule="", tier="mirror", currency="USD") >= 8.0
     assert lb.sample("spillway_cost_total", pool="default/local") == 0.0
+
+
+async def test_no_caller_ever_gets_a_word_of_a_copys_answer(mirrored, endpoint, dial, say) -> None:
+    lb = await mirrored(await endpoint(say.well("for the caller")), await endpoint(say.well("for nobody")))
+
+    async def ask(number: int) -> set[str]:
+        client = await dial(lb)
+        return {(await client.chat(stream=bool((number + turn) % 2))).text for turn in range(4)}
+
+    said = await asyncio.gather(*map(ask, range(40)))
+    assert set().union(*said) == {"for the caller"}
+    assert sum((await settled(lb, 160)).values()) == 160.0
+
+
+async def test_a_mirror_that_is_taken_away_gets_nothing_more_and_its_copies_end_well(
+    mirrored, objects, endpoint, dial, say
+) -> None:
+    release = asyncio.Event()
+    local, trial = await endpoint(), await endpoint(say.steps(release, say.completion()))
+    lb = await mirrored(local, trial)
+    client = await dial(lb)
+    await client.chat()
+    await trial.call()
+    lb.write(objects.pool("local", local), objects.route("local"))
+    await lb.until(lambda: list(lb.balancer.serving.current.pools) == ["default/local"])
+    assert (await client.chat()).status == 200
+    release.set()
+    assert await settled(lb, 1) == {"ok": 1.0}
+    assert len(trial.calls) == 1
