@@ -67,11 +67,16 @@ def test_one_that_no_pool_passes_is_told_of_and_refuses_nothing(built):
     assert guards(made) == ["eu"]
 
 
-def test_the_last_good_version_keeps_its_guards(built, pools):
-    before = compiled([*pools, built("guarded")])
+def test_the_last_good_version_keeps_its_guards_and_all_else_that_it_sets(built, pools):
+    extras = {"spec.rules[0].set": {"maxOutputTokens": 100}, "spec.explain": {"headers": "Never"}}
+    before = compiled([*pools, built("guarded", extras)])
     bad = built("policy", {"spec.rules[0].tiers[0].pools[0].name": "gone"})
     after = compiled([*pools, bad], before.memory)
     assert after.kept == {"default/chat"}
     assert guards(after) == ["eu"]
     trimmed = compiled([pools[0], bad], after.memory)  # and when a pool is taken out of it as well
     assert guards(trimmed) == ["eu"]
+    (was,), (now,) = before.snapshot.routes, trimmed.snapshot.routes
+    assert now.overrides == was.overrides is not None
+    assert now.explain == was.explain is not None
+    assert now.rules[0].set_ == was.rules[0].set_ is not None
