@@ -21,18 +21,22 @@ from multidict import CIMultiDict
 from spillway_api import snapshot
 from spillway_api.types import (
     Capacity,
+    DataHandling,
     Dispatch,
     DurationRamp,
+    Guard,
     Health,
     Metrics,
     Model,
     PercentRamp,
     Ramp,
+    Requirement,
     Retry,
     Spill,
     Timeouts,
 )
 from spillway_balancer.core.conditions import Moment
+from spillway_balancer.core.planning import plan_by
 from spillway_balancer.core.pool import Picked, Pool, Want
 from spillway_balancer.core.prefix import BLOCK_BYTES, CacheMirror, Prompt
 from spillway_balancer.core.routing import Route
@@ -101,10 +105,10 @@ def _fill(mirror: CacheMirror, dice: random.Random) -> None:
     mirror.trim(room)
 
 
-def _pool(endpoints: int, strategy: Any) -> Pool:
+def _pool(endpoints: int, strategy: Any, name: str = "bench", declared: DataHandling | None = None) -> Pool:
     return Pool(
         snapshot.Pool(
-            name="bench/bench",
+            name=f"bench/{name}",
             models=(Model(name="bench"),),
             engine="vLLM",
             provider=None,
@@ -113,6 +117,7 @@ def _pool(endpoints: int, strategy: Any) -> Pool:
             capacity=Capacity(),
             metrics=Metrics(),
             health=Health(),
+            data_handling=declared,
         )
     )
 
@@ -170,6 +175,25 @@ def _ruled(whens: Sequence[str]) -> Route:
     tier = snapshot.RouteTier("only", (snapshot.Target(pool.name),), "Weighted", ())
     rules = tuple(snapshot.RouteRule(f"r{at}", (tier,), when) for at, when in enumerate([*whens, None]))
     return Route(snapshot.Route("bench/bench", ("bench",), rules, Timeouts(), Retry()), {pool.name: pool})
+
+
+GUARDS = {
+    "no guard": None,
+    "a guard that does not hold": 'headers["x-tier"] == "premium"',
+    "a guard that takes one pool of two away": 'headers["x-tier"] == "basic"',
+}
+
+
+def _guarded(when: str | None) -> Route:
+    """Two pools, of which one may be sent everything."""
+    made = (_pool(2, "LeastLoad", "away"), _pool(2, "LeastLoad", "home", DataHandling(("EU",))))
+    tiers = tuple(snapshot.RouteTier(each.name[6:], (snapshot.Target(each.name),), "Weighted", ()) for each in made)
+    rules = (snapshot.RouteRule("all", tiers),)
+    guards = () if when is None else (Guard("eu-only", Requirement(("EU",)), when),)
+    return Route(
+        snapshot.Route("bench/bench", ("bench",), rules, Timeouts(), Retry(), guards=guards),
+        {each.name: each for each in made},
+    )
 
 
 def _share(spilling: Spilling) -> Callable[[], object]:
@@ -238,6 +262,9 @@ def dispatch() -> Table:
         route, moment = _ruled(when), Moment(NOW, 1.8e9, dice)
         facts = Facts(_headers(), "127.0.0.1", peeked)
         timed(f"a rule: {name}", partial(route.decide, facts, moment))
+    for name, guard in GUARDS.items():
+        bound, facts = _guarded(guard), Facts(_headers(), "127.0.0.1", peeked)
+        timed(f"a plan: {name}", partial(plan_by, bound, "bench", facts, Moment(NOW, 1.8e9, dice)))
     rows += _memory()
     return "Cost of a decision", ["", "µs", "to the loop"], rows
 
