@@ -189,6 +189,19 @@ async def test_who_leaves_early_has_used_what_was_made_until_then(
     assert 80 < allowance.tokens.used(monotonic()) < 200
 
 
+async def test_streams_are_counted_exactly_and_say_no_more_than_was_asked_for(
+    serve: Any, engine: Any, dial: Any, objects: Any, closed: Any, mine: Any
+) -> None:
+    lb = await serve(docs=closed({"tokensPerMinute": 1000}, objects.pool("local", await engine())))
+    client = await dial(lb)
+    tokens = lb.balancer.serving.current.routes.all[0].callers.members[0].allowance.tokens
+    used = (await client.chat(mine, max_tokens=9)).json()["usage"]["total_tokens"]
+    assert tokens.used(monotonic()) == used
+    stream = await client.chat(mine, max_tokens=9, stream=True)
+    assert not any('"usage"' in event for event in stream.events)
+    assert tokens.used(monotonic()) == 2 * used
+
+
 async def test_near_limit_downgrade(serve: Any, engine: Any, tmp_path: Path) -> None:
     """examples/near-limit.yaml with the official SDK."""
     pools = {name: await engine(models=(model,)) for name, model in (("large", "llama-70b"), ("small", "llama-8b"))}

@@ -82,6 +82,8 @@ def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
         if isinstance(who, SpillwayError):
             return Plan(route, declared, "", (), refused=who)
         asked.consumer = who
+    elif asked.consumer is not None:  # it has waited, and the policy is open now
+        asked.consumer = None
     return plan_by(route, declared, asked, moment, wanted(asked), select)
 
 
