@@ -338,3 +338,30 @@ async def test_a_mirror_that_is_taken_away_gets_nothing_more_and_its_copies_end_
     release.set()
     assert await settled(lb, 1) == {"ok": 1.0}
     assert len(trial.calls) == 1
+
+
+async def test_who_waits_in_line_is_copied_when_its_turn_comes_and_who_leaves_it_is_not(
+    serve, objects, endpoint, dial, say
+) -> None:
+    release = asyncio.Event()
+    trial = await endpoint()
+    lb = await serve(
+        docs=[
+            objects.pool(
+                "local", await endpoint(say.steps(release, say.completion())), capacity={"maxInFlightPerEndpoint": 1}
+            ),
+            objects.pool("trial", trial),
+            objects.route("local", mirror={"pool": {"name": "trial"}, "percent": 100}),
+        ]
+    )
+    first, second, third = [await dial(lb) for _ in range(3)]
+    for number, client in enumerate((first, second, third)):
+        await client.send(client.request(body=client.chat_body(user=f"u{number}")))
+        await lb.until(lambda number=number: lb.balancer.proxy.in_flight == number + 1)
+    await settled(lb, 1)
+    third.reset()
+    await lb.until(lambda: lb.balancer.proxy.in_flight == 2)
+    release.set()
+    assert [(await client.reply()).status for client in (first, second)] == [200, 200]
+    assert await settled(lb, 2) == {"ok": 2.0}
+    assert [call.json()["user"] for call in trial.calls] == ["u0", "u1"]
