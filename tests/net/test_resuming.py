@@ -76,7 +76,7 @@ async def test_an_engine_that_is_killed_is_not_seen_in_the_text(serve, engine, d
     await busy.stop()
     reply = await asking
     assert (reply.text, reply.events[-1]) == (uncut.text, "[DONE]")
-    assert lb.sample("spillway_resumed_streams_total", result="ok") == 1
+    await lb.until(lambda: lb.sample("spillway_resumed_streams_total", result="ok") == 1)
 
 
 @pytest.fixture
@@ -153,13 +153,13 @@ TOOL = {"tools": [{"type": "function", "function": {"name": "f"}}]}
     ("pool", "route", "fields"),
     [
         (POOL, {"streams": {"keepAlive": "10s"}}, {}),
-        ({}, {}, {}),
+        ({"metrics": {"mode": "None"}}, {}, {}),
         ({"engine": "Generic"}, {}, {}),
         (POOL, {}, TOOL),
         (POOL, {}, {"n": 2}),
         (POOL, {}, {"response_format": {"type": "json_object"}}),
     ],
-    ids=["not asked for", "an engine that is not said", "another engine", "tools", "two choices", "a grammar"],
+    ids=["not asked for", "an engine that nobody knows", "another engine", "tools", "two choices", "a grammar"],
 )
 async def test_where_it_would_not_be_exact_a_cut_is_a_cut(pair, dial, pool, route, fields) -> None:
     lb, calls = await pair(say.steps(BEGUN, say.RESET), ENDS, pool=pool, **route)
@@ -231,3 +231,13 @@ async def test_what_is_set_aside_for_limits_is_settled_for_every_attempt_of_a_ra
     (limited,) = [each.limits for each in lb.balancer.serving.current.routes.all[0].rules[0]]
     assert limited.money.reserved == 0
     assert limited.money.spent > 0
+
+
+async def test_an_engine_that_is_known_by_its_metrics_is_gone_on_with(serve, engine, dial) -> None:
+    broken = [await engine(faults=parse(json.dumps(HOW[1]))) for _ in range(2)]
+    pool = {"dispatch": {"strategy": "RoundRobin"}, "metrics": {"mode": "Auto", "interval": "100ms"}}
+    lb = await serve(*broken, await engine(), pool=pool, route=RESUME)
+    await lb.until(lambda: all(lb.endpoint(name).dialect == "vLLM" for name in ("e1", "e2", "e3")))
+    reply = await story(dial, lb)
+    assert reply.events[-1] == "[DONE]"
+    await lb.until(lambda: lb.sample("spillway_resumed_streams_total", result="ok") == 1)

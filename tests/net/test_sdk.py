@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import openai
 import pytest
 
@@ -66,3 +68,36 @@ async def test_errors_are_the_sdks_own_types(serve, engine) -> None:
         with pytest.raises(openai.RateLimitError) as limited:
             await client.chat.completions.create(model="chat", messages=HELLO)
         assert limited.value.response.headers["retry-after"] == "7"
+
+
+async def test_signs_of_life_and_a_cut_that_is_gone_on_with_are_nothing_to_the_sdk(serve, engine) -> None:
+    cut = parse('{"kind": "cut", "chunks": 5}')
+    slow = {"profile": "laptop-demo", "speed": 1.0}
+    engines = [await engine(faults=cut, **slow), await engine(faults=cut, **slow), await engine()]
+    pool = {"engine": "vLLM", "dispatch": {"strategy": "RoundRobin"}}
+    lb = await serve(*engines, pool=pool, route={"streams": {"keepAlive": "100ms", "resume": "SameModel"}})
+    calm = await serve(engines[2])
+    said = []
+    for each in (lb, calm):
+        async with openai.AsyncOpenAI(base_url=f"{each.url}/v1", api_key="anything", max_retries=0) as client:
+            stream = await client.chat.completions.create(model="chat", messages=HELLO, max_tokens=40, stream=True)
+            chunks = [chunk async for chunk in stream]
+            said.append("".join(chunk.choices[0].delta.content or "" for chunk in chunks))
+            assert len({chunk.id for chunk in chunks}) == 1
+            assert chunks[-1].choices[0].finish_reason == "length"
+    assert said[0] == said[1]
+    await lb.until(lambda: lb.sample("spillway_resumed_streams_total", result="ok") == 1)
+
+
+async def test_a_failure_behind_signs_of_life_is_an_error_of_the_sdk(serve, endpoint, say) -> None:
+    async def fails_late(call) -> None:
+        await asyncio.sleep(0.3)
+        call.write(say.error(500))
+
+    lb = await serve(await endpoint(fails_late), route={"streams": {"keepAlive": "100ms"}})
+    async with openai.AsyncOpenAI(base_url=f"{lb.url}/v1", api_key="anything", max_retries=0) as client:
+        stream = await client.chat.completions.create(model="chat", messages=HELLO, stream=True)
+        with pytest.raises(openai.APIError) as caught:
+            async for _ in stream:
+                pass
+    assert caught.value.code == "attempts_failed"

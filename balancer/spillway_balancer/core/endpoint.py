@@ -30,6 +30,7 @@ class EndpointState:
         "_sent",
         "cache",
         "circuit",
+        "dialect",
         "keyed",
         "learned",
         "load",
@@ -55,6 +56,8 @@ class EndpointState:
         """Whether the credential that it asks for, if any, is there. Said by whoever reads credentials."""
         self.refused = False
         """Whether it has not taken its credential: until that changes it is a last resort."""
+        self.dialect: str | None = None
+        """The engine that it is by its metrics; None while nobody knows."""
         self.probe = ProbeState()
         self.since: float | None = None
         """When a request could first be sent there, or again after probes had failed; None until one can. For slow

@@ -193,7 +193,7 @@ class Poller:
             if spec.engine == "Auto":
                 found = detect(page, self.dialects.get(endpoint))
                 if found is not None:
-                    self.dialects[endpoint] = found
+                    self.dialects[endpoint] = endpoint.dialect = found
             reading = read(self._dialect(endpoint), page, spec.metrics.names)
             unreadable = reading.waiting is None and reading.running is None
             done = Scrape("unreadable" if unreadable else "ok", 200, missing=reading.missing)

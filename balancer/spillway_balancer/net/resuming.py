@@ -22,6 +22,13 @@ ENGINES: Final = ("vLLM", "SGLang")
 """That go on where the last message ends. One that does not know how would begin anew, and nobody would notice."""
 
 
+def goes_on(step: Try) -> bool:
+    """Whether the endpoint is such an engine: by the word of its pool or, where that leaves it open, by its metrics."""
+    spec = step.pool.spec
+    engine = step.endpoint.dialect if spec.engine == "Auto" else spec.engine
+    return spec.provider is None and engine in ENGINES
+
+
 class Resumable:
     """A client's answer that keeps what has been written of a stream, and takes the rest of it from elsewhere."""
 
@@ -130,15 +137,15 @@ class Resumption:
     async def _next(self, step: Try) -> tuple[Try, Exchange] | None:
         """Ask endpoints for the rest until one has said more; None when none is left."""
         job, transcript = self._job, self._answer.transcript
-        if step.pool.spec.provider is not None or step.pool.spec.engine not in ENGINES:
-            return None
         while (following := self._attempts.resume(step, monotonic())) is not None:
+            if not goes_on(following):
+                self._attempts.unsent(following, monotonic())
+                return None
             said = transcript.text
             tokens = max(transcript.tokens, round(len(said.encode()) / following.pool.learned.bytes_per_token))
             body = body_to_go_on(b"".join(self._sender.body(following, job)), said, tokens)
             if body is None:
-                if following.permit is not None:
-                    following.permit.cancel(monotonic())
+                self._attempts.unsent(following, monotonic())
                 return None
             self._answer.go_on(self._tell(following))
             job.decision.sent = step = following

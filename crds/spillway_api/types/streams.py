@@ -31,8 +31,8 @@ class Streams(Struct, frozen=True, rename="camel"):
         Resume,
         doc(
             "What becomes of a chat completion that its engine cuts off after the first token. SameModel goes on "
-            "with it at another endpoint of the pool, where that is exact in form and the pool says that its engine is "
-            "vLLM or SGLang; Never ends it with an error event."
+            "with it at another endpoint of the pool, where that is exact in form and the engine is known to be vLLM "
+            "or SGLang; Never ends it with an error event."
         ),
     ] = "Never"
 
