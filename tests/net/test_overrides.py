@@ -89,3 +89,19 @@ async def test_a_guard_binds_who_may_everything(overridable, dial) -> None:
         reply = await client.chat([header])
         assert (reply.status, reply.error["code"]) == (503, "no_compliant_target")
     assert heard == []
+
+
+async def test_the_callers_key_says_whether_it_may(serve, endpoint, say, objects, dial) -> None:
+    docs = [objects.pool(name, await endpoint(say.well(name))) for name in ("a", "b")]
+    tiers = [{"name": name, "pools": [{"name": name}]} for name in ("a", "b")]
+    selector = {"secretSelector": {"matchLabels": {"kind": "caller"}}}
+    overrides = {"allow": ["Pool"], "when": 'consumer.labels["team"] == "platform"'}
+    docs.append(objects.route(tiers=tiers, consumers=selector, overrides=overrides))
+    for name, labels in (("ann", {"team": "platform"}), ("bob", {"team": "sales"}), ("eve", {})):
+        meta = {"name": name, "labels": {"kind": "caller", **labels}}
+        key = {"api-key": f"{say.KEY}-{name}"}
+        docs.append({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": key})
+    client = await dial(await serve(docs=docs))
+    for name, expected in (("ann", 200), ("bob", 403), ("eve", 403), ("mallory", 401)):
+        reply = await client.chat([(POOL, "b"), ("authorization", f"Bearer {say.KEY}-{name}")])
+        assert reply.status == expected

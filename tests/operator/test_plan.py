@@ -261,6 +261,21 @@ def test_what_guards_make_of_a_policy_is_told():
     assert 'no pool of this policy passes "always"' in fleet.message(CHAT, "Ready")
 
 
+def test_a_guard_that_does_not_compile_is_told_with_its_column_and_the_last_good_guards_serve_on():
+    eu = {"name": "eu-only", "when": "tokens.input > 0", "require": {"jurisdictions": ["EU"]}}
+    home = make.model_pool("llama", dataHandling={"jurisdictions": ["EU"]})
+    fleet = Fleet().see(home, make.route_policy("chat", guards=[eu])).acknowledge()
+    before = fleet.routes()["default/chat"]
+    fleet.see(home, make.route_policy("chat", guards=[{**eu, "when": "tokens.inptu > 0"}], generation=2))
+    assert fleet.routes()["default/chat"] == before
+    assert fleet.condition(CHAT, "Accepted") == fleet.condition(CHAT, "Ready") == ("False", "InvalidExpression")
+    said = 'spec.guards[0].when: line 1, column 7: there is no "tokens.inptu" (did you mean "tokens.input"?)'
+    assert said in fleet.message(CHAT, "Accepted")
+    new = Fleet().see(home, make.route_policy("chat", guards=[{**eu, "when": "tokens.inptu > 0"}]))
+    (guard,) = new.routes()["default/chat"].guards  # without a good version: it is served, and holds always
+    assert guard.when == "tokens.inptu > 0"
+
+
 def edited(policy, rules, generation):
     return {
         **policy,
