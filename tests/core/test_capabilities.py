@@ -9,12 +9,15 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from spillway_api import snapshot
-from spillway_api.types import Capability, Capacity, Dispatch, Health, Metrics, Model, Retry, Timeouts
+from spillway_api.types import Capability, Capacity, Dispatch, Health, Metrics, Model, Ramp, Retry, Spill, Timeouts
+from spillway_balancer.core.attempts import Attempts, Try, Wait
 from spillway_balancer.core.capabilities import KINDS, Needs, lacks
 from spillway_balancer.core.conditions import Moment
 from spillway_balancer.core.planning import Plan, plan
+from spillway_balancer.core.reasons import Failure
 from spillway_balancer.core.runtime import Runtime
 
 CHAT = "/v1/chat/completions"
@@ -225,3 +228,71 @@ def test_an_estimate_refuses_nobody(windows: Any, tokens: int, limit: int, enter
         for target in tier.targets:
             window = target.pool.spec.models[0].context_window
             assert window is None or tokens * 1.25 + limit <= window
+
+
+# ---- what is left of a tier
+
+
+def spilling(*tiers: Any) -> Runtime:
+    """As `runtime`, and the first tier spills by requests in flight."""
+    spec = runtime(*tiers).spec
+    (route,) = spec.routes
+    ramp = Spill(in_flight_per_endpoint=Ramp(start=0, full=1), smoothing="0s", min_dwell="0s")
+    first, *others = route.rules[0].tiers
+    rule = replace(route.rules[0], tiers=(replace(first, spill=ramp), *others))
+    return Runtime(replace(spec, routes=(replace(route, rules=(rule,)),)))
+
+
+def test_what_is_left_of_a_tier_spills_by_its_own_load() -> None:
+    made = spilling([model("Chat"), model("Chat", "Vision")], [model(), "Capacity"])
+    made.pools["default/p0a"].endpoints["e"].load.lease(10, 10)
+    made.pools["default/p0a"].endpoints["e"].load.lease(10, 10)
+    able, whole = (plan(made.routes, Request(images=images), MOMENT).tiers[0] for images in (True, False))
+    assert able.spilling is not None
+    assert whole.spilling is not None
+    assert able.spilling.share(MOMENT.now) == 0.0
+    assert whole.spilling.share(MOMENT.now) == 1.0
+    again = plan(made.routes, Request(images=True), MOMENT).tiers[0]
+    assert again.spilling is able.spilling  # the share that it has come to is kept
+    assert [each.pool for each in again.spec.targets] == ["default/p0b"]
+
+
+def test_a_tier_that_has_become_the_last_spills_no_more() -> None:
+    made = plan(spilling([model("Chat", "Vision")], [model("Chat")]).routes, Request(images=True), MOMENT)
+    (home,) = made.tiers
+    assert (home.spilling, home.spec.spill) == (None, None)
+
+
+@given(
+    tiers=st.lists(st.lists(st.sets(st.sampled_from(["Chat", "Tools", "Vision"])), min_size=1, max_size=3), min_size=1),
+    asks=st.sets(st.sampled_from(["tools", "images"])),
+    failures=st.lists(st.sampled_from(["connect", "overloaded", "auth", "context-length", "rate-limited"]), max_size=9),
+    ejected=st.sets(st.integers(0, 8)),
+    seed=st.integers(0, 1000),
+)
+def test_no_attempt_goes_to_who_cannot_serve_it(tiers: Any, asks: Any, failures: Any, ejected: Any, seed: int) -> None:
+    """Whatever fails, whoever is ejected, and in the last resort too."""
+    enter_on = ["Capacity", "Transient", "Auth", "ContextLength"]
+    made = runtime(*([*(model(*sorted(has)) for has in tier), *enter_on] for tier in tiers))
+    for at, pool in enumerate(made.pools.values()):
+        for _ in range(3 if at in ejected else 0):
+            pool.failed(pool.endpoints["e"], Failure("connect"), 0.0, MOMENT.now)
+    request: Any = Request(**dict.fromkeys(asks, True))
+    request.prompt = lambda model: None
+    decided = plan(made.routes, request, MOMENT)
+    if decided.refused is not None:
+        return
+    needs, route, now = Needs(request), decided.route, MOMENT.now
+    retry = Retry(attempts=10, budget_percent=100)
+    way = Attempts(decided.tiers, retry, route.retry_budget, request, random.Random(seed), now + 1e3, 0.0)
+    for reason in [*failures, None]:
+        while isinstance(step := way.next(now), Wait):
+            now += step.seconds
+        if not isinstance(step, Try):
+            return
+        served = step.pool.model(request.model, None)
+        assert served is not None
+        assert not lacks(served, needs)
+        if reason is None:
+            return
+        way.failed(step, Failure(reason, status={"overloaded": 503, "rate-limited": 429, "auth": 401}.get(reason)))

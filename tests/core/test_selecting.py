@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from array import array
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from xxhash import xxh3_64_intdigest
 from spillway_api import snapshot
 from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Money, Price, Retry, Timeouts
 from spillway_balancer.core.capabilities import able
+from spillway_balancer.core.narrowing import Cuts
 from spillway_balancer.core.pool import Picked, Pool, Want
 from spillway_balancer.core.prefix import Prompt
 from spillway_balancer.core.routing import Tier
@@ -22,6 +24,7 @@ from spillway_balancer.core.runtime import Runtime
 from spillway_balancer.core.selecting import MODES, SESSIONS, order
 
 NOW = 1000.0
+CUT = partial(Cuts().part, "all")
 
 
 class Request:
@@ -268,14 +271,14 @@ def test_the_best_is_first_and_the_unknown_last() -> None:
 
 
 def able_names(made: Tier, request: Request) -> str:
-    return "".join(name(each.pool) for left in able((made,), request).tiers for each in left.targets)
+    return "".join(name(each.pool) for left in able((made,), request, CUT).tiers for each in left.targets)
 
 
 @pytest.mark.parametrize("select", ["Weighted", "InOrder", *MODES])
 def test_a_minimum_of_quality_is_for_every_mode(select: str) -> None:
     models = model(quality=70), model(), model(quality=69), model(quality=100)
     assert able_names(tier(select, *models, min_quality_percent=70), Request()) == "ad"
-    nobody = able((tier(select, *models[1:3], min_quality_percent=70),), Request())
+    nobody = able((tier(select, *models[1:3], min_quality_percent=70),), Request(), CUT)
     assert nobody.tiers == ()
     assert nobody.refused is not None
     assert nobody.refused.attempts == ("t default/a: quality unknown", "t default/b: quality 69 below 70")
@@ -292,11 +295,11 @@ def test_the_best_under_a_ceiling_of_cost() -> None:
     made = tier("Quality", *models, max_cost=Money("0.02"))
 
     def chosen(request: Request) -> str:
-        return ordered(able((made,), request).tiers[0], asks=request)
+        return ordered(able((made,), request, CUT).tiers[0], asks=request)
 
     assert chosen(Request(tokens=500, limit=200)) == "abc"
     assert chosen(Request(tokens=5000, limit=200)) == "bc"
     assert chosen(Request(tokens=50_000, limit=200)) == "c"
-    refused = able((made,), Request(tokens=500_000, limit=200)).refused
+    refused = able((made,), Request(tokens=500_000, limit=200), CUT).refused
     assert refused is not None
     assert refused.message.endswith("as little as its policy asks for")

@@ -12,7 +12,7 @@ What a tier asks of its models (`minQualityPercent`, `maxCost`) leaves targets o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from spillway_api.types import Capability, Model, Price
 
 from . import selecting
 from .errors import NoCapableTarget
+from .narrowing import alone
 from .pool import Pool
 from .routing import Target, Tier
 
@@ -146,9 +147,12 @@ class Able(NamedTuple):
     """Where none is left."""
 
 
-def able(tiers: tuple[Tier, ...], asks: Asks, most: int | None = None) -> Able:
+def able(tiers: tuple[Tier, ...], asks: Asks, cut: Cut, most: int | None = None) -> Able:
     """The tiers with those targets only that can serve the request; a tier of which none is left is not there. Where
-    every one declares that it cannot, no tier is. `most`: tokens of an answer, whatever the request asks for."""
+    every one declares that it cannot, no tier is.
+
+    `cut` makes a tier of some of its targets. `most`: tokens of an answer, whatever the request asks for.
+    """
     needs = Needs(asks, most)
     out: list[LeftOut] = []
     missing: dict[Capability, None] = {}
@@ -173,7 +177,7 @@ def able(tiers: tuple[Tier, ...], asks: Asks, most: int | None = None) -> Able:
             kept.append((tier, rooms))
     if any(room != "enough" for _, rooms in kept for _, room in rooms):
         kept = _roomy(kept, out)
-    return Able(_tiers(kept), tuple(out), None if kept else _refusal(tuple(missing), out))
+    return Able(_tiers(kept, tiers, cut), tuple(out), None if kept else _refusal(tuple(missing), out))
 
 
 def _refusal(missing: tuple[Capability, ...], out: list[LeftOut]) -> NoCapableTarget:
@@ -186,6 +190,7 @@ def _refusal(missing: tuple[Capability, ...], out: list[LeftOut]) -> NoCapableTa
     return NoCapableTarget(f"no model behind this name {why}", param="model", attempts=tuple(map(str, out)))
 
 
+Cut = Callable[[Tier, tuple[Target, ...]], Tier]
 _Rooms = list[tuple[Tier, list[tuple[Target, Room]]]]
 
 
@@ -216,8 +221,11 @@ def takes(tier: Tier, targets: Iterable[Target]) -> bool:
     return any(target.weight for target in left) or (bool(left) and not any(each.weight for each in tier.targets))
 
 
-def _tiers(kept: _Rooms) -> tuple[Tier, ...]:
-    return tuple(
-        tier if len(rooms) == len(tier.targets) else tier._replace(targets=tuple(target for target, _ in rooms))
+def _tiers(kept: _Rooms, all_of_them: tuple[Tier, ...], cut: Cut) -> tuple[Tier, ...]:
+    left = [
+        tier if len(rooms) == len(tier.targets) else cut(tier, tuple(target for target, _ in rooms))
         for tier, rooms in kept
-    )
+    ]
+    if kept and kept[-1][0] is not all_of_them[-1]:  # with those behind it gone, it has nowhere to spill to
+        left[-1:] = alone(left[-1])
+    return tuple(left)

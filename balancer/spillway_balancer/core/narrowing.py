@@ -11,7 +11,10 @@ from .pool import Pool
 from .spilling import Spilling
 
 if TYPE_CHECKING:
-    from .routing import Tier
+    from .routing import Target, Tier
+
+MOST = 256
+"""Parts of tiers whose shares a route remembers."""
 
 
 class Narrowed(NamedTuple):
@@ -60,3 +63,29 @@ def _of(tier: Tier, pools: set[str]) -> Tier:
     if spilling is not None and spec.spill is not None:
         spilling = Spilling(spec.spill, [(target.pool, target.weight) for target in targets], spilling)
     return tier._replace(spec=spec, targets=targets, spilling=spilling)
+
+
+class Cuts:
+    """Parts of the tiers of a route, as requests see them that not all of its targets can serve. Each spills by the
+    load of its own pools, and what its share has come to is remembered."""
+
+    __slots__ = ("_shares",)
+
+    def __init__(self) -> None:
+        self._shares: dict[tuple[str, str, tuple[str, ...]], Spilling] = {}
+
+    def part(self, rule: str, tier: Tier, targets: tuple[Target, ...]) -> Tier:
+        """A tier of these of its targets."""
+        there = {(target.pool.name, target.model) for target in targets}
+        spec = replace(tier.spec, targets=tuple(each for each in tier.spec.targets if (each.pool, each.model) in there))
+        part = tier._replace(spec=spec, targets=targets)
+        pools = tuple(sorted({target.pool.name for target in targets if target.weight > 0}))
+        if tier.spilling is None or spec.spill is None:
+            return part
+        at = rule, spec.name, pools
+        if at not in self._shares:
+            if len(self._shares) >= MOST:
+                self._shares.clear()
+            aimed = [(target.pool, target.weight) for target in targets]
+            self._shares[at] = Spilling(spec.spill, aimed, tier.spilling)
+        return part._replace(spilling=self._shares[at])

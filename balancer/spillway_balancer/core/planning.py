@@ -5,6 +5,7 @@ What a plan leaves out, no later step can reach: attempts, retries and the last 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from spillway_api import types
@@ -160,7 +161,8 @@ def _within_guards(made: Plan, held: Held, guards: Guards) -> Plan:
 def _within_their_power(made: Plan, asked: Asked) -> Plan:
     """What is left of a plan where models declare what they can do, or tiers ask something of them."""
     most = made.clamp.max_output_tokens if made.clamp is not None else None
-    tiers, left_out, refused = able(made.tiers, asked, most)
+    cut = partial(made.route.cuts.part, made.rule)
+    tiers, left_out, refused = able(made.tiers, asked, cut, most)
     made = made._replace(tiers=tiers, left_out=made.left_out + left_out)
     if refused is None:
         return made

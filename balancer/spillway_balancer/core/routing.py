@@ -14,6 +14,7 @@ from .consumers import Callers
 from .guards import Guards
 from .hedging import HedgeBudget, Hedging
 from .limits import TierLimits
+from .narrowing import Cuts
 from .overrides import Allowed
 from .pool import Pool
 from .queueing import QueueRules
@@ -142,6 +143,7 @@ class Route:
             for tier in rule.tiers
         )
         """Whether some target says what it can do, or some tier asks for more than a pool."""
+        self.cuts = Cuts()
         self.home = next((tier.targets[0].pool for tiers in self.rules for tier in tiers), None)
         """The pool as which the key of a session is read, where no tier is chosen yet."""
         own = spec.name.partition("/")[0] + "/"
