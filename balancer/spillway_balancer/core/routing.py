@@ -250,6 +250,15 @@ class Routes:
         prefixes: dict[str, Route] = {}
         self.shadows = tuple(route for route in self.all if route.spec.mode == "Shadow")
         """Those that serve nothing, and say what they would do."""
+        self._shadow_exact: dict[str, list[Route]] = {}
+        wild: list[tuple[str, Route]] = []
+        for route in self.shadows:
+            for name in route.spec.models:
+                if name.endswith("*"):
+                    wild.append((name[:-1], route))
+                else:
+                    self._shadow_exact.setdefault(name, []).append(route)
+        self._shadow_prefixes = sorted(wild, key=lambda item: (-len(item[0]), item[1].name))
         self.deciding = tuple(route for route in self.all if route.spec.mode == "Enforce")
         for route in self.deciding:
             for name in route.spec.models:
@@ -281,14 +290,14 @@ class Routes:
 
     def shadows_of(self, model: str) -> Iterator[tuple[Route, str]]:
         """The shadows of a requested name, and of each the declared name that matches best."""
-        for route in self.shadows:
-            names = route.spec.models
-            if model in names:
-                yield route, model
-                continue
-            wild = [name for name in names if name.endswith("*") and model.startswith(name[:-1])]
-            if wild and route.serves(model):
-                yield route, max(wild, key=len)
+        exact = self._shadow_exact.get(model, ())
+        for route in exact:
+            yield route, model
+        seen = set(exact)
+        for prefix, route in self._shadow_prefixes:
+            if model.startswith(prefix) and route not in seen and route.serves(model):
+                seen.add(route)
+                yield route, prefix + "*"
 
     def open_to(self, key_digest: bytes | None) -> frozenset[Route]:
         """The routes that may be asked with this key, or without one."""
