@@ -46,6 +46,8 @@ from spillway_balancer.net.facts import Facts
 from spillway_balancer.wire import openai
 from spillway_balancer.wire.paths import PATHS
 
+from .callers import CONSUMERS, EVERY, asked_by_consumer
+
 Table = tuple[str, list[str], list[list[str]]]
 
 BYTES_PER_TOKEN = 4
@@ -265,6 +267,8 @@ def dispatch() -> Table:
     for name, guard in GUARDS.items():
         bound, facts = _guarded(guard), Facts(_headers(), "127.0.0.1", peeked)
         timed(f"a plan: {name}", partial(plan_by, bound, "bench", facts, Moment(NOW, 1.8e9, dice)))
+    timed(f"a plan: one consumer of {CONSUMERS}", asked_by_consumer(peeked, None))
+    timed("a plan: the same with every limit, and out of them again", asked_by_consumer(peeked, EVERY))
     rows += _memory()
     return "Cost of a decision", ["", "µs", "to the loop"], rows
 
