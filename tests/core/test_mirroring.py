@@ -42,6 +42,8 @@ class Asked:
     prompt_tokens = 10
     output_tokens = 10
     client_ip = None
+    key_digest = None
+    consumer = None
 
     def __init__(self, session: str | None = None, **told: Any) -> None:
         self._session = session
