@@ -47,6 +47,8 @@ def _nowhere(item: ModelPool) -> Discovered:
         if getattr(source, name) is not None:
             field = msgspec.structs.fields(source)[source.__struct_fields__.index(name)].encode_name
             message = "its endpoints are known in a cluster only; from files the pool has none"
+            if item.spec.scaling is not None:
+                message += ", and nobody wakes it"
             return Discovered((), ((f"spec.source.{field}", "NoEndpoints", message),))
     return Discovered()
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from spillway_api.known import Cluster, HasSecret, Problem, key_of, named
+from spillway_api.known import Cluster, Discovered, HasSecret, Problem, key_of, named
 from spillway_api.snapshot import Credential, Endpoint, Pool
 from spillway_api.types import ModelPool, SecretRef
 
@@ -17,6 +17,7 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
     """The pool of an object, with the endpoints that can be dialled and have their credential."""
     spec = item.spec
     provider = spec.source.provider
+    endpoints = _accounts(item, secrets, cluster, problems) + _addresses(item, secrets, cluster, problems)
     return Pool(
         name="/".join(key_of(item)),
         models=tuple(
@@ -24,13 +25,13 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
         ),
         engine=spec.engine,
         provider=None if provider is None else provider.type,
-        endpoints=tuple(_accounts(item, secrets, cluster, problems) + _addresses(item, secrets, cluster, problems)),
+        endpoints=tuple(endpoints),
         dispatch=spec.dispatch,
         capacity=spec.capacity,
         metrics=spec.metrics,
         health=spec.health,
         data_handling=spec.data_handling,
-        wakes=spec.scaling is not None and spec.scaling.from_zero == "Wake",
+        wakes=_wakes(item, endpoints, cluster),
     )
 
 
@@ -76,6 +77,16 @@ def _addresses(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: 
     if not _found(item, auth.secret_ref, "spec.auth.secretRef", left_out, secrets, cluster, problems):
         return []
     return [msgspec.structs.replace(endpoint, credential=credential) for endpoint in endpoints]
+
+
+def _wakes(item: ModelPool, endpoints: list[Endpoint], cluster: Cluster) -> bool:
+    """Whether it is woken when a request wants it. That helps nobody where something else is wrong than that it sleeps:
+    the credential of its endpoints is missing, or its source, or the cluster, as from files."""
+    scaling = item.spec.scaling
+    if scaling is None or scaling.from_zero != "Wake":
+        return False
+    found = Discovered() if item.spec.source.static is not None else cluster.discovered(item)
+    return bool(endpoints) or not (found.endpoints or found.problems)
 
 
 def _dialled(item: ModelPool, url: str, path: str, problems: list[Problem]) -> bool:

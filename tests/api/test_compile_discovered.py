@@ -153,3 +153,30 @@ def test_a_hint_names_no_pool_that_its_reader_may_not_use(allowed, hint, built):
     objects = [pool, policy_to(built, "lama", **{f"{POOL}.namespace": "shared"})]
     (problem,) = compile_snapshot(objects, "default", everything_there).problems
     assert problem.message == f'no ModelPool "lama" in namespace shared{hint}'
+
+
+def missing(_secret: str, _key: str) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(
+    ("cluster", "edits", "secrets", "wakes"),
+    [
+        (found(), {}, everything_there, True),
+        (found(*FOUND), {}, everything_there, True),
+        (found(), {"spec.scaling.fromZero": "Disabled"}, everything_there, False),
+        (found(*FOUND), {"spec.auth": {"secretRef": {"name": "k"}}}, missing, False),
+        (found(problems=(("spec.source.service.name", "ServiceNotFound", "no Service"),)), {}, everything_there, False),
+        (Cluster(), {}, everything_there, False),
+    ],
+    ids=["asleep", "awake", "left alone", "without its credential", "without its source", "from files"],
+)
+def test_a_pool_is_woken_only_where_sleep_is_what_ails_it(built, cluster, edits, secrets, wakes):
+    objects = [built("scaled", edits), policy_to(built, "scaled")]
+    (pool,) = compile_snapshot(objects, "default", secrets, cluster).snapshot.pools
+    assert pool.wakes is wakes
+
+
+def test_from_files_it_is_said_that_nobody_wakes_it(built):
+    compiled = compile_snapshot([built("scaled"), policy_to(built, "scaled")], "default", everything_there)
+    assert [problem.message.rpartition(", ")[2] for problem in compiled.problems] == ["and nobody wakes it"]
