@@ -145,6 +145,8 @@ class Queued(Struct, frozen=True, rename="camel", tag="queue"):
     seconds: float
     """Until the first way opens, where that is known; else the longest that it waits."""
     known: bool
+    cold: bool = False
+    """It waits for a pool that is scaled to zero."""
 
 
 Step = Spilled | Looked | Left | Attempted | Waited | Queued

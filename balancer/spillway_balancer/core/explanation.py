@@ -34,7 +34,7 @@ from .account import (
     Waited,
 )
 from .admitting import admit
-from .attempts import Attempts, Facts, Try, Wait
+from .attempts import Attempts, Facts, Stop, Try, Wait
 from .conditions import Asked, Moment, bucket
 from .endpoint import EndpointState
 from .errors import OverrideNotAllowed, QueueTimeout, SpillwayError
@@ -123,16 +123,17 @@ def _attempted(
             watch.now = now = now + step.seconds
             continue
         if not isinstance(step, Try):
-            patience = min(route.queue.max_wait, deadline - now) - waited if route.queue.bounds.requests else 0.0
-            if step.may_wait and patience > 0 and (step.opens_in is None or step.opens_in <= patience):
-                known = step.opens_in is not None
-                seconds = patience if step.opens_in is None else step.opens_in
-                watch.steps.append(Queued(made.tiers[-1].spec.name, seconds, known))
-                if not known:
+            if step.spills_in is not None and not route.queue.bounds.requests:
+                attempts.spill()
+                continue
+            waits = _waits(made, step, deadline - now, waited)
+            if waits is not None:
+                watch.steps.append(waits)
+                if not waits.known:
                     error = QueueTimeout("no endpoint was free in time", attempts=step.error.attempts)
                     return replace(account, outcome=_refused(error), steps=tuple(watch.steps))
-                waited += seconds
-                watch.now = now = now + seconds
+                waited += waits.seconds
+                watch.now = now = now + waits.seconds
                 attempts.reopen(made.tiers)
                 continue
             own = last if step.answer and last is not None and last.status is not None else None
@@ -147,6 +148,19 @@ def _attempted(
         watch.steps.append(Attempted(step.tier, step.pool.name, step.endpoint.name, str(failure)))
         attempts.failed(step, failure)
         last = failure
+
+
+def _waits(made: Plan, stop: Stop, left: float, waited: float) -> Queued | None:
+    """How long the request waits in the queue, which is taken to be empty; None where it does not."""
+    queue = made.route.queue
+    if not stop.may_wait or not queue.bounds.requests:
+        return None
+    patience = min((queue.cold_wait if stop.cold else queue.max_wait) - waited, left)
+    opens_in = stop.opens_in if stop.spills_in is None else stop.spills_in
+    known = opens_in is not None and (opens_in <= patience or stop.spills_in is not None)
+    if patience <= 0 or (opens_in is not None and not known):
+        return None
+    return Queued(made.tiers[-1].spec.name, opens_in if known and opens_in is not None else patience, known, stop.cold)
 
 
 class Watch:
@@ -184,8 +198,10 @@ class Watch:
         self.steps.append(look)
 
     def found(self, tier: Tier, target: Target, found: Picked | Reason) -> None:
-        look = self.steps[-1]
-        assert isinstance(look, Looked)
+        look = self.steps[-1] if self.steps else None
+        if not isinstance(look, Looked) or look.reason:  # a last resort that is not looked at anew
+            look = Looked(tier.spec.name, target.pool.name, target.weight, target.pool.spec.dispatch.strategy)
+            self.steps.append(look)
         if isinstance(found, Picked):
             self.steps[-1] = replace(look, chosen=found.endpoint.name, reason=found.choice.reason)
         else:

@@ -272,6 +272,8 @@ class Tiers:
         if purse.affords(pool, None if model is None else model.price):
             return True
         self.why = "budget"
+        if self.observer is not None:
+            self.observer.found(tier, target, "budget")
         if not known:
             self._log.append(f"{tier.spec.name} {pool.name}: budget (retry.maxCost)")
         return False

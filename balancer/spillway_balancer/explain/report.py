@@ -119,6 +119,10 @@ def _step(step: Step, account: Explanation) -> Iterator[Line]:
             yield Line(f"  attempt at {step.pool}/{step.endpoint} fails: {step.failure}", "red")
         case Waited():
             yield Line(f"  waits {step.seconds:.3f} s: {step.why}")
+        case Queued(known=True, cold=True):
+            yield Line(f"  is held for {step.seconds:g} s while the pool is woken from zero; then it goes on")
+        case Queued(cold=True):
+            yield Line(f"  is held until the pool is woken from zero, at most {step.seconds:g} s", "red")
         case Queued(known=True):
             yield Line(f"  waits in the queue for {step.seconds:.1f} s, until a limit is over")
         case Queued():

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 
 from spillway_api.known import Cluster, Discovered
 from spillway_api.problem import Steps, did_you_mean
@@ -96,7 +96,7 @@ class World:
 
     def __init__(self, policies: Policies, state: State | None = None, seed: int = 1) -> None:
         self._state = State() if state is None else state
-        self._snapshot = policies.snapshot
+        self._snapshot = _scaled(policies.snapshot, self._state)
         self._keyring = Keyring(policies.credentials)
         self._seed = seed
         self._unix = time.time() if self._state.now is None else unix(self._state.now)
@@ -145,6 +145,15 @@ class World:
         if fails in ("first-byte-timeout", "stall"):
             return Failure(fails, retry_on="FirstByteTimeout")
         return Failure(fails, _STATUS[fails])
+
+
+def _scaled(snapshot: Snapshot, state: State) -> Snapshot:
+    """Without the endpoints of pools that are scaled to zero: those that can be woken and have none ready."""
+    ready = {whole(name): given.ready for name, given in state.pools.items()}
+    pools = tuple(
+        replace(pool, endpoints=()) if pool.wakes and ready.get(pool.name) == 0 else pool for pool in snapshot.pools
+    )
+    return replace(snapshot, pools=pools)
 
 
 def unix(now: str) -> float:
