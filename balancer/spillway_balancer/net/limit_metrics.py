@@ -26,10 +26,16 @@ class CostMetrics:
             "spillway_usage_estimated", "Attempts whose tokens count and whose answers did not say how many they were.",
             ["pool"], registry=registry,
         )  # fmt: skip
+        self._children: dict[tuple[str, ...], Counter] = {}
+        """The series of costs, remembered: `labels()` costs ten times what `inc()` does."""
 
     def paid(self, route: str, rule: str, tier: str, pool: str, model: str, currency: str, cost: Decimal) -> None:
         """One attempt has ended."""
-        self._cost.labels(route, rule, tier, pool, model, currency).inc(float(cost))
+        names = route, rule, tier, pool, model, currency
+        child = self._children.get(names)
+        if child is None:
+            child = self._children[names] = self._cost.labels(*names)
+        child.inc(float(cost))
 
     def estimated(self, pool: str) -> None:
         self._estimated.labels(pool).inc()
