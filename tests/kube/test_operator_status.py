@@ -283,3 +283,23 @@ def test_inference_pools_may_come_later_and_are_only_read(
         assert verbs <= {"list", "watch"}
     mine.comes("ModelPool", "shared", "ResolvedRefs", "False", "InferencePoolNotFound")
     assert installed.operators[0].says("/healthz")  # a kind that has gone is no watch that has died
+
+
+def test_a_policy_in_shadow_shares_a_name_until_it_takes_it_over(mine: Reader) -> None:
+    name = f"{mine.namespace}-chat"
+    mirror = {"pool": {"name": "trial"}, "percent": 5}
+    mine.apply(
+        pool("now", static(BLACK_HOLE)),
+        pool("trial", static("http://localhost:9")),
+        policy("chat", name, "now", mirror=mirror),
+        policy("chat-next", name, "trial", mode="Shadow"),
+    )
+    mine.ready("routepolicy/chat", "routepolicy/chat-next", "modelpool/trial")
+    mine.comes("RoutePolicy", "chat", "Ready", "True", "Programmed")
+    assert "serves nothing" in mine.comes("RoutePolicy", "chat-next", "Ready", "True", "Shadow").message
+    assert mine.status("ModelPool", "trial")["attachedRoutes"] == 2  # a mirror, and a look
+
+    mine.apply(policy("chat-next", name, "trial"))  # too early: the name is still another's
+    mine.comes("RoutePolicy", "chat-next", "Accepted", "False", "ModelNameConflict")
+    mine.delete("RoutePolicy", "chat")
+    mine.comes("RoutePolicy", "chat-next", "Ready", "True", "Programmed")
