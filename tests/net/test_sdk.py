@@ -78,15 +78,15 @@ async def test_signs_of_life_and_a_cut_that_is_gone_on_with_are_nothing_to_the_s
     lb = await serve(*engines, pool=pool, route={"streams": {"keepAlive": "100ms", "resume": "SameModel"}})
     calm = await serve(engines[2])
     said = []
-    for each in (lb, calm):
+    for each in (calm, lb, lb, lb):  # whoever is first in the round
         async with openai.AsyncOpenAI(base_url=f"{each.url}/v1", api_key="anything", max_retries=0) as client:
             stream = await client.chat.completions.create(model="chat", messages=HELLO, max_tokens=40, stream=True)
             chunks = [chunk async for chunk in stream]
             said.append("".join(chunk.choices[0].delta.content or "" for chunk in chunks))
             assert len({chunk.id for chunk in chunks}) == 1
             assert chunks[-1].choices[0].finish_reason == "length"
-    assert said[0] == said[1]
-    await lb.until(lambda: lb.sample("spillway_resumed_streams_total", result="ok") == 1)
+    assert len(set(said)) == 1
+    await lb.until(lambda: lb.sample("spillway_resumed_streams_total", result="ok") >= 1)
 
 
 async def test_a_failure_behind_signs_of_life_is_an_error_of_the_sdk(serve, endpoint, say) -> None:
