@@ -16,6 +16,7 @@ from itertools import count
 from time import perf_counter
 from typing import Any
 
+from msgspec.structs import replace
 from multidict import CIMultiDict
 
 from spillway_api import snapshot
@@ -29,6 +30,7 @@ from spillway_api.types import (
     Metrics,
     Model,
     PercentRamp,
+    Price,
     Ramp,
     Requirement,
     Retry,
@@ -40,6 +42,7 @@ from spillway_balancer.core.planning import plan_by
 from spillway_balancer.core.pool import Picked, Pool, Want
 from spillway_balancer.core.prefix import BLOCK_BYTES, CacheMirror, Prompt
 from spillway_balancer.core.routing import Route
+from spillway_balancer.core.selecting import MODES, order
 from spillway_balancer.core.spilling import Spilling
 from spillway_balancer.core.strategies import STRATEGIES
 from spillway_balancer.net.facts import Facts
@@ -269,8 +272,31 @@ def dispatch() -> Table:
         timed(f"a plan: {name}", partial(plan_by, bound, "bench", facts, Moment(NOW, 1.8e9, dice)))
     timed(f"a plan: one consumer of {CONSUMERS}", asked_by_consumer(peeked, None))
     timed("a plan: the same with every limit, and out of them again", asked_by_consumer(peeked, EVERY))
+    facts = Facts(_headers(), "127.0.0.1", peeked)
+    for select in ("Weighted", *MODES):
+        tier = _tiered(select).rules[0][0]
+        timed(f"which of four pools: {select}", partial(order, tier, 1, facts, NOW, dice))
+    able = _tiered("Weighted", context_window=8192, capabilities=("Chat", "Tools"))
+    timed(
+        "a plan: four models that say what they can do",
+        partial(plan_by, able, "bench", facts, Moment(NOW, 1.8e9, dice)),
+    )
     rows += _memory()
     return "Cost of a decision", ["", "µs", "to the loop"], rows
+
+
+def _tiered(select: str, **facts: Any) -> Route:
+    """A tier of four pools, each with a price and a quality, and measured."""
+    pools = {}
+    for number in range(4):
+        model = Model("bench", price=Price("1", f"0.{number + 1}", "3"), quality_percent=50 + number, **facts)
+        pool = Pool(replace(_pool(2, "LeastLoad").spec, name=f"bench/{number}", models=(model,)))
+        pace = pool.learned.pace("bench")
+        pace.ttft, pace.rate = 0.2, 50.0
+        pools[pool.name] = pool
+    tier = snapshot.RouteTier("bench", tuple(map(snapshot.Target, pools)), select, ())
+    rule = snapshot.RouteRule("bench", (tier,))
+    return Route(snapshot.Route("bench/bench", ("bench",), (rule,), Timeouts(), Retry()), pools)
 
 
 def _memory() -> list[list[str]]:

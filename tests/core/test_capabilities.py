@@ -168,6 +168,9 @@ def test_nothing_is_read_of_a_body_where_nobody_declares_anything() -> None:
     request = Request(tools=True)
     decided(request, [model("Chat")], [model("Chat")], [model("Chat", "Tools")])
     assert request.asked == {"tools": 1, "images": 1, "json": 1}
+    request = Request(tools=True)
+    decided(request, [model("Chat", "Vision", "StructuredOutput")], [model(*ALL)])
+    assert request.asked == {"tools": 1}  # what all have, nobody has to need
 
 
 # ---- the context window, which is an estimate against a fact

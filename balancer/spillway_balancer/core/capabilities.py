@@ -12,7 +12,7 @@ What a tier asks of its models (`minQualityPercent`, `maxCost`) leaves targets o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple, Protocol
 
@@ -61,28 +61,35 @@ class Asks(selecting.Sized, Protocol):
     def json(self) -> bool: ...
 
 
+_READERS: Final[dict[Capability, Callable[[Asks], bool]]] = {
+    "Tools": lambda asks: asks.tools(),
+    "Vision": lambda asks: asks.images(),
+    "StructuredOutput": lambda asks: asks.json(),
+}
+
+
 class Needs:
     """What a request needs of a model, found out when a model's declaration makes it matter, and once."""
 
-    __slots__ = ("_asks", "_capabilities", "_limit", "_most")
+    __slots__ = ("_asks", "_limit", "_most", "_read")
 
     def __init__(self, asks: Asks, most: int | None = None) -> None:
         self._asks = asks
         self._most = most
-        self._capabilities: tuple[Capability, ...] | None = None
+        self._read: dict[Capability, bool] = {}
         self._limit: int | None = None
 
-    @property
-    def capabilities(self) -> tuple[Capability, ...]:
-        """The API that it speaks first, then what it asks for there."""
-        if self._capabilities is None:
-            asks, kind = self._asks, KINDS.get(self._asks.path)
-            found: list[Capability] = [] if kind is None else [kind]
-            found += ["Tools"] if asks.tools() else []
-            found += ["Vision"] if asks.images() else []
-            found += ["StructuredOutput"] if asks.json() else []
-            self._capabilities = tuple(found)
-        return self._capabilities
+    def beyond(self, declared: Collection[Capability]) -> tuple[Capability, ...]:
+        """What it needs that is not among these: the API that it speaks first, then what it asks for there. Only what
+        they lack is looked for in its body."""
+        kind = KINDS.get(self._asks.path)
+        missing: list[Capability] = [] if kind is None or kind in declared else [kind]
+        return (*missing, *(each for each in _READERS if each not in declared and self._asks_for(each)))
+
+    def _asks_for(self, capability: Capability) -> bool:
+        if capability not in self._read:
+            self._read[capability] = _READERS[capability](self._asks)
+        return self._read[capability]
 
     def room(self, model: Model, pool: Pool) -> Room:
         """Whether prompt and answer fit into the model's window, as tokens of this pool are known to be. An answer
@@ -110,8 +117,7 @@ class Needs:
 
 def lacks(model: Model, needs: Needs) -> tuple[Capability, ...]:
     """What the request needs and the model declares not to have."""
-    declared = model.capabilities
-    return tuple(need for need in needs.capabilities if need not in declared) if declared else ()
+    return needs.beyond(model.capabilities) if model.capabilities else ()
 
 
 def _short(tier: RouteTier, target: Target, model: Model, needs: Needs) -> str | None:
