@@ -355,3 +355,45 @@ async def test_a_full_queue_is_an_http_status_also_for_who_asks_for_comments(ser
     assert (await (await ask(lb, "b", COMMENTS, stream=True))).status == 503
     gate.let(2)
     await asyncio.gather(*tasks)
+
+
+async def test_one_that_needs_what_is_closed_does_not_keep_back_one_that_does_not(
+    serve, gate, endpoint, objects, ask
+) -> None:
+    other = await Gate.behind(endpoint)
+    able, plain = ([{"name": "demo", "capabilities": each}] for each in (["Chat", "Tools"], ["Chat"]))
+    tiers = [{"name": "both", "select": "InOrder", "pools": [{"name": "able"}, {"name": "plain"}]}]
+    docs = [objects.pool("able", gate, models=able, **ONE), objects.pool("plain", other, models=plain, **ONE)]
+    lb = await serve(docs=[*docs, objects.route(tiers=tiers)])
+    tool = [{"type": "function", "function": {"name": "f"}}]
+    tasks = [await first(lb, gate, ask), await ask(lb, "second", waits=False)]
+    await other.endpoint.call()
+    tasks += [await ask(lb, f"tool{number}", tools=tool) for number in range(3)]
+    tasks += [await ask(lb, "plain")]
+    other.let(2)
+    await asyncio.gather(tasks[1], tasks[-1])
+    assert other.seen == ["second", "plain"]
+    assert lb.sample("spillway_queue_requests") == 3
+    gate.let(4)
+    assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
+    assert gate.seen == ["first", "tool0", "tool1", "tool2"]
+
+
+async def test_where_the_limit_of_the_next_tier_is_spent_requests_wait_at_home(
+    serve, gate, endpoint, objects, ask
+) -> None:
+    cloud = await endpoint()
+    tiers = [
+        {"name": "home", "pools": [{"name": "local"}]},
+        {"name": "cloud", "pools": [{"name": "cloud"}], "limits": {"requestsPerMinute": 1}},
+    ]
+    docs = [objects.pool("local", gate, **ONE), objects.pool("cloud", cloud), objects.route(tiers=tiers)]
+    lb = await serve(docs=docs)
+    tasks = [await first(lb, gate, ask), await ask(lb, "spilled", waits=False)]
+    assert (await tasks[1]).status == 200
+    tasks.append(await ask(lb, "waits"))
+    assert lb.sample("spillway_queue_requests") == 1
+    gate.let(2)
+    assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
+    assert gate.seen == ["first", "waits"]
+    assert len(cloud.calls) == 1
