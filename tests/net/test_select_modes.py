@@ -170,3 +170,29 @@ async def test_endpoints_are_asked_for_the_head(serve, endpoint, say, objects, d
         assert (await client.chat(model=asked)).status == 200
         assert (await one.call()).json()["model"] == upstream
     assert (await client.chat(model="gemma:floor")).status == 404
+
+
+async def test_a_suffix_is_still_meant_when_its_request_has_waited_and_the_policy_has_changed(
+    serve, endpoint, say, objects, dial
+) -> None:
+    free = asyncio.Event()
+
+    async def behave(call: Any) -> None:
+        await free.wait()
+        call.write(say.completion("full"))
+
+    def priced(amount: str) -> list[dict[str, Any]]:
+        return [{"name": "demo", "price": {"input": amount}}]
+
+    full = objects.pool("full", await endpoint(behave), models=priced("1"), capacity={"maxInFlightPerEndpoint": 1})
+    dear = objects.pool("dear", await endpoint(say.well("dear")), models=priced("9"))
+    cheap = objects.pool("cheap", await endpoint(say.well("cheap")), models=priced("2"))
+    lb = await serve(docs=[full, objects.route("full")])
+    first = asyncio.ensure_future((await dial(lb)).chat())
+    await lb.until(lambda: lb.in_flight == 1)
+    second = asyncio.ensure_future((await dial(lb)).chat(model="chat:floor"))
+    await lb.until(lambda: lb.balancer.proxy.in_flight == 2)
+    lb.write(dear, cheap, objects.route(tiers=[tier("InOrder", "dear", "cheap")]))
+    assert (await second).text == "cheap"
+    free.set()
+    assert (await first).text == "full"
