@@ -56,31 +56,36 @@ def policy(endpoints: int, spill: dict[str, Any], **more: Any) -> Snapshot:
 def burst() -> Table:
     rows = []
     spill = {"predictedTTFT": {"start": "2s", "full": "6s"}}
+    limits = {"maxSharePercent": 70, "budget": {"amount": "10.00", "period": "Day"}}
     for name, (size, capacity) in POOLS.items():
-        spec = policy(size, spill)
+        spec = policy(size, spill, limits=limits)
         for seed in SEEDS:
             profiles = [*[PROFILES[name]] * size, PROFILES["provider"]]
             found = judge(spec, profiles, "chat", capacity, 2.0, seed)
+            assert found.spent == found.charged, "the balancer's books are the provider's, to the last digit"
             rows.append(
                 [
-                    f"{size} x {name}",
+                    f"{size} {name.partition('-')[0]}",
                     str(seed),
                     f"{found.home_p50:.2f} / {found.home_p99:.2f}",
                     f"{found.all_p99:.2f}",
-                    f"{100 * found.spilled:.0f}",
+                    f"{100 * found.spilled:.0f} / {100 * found.most_in_a_minute:.0f}",
                     f"{100 * found.lowest:.0f} to {100 * found.highest:.0f}",
                     f"{100 * found.whole:.1f}",
                     f"{found.home_after:.0f}",
+                    f"{found.spent:.4f}",
                 ]
             )
     head = [
         "pool",
         "seed",
-        "TTFT at home, p50 / p99, s",
-        "of all, p99, s",
-        "spilled, %",
+        "TTFT home p50/p99, s",
+        "all p99, s",
+        "left, %: in all / most in a minute",
         "share once settled, %",
-        "sessions that moved at most once, %",
-        "all home after, s",
+        "moved at most once, %",
+        "home after, s",
+        "spent, USD",
     ]
-    return "A burst of twice the capacity, predictedTTFT from 2 s to 6 s, virtual time", head, rows
+    title = "A burst of twice the capacity, virtual time; predictedTTFT 2s to 6s, maxSharePercent 70, budget 10.00"
+    return title, head, rows

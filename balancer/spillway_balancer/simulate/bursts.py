@@ -20,6 +20,9 @@ THINKING: Final = 30.0
 READING: Final = 5.0
 """Of these, the least."""
 
+MOST_OUTPUT: Final = 2_000
+"""Tokens of an answer at most; what the people say that may be generated."""
+
 
 class Crowd(NamedTuple):
     """People who are there for a while. Each has one conversation after the other."""
@@ -81,7 +84,7 @@ class _Talk:
 
     def turn(self, number: int, at: float, dice: Random) -> Request:
         prompt = self.said + lognormal(dice, 200, 0.9, 8, 8_000)
-        output = lognormal(dice, 200, 0.6, 4, 2_000)
+        output = lognormal(dice, 200, 0.6, 4, MOST_OUTPUT)
         self.turns -= 1
         asked, self.asked = self.asked, prompt
         self.said = prompt + output

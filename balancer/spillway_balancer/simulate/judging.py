@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Sequence
+from decimal import Decimal
 from itertools import pairwise
 from random import Random
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from spillway_api import snapshot
 
 from ..engine.profiles import Profile
-from .bursts import Crowd, burst
+from .bursts import MOST_OUTPUT, Crowd, burst
 from .measure import Recorder, percentile
 from .plan import Arrivals
 from .request import Request
 from .routed import RoutedBalancer, Served
+from .stations import Flight
 from .world import Setting, World
 
 CALM: Final = 60.0
@@ -46,27 +48,42 @@ class Judgement(NamedTuple):
     """Seconds from the end of the burst to the last request that left; 0 when none did."""
     refused: int
     """Of all requests, those without an answer."""
+    most_in_a_minute: float
+    """The largest share of the requests of any minute that were served by another tier than the first."""
+    spent: Decimal
+    """By the balancer's own count, in the whole run; 0 where no tier has a budget."""
+    charged: Decimal
+    """By the books of who is paid, likewise; of models with a price."""
 
 
 def judge(
-    spec: snapshot.Snapshot, profiles: Sequence[Profile], model: str, capacity: float, times: float, seed: int
+    spec: snapshot.Snapshot,
+    profiles: Sequence[Profile],
+    model: str,
+    capacity: float,
+    times: float,
+    seed: int,
 ) -> Judgement:
     """Half the `capacity` (requests a second) all the time, and for a while so many `times` the capacity in all.
 
-    `spec` has one policy; its endpoints' engines are `profiles`, in the order of its pools and their endpoints.
+    `spec` has one policy; its endpoints' engines are `profiles`, in the order of its pools and their endpoints. All
+    requests say how much may be generated, which no answer reaches: a budget can be kept only where that is known.
     """
     served: list[Served] = []
+    books = _Books(spec)
     recorder = _Recorder(float("inf"), 1 << 30)
+    balancers: list[RoutedBalancer] = []
 
     def make(world: World, index: int) -> RoutedBalancer:
         del index
-        return RoutedBalancer(world, spec, model, Random(f"balancer {seed}"), served.append)
+        balancers.append(_Charged(books, world, spec, model, Random(f"balancer {seed}"), served.append, MOST_OUTPUT))
+        return balancers[-1]
 
     ends = CALM + LENGTH
     crowds = (Crowd(0.0, ends + AFTER, capacity / 2), Crowd(CALM, ends, capacity * (times - 0.5)))
     world = World(Setting(profiles, BLOCK_TOKENS), make, recorder, seed)
     world.run(Arrivals(burst(crowds, seed), 1 << 30))
-    return _judgement(served, recorder, ends)
+    return _judgement(served, recorder, ends)._replace(spent=_spent(balancers), charged=books.charged)
 
 
 class _Recorder(Recorder):
@@ -102,4 +119,57 @@ def _judgement(served: Sequence[Served], recorder: _Recorder, ends: float) -> Ju
         whole=sum(each <= 1 for each in moves) / len(moves),
         home_after=max(0.0, left - ends),
         refused=recorder.shed,
+        most_in_a_minute=_most_in_a_minute(served, first),
+        spent=Decimal(0),
+        charged=Decimal(0),
     )
+
+
+def _most_in_a_minute(served: Sequence[Served], first: str) -> float:
+    """Over the minutes that end with a request, as soon as there has been a whole one."""
+    window: deque[Served] = deque()
+    away, most = 0, 0.0
+    for each in served:
+        window.append(each)
+        away += each.tier != first
+        while window[0].request.at <= each.request.at - 60.0:
+            away -= window.popleft().tier != first
+        if each.request.at >= 60.0:
+            most = max(most, away / len(window))
+    return most
+
+
+class _Books:
+    """What who is paid writes down: every answer, at the price of its model."""
+
+    def __init__(self, spec: snapshot.Snapshot) -> None:
+        self._prices = {pool.name: pool.models[0].price for pool in spec.pools}
+        self.charged = Decimal(0)
+
+    def write(self, pool: str, flight: Flight) -> None:
+        price = self._prices[pool]
+        if price is not None:
+            cached = price.cached_input or price.input
+            self.charged += (
+                Decimal(price.input or 0) * (flight.prompt_tokens - flight.cached_tokens)
+                + Decimal(cached or 0) * flight.cached_tokens
+                + Decimal(price.output or 0) * flight.output_tokens
+            ) / 1_000_000
+
+
+class _Charged(RoutedBalancer):
+    def __init__(self, books: _Books, *others: Any) -> None:
+        super().__init__(*others)
+        self._books = books
+
+    def finished(self, flight: Flight, now: float) -> None:
+        super().finished(flight, now)
+        self._books.write(flight.ticket.step.pool.name, flight)
+
+
+def _spent(balancers: Sequence[RoutedBalancer]) -> Decimal:
+    """By the meters of all tiers' budgets."""
+    routes = [route for balancer in balancers for route in balancer.runtime.routes.all]
+    tiers = [tier for route in routes for tiers in route.rules for tier in tiers]
+    limits = [tier.limits for tier in tiers if tier.limits is not None]
+    return sum((each.money.total for each in limits if each.money is not None), Decimal(0))

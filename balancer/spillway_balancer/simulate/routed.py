@@ -38,10 +38,11 @@ class Facts:
     caller = "127.0.0.1"
     consumer: Consumer | None = None
     key_digest = None
-    output_tokens = OUTPUT_ASKED
 
-    def __init__(self, request: Request, model: str) -> None:
+    def __init__(self, request: Request, model: str, limit: int) -> None:
         self._request = request
+        self._limit = limit
+        self.output_tokens = limit or OUTPUT_ASKED
         self.model = model
         self.prompt_tokens = request.prompt_tokens
 
@@ -74,7 +75,7 @@ class Facts:
         return False
 
     def max_tokens(self) -> int:
-        return 0
+        return self._limit
 
     def user(self) -> str:
         return ""
@@ -99,9 +100,17 @@ class RoutedBalancer:
     scrape_seconds = SCRAPE
 
     def __init__(
-        self, world: World, spec: snapshot.Snapshot, model: str, dice: Random, served: Callable[[Served], None]
+        self,
+        world: World,
+        spec: snapshot.Snapshot,
+        model: str,
+        dice: Random,
+        served: Callable[[Served], None],
+        limit: int = 0,
     ) -> None:
-        """`model`: the public name that all requests ask for."""
+        """`model`: the public name that all requests ask for; `limit`: tokens that they let be generated, 0 for none
+        said."""
+        self._limit = limit
         self.runtime = Runtime(spec)
         self._world = world
         self._model = model
@@ -112,12 +121,12 @@ class RoutedBalancer:
         self._endpoints = {station: endpoint for endpoint, station in self._stations.items()}
 
     def dispatch(self, request: Request, now: float) -> Sent | Shed:
-        facts = Facts(request, self._model)
+        facts = Facts(request, self._model, self._limit)
         made = plan(self.runtime.routes, facts, Moment(now, EPOCH + now, self._dice))
         route = made.route
         deadline = request.at + route.deadlines.total
-        way = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, self._dice, deadline, EPOCH)
-        step = way.next(now)
+        attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, self._dice, deadline, EPOCH)
+        step = attempts.next(now)
         if not isinstance(step, Try):
             return Shed(step.error.code if isinstance(step, Stop) else step.why)
         request.hit_predicted = step.picked.forecast.cached_tokens
@@ -130,10 +139,11 @@ class RoutedBalancer:
 
     def finished(self, flight: Flight, now: float) -> None:
         step, visit = flight.ticket
-        visit.usage(Usage(flight.prompt_tokens, flight.cached_tokens, flight.output_tokens))
-        if step.permit is not None:
-            step.permit.settle(now, Used(flight.prompt_tokens, flight.cached_tokens or 0, flight.output_tokens))
+        used = Used(flight.prompt_tokens, flight.cached_tokens, flight.output_tokens)
+        visit.usage(Usage(*used))
         visit.end(now, flight.request.answer_blocks)
+        if step.permit is not None:
+            step.permit.settle(now, used)
         step.pool.succeeded(step.endpoint, flight.request.dispatched_at, now)
 
     def lost(self, flight: Flight, now: float) -> None:
