@@ -411,3 +411,15 @@ def test_what_one_request_may_cost_is_told(bench, made) -> None:
     dear, free = steps(account, "look")
     assert (dear["pool"], dear["reason"]) == ("default/dear", "budget")
     assert (free["pool"], account["outcome"]["pool"]) == ("default/free", "default/free")
+
+
+def test_a_pool_is_as_fast_as_the_state_says(bench, made) -> None:
+    pools = {"one": [{"name": "m"}], "two": [{"name": "m"}]}
+    policies = made(pools, [{**only(one=None, two=None)[0], "select": "Fastest"}])
+    slow, quick = {"firstToken": "2s", "tokensPerSecond": 50}, {"firstToken": "500ms", "tokensPerSecond": 100}
+    account = bench.account(policies, state={"pools": {"one": slow, "two": quick}})
+    (look,) = steps(account, "look")
+    assert look["pool"] == "default/two"
+    assert look["score"] == pytest.approx(0.5 + 200 / 100, rel=0.02)  # an answer of unknown length is taken for 200
+    slip = bench.explain(policies, state={"pools": {"one": {"firstToken": "2s"}}})
+    assert "firstToken and tokensPerSecond go together" in slip.err

@@ -34,6 +34,7 @@ _SOON = Cel(
     "!has(self.predictedTTFT) || duration(self.predictedTTFT) <= duration('50s')",
     "predictedTTFT must be at most 50s",
 )
+_SPEED = Cel("has(self.firstToken) == has(self.tokensPerSecond)", "firstToken and tokensPerSecond go together")
 _QUEUE = Cel("!has(self.queued) || !has(self.inFlight) || self.queued <= self.inFlight", "queued is a part of inFlight")
 
 
@@ -62,6 +63,14 @@ class EndpointGiven(Struct, frozen=True, rename="camel", kw_only=True):
 class PoolGiven(EndpointGiven, frozen=True, rename="camel", kw_only=True):
     """What is assumed of a pool: of each of its endpoints, where they are not named."""
 
+    RULES: ClassVar[tuple[Cel, ...]] = (*EndpointGiven.RULES, _SPEED)
+
+    first_token: Annotated[Duration, doc("Time to the first token of late, for tiers that choose by speed.")] | None = (
+        None
+    )
+    tokens_per_second: (
+        Annotated[float, doc("Tokens a second of an answer of late, for the same.", ge=0.1, le=100_000)] | None
+    ) = None
     ready: Annotated[Count, doc("How many endpoints take requests, the first by name order of the pool.")] | None = None
     endpoints: Annotated[
         dict[str, EndpointGiven], doc("By name, what differs from the other endpoints of the pool.")

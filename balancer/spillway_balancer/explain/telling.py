@@ -20,6 +20,7 @@ from ..core.endpoint import EndpointState
 from ..core.health import HEALTHY, UNHEALTHY
 from ..core.limits import TierLimits
 from ..core.load import Reported
+from ..core.pace import Pace
 from ..core.pool import Pool
 from ..core.progress import DEEP_QUEUE
 from ..core.routing import Route
@@ -118,6 +119,9 @@ def of(given: PoolGiven, endpoint: str) -> EndpointGiven:
 
 
 def _tell_pool(pool: Pool, given: PoolGiven, facts: Facts) -> None:
+    if given.first_token is not None and given.tokens_per_second is not None:
+        for model in dict.fromkeys(pool.models.values()):
+            _tell_pace(pool.learned.pace(model), seconds(given.first_token), given.tokens_per_second)
     for number, endpoint in enumerate(pool.endpoints.values()):
         _tell(pool, endpoint, of(given, endpoint.name), facts)
         if given.ready is not None and number >= given.ready:
@@ -144,6 +148,15 @@ def _tell(pool: Pool, endpoint: EndpointState, given: EndpointGiven, facts: Fact
         for _ in range(number - failed):
             endpoint.circuit = endpoint.circuit.succeeded(NOW, pool.circuits)
     _tell_health(pool, endpoint, given)
+
+
+def _tell_pace(pace: Pace, ttft: float, rate: float) -> None:
+    """One answer of a hundred tokens has just ended."""
+    tokens = 100
+    first = NOW - (tokens - 1) / rate
+    mark = pace.sent(first - ttft, streams=True)
+    pace.first_token(mark, first)
+    pace.ended(mark, first, NOW, tokens, ok=True)
 
 
 def _tell_load(pool: Pool, endpoint: EndpointState, given: EndpointGiven) -> None:
