@@ -81,8 +81,10 @@ class Opinions:
         if 2 * sum(each.state == "Closed" for each in said) >= self._balancers:
             return TierSight(rule, tier, "Closed", ready, 0)
         share = round(sum(each.share_percent for each in said) / max(1, self._balancers))
-        state = "Spilling" if any(each.state == "Spilling" for each in said) else "Open"
-        return TierSight(rule, tier, "Spilling" if state == "Spilling" else "Open", ready, share)
+        if any(each.state == "Spilling" for each in said):
+            return TierSight(rule, tier, "Spilling", ready, share)
+        full = 2 * sum(each.state == "Saturated" for each in said) >= self._balancers
+        return TierSight(rule, tier, "Saturated" if full else "Open", ready, share)
 
     def _by_half(self, named: Iterable[Sequence[str]]) -> frozenset[str]:
         counts = Counter(name for names in named for name in set(names))

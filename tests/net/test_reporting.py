@@ -11,7 +11,7 @@ from tests.net.operators import pool, route, state
 
 from spillway_api.snapshot import RouteTier, Target
 from spillway_api.stream import PoolReport, Report, TierReport
-from spillway_api.types import Budget, Limits, Metrics, Model, Price, Ramp, Spill
+from spillway_api.types import Budget, Capacity, Limits, Metrics, Model, Price, Ramp, Spill
 from spillway_balancer.core.health import UNHEALTHY
 from spillway_balancer.core.limits import Permit, Used
 from spillway_balancer.core.load import Reported
@@ -160,6 +160,14 @@ def test_a_tier_that_spills_never_says_zero_percent() -> None:
     runtime = running(*URLS[:2], tiers=tiers(in_flight_per_endpoint=Ramp(start=4, full=1000)))
     load(runtime, 9)
     assert told(runtime).tiers[0].share_percent == 1
+
+
+@pytest.mark.parametrize(("requests", "state"), [(0, None), (3, None), (4, "Saturated")])
+def test_a_tier_whose_endpoints_hold_all_that_they_may_is_saturated(requests: int, state: str | None) -> None:
+    runtime = running(*URLS[:2], tiers=tiers(), capacity=Capacity(max_in_flight_per_endpoint=2))
+    load(runtime, requests)
+    expected = () if state is None else (TierReport("default/chat", "all", "own", state, 2, 0),)  # type: ignore[arg-type]
+    assert told(runtime).tiers == expected
 
 
 def test_a_tier_without_a_ready_endpoint_is_unavailable_ramp_or_not() -> None:

@@ -88,6 +88,12 @@ def test_a_tier_is_closed_when_half_of_the_balancers_have_spent_its_budget():
     assert seen(tier("Closed"), tier("Open"), tier("Spilling", 30))[0] == "Spilling"
 
 
+def test_a_tier_is_full_when_half_of_the_balancers_see_no_room_and_none_spills():
+    assert seen(tier("Saturated"), says()) == ("Saturated", 3, 0)
+    assert seen(tier("Saturated"), says(), says()) == ("Open", 3, 0)
+    assert seen(tier("Saturated"), tier("Spilling", 30)) == ("Spilling", 3, 15)
+
+
 @pytest.mark.parametrize(
     ("said", "spent"),
     [((), ""), (("",), ""), (("0.10", "0.205", ""), "0.305"), (("1", "much", "NaN", "-3", "1e99"), "1")],

@@ -363,6 +363,14 @@ class Pool:
         """Requests in flight on one endpoint, others' included as far as a fresh scrape tells."""
         return endpoint.load.requests(now, self.stale_after)
 
+    def full(self, now: float) -> bool:
+        """Whether every usable endpoint holds as many requests as it may, and there is one."""
+        bound = self.spec.capacity.max_in_flight_per_endpoint
+        if not bound:
+            return False
+        there = [each for each in self.endpoints.values() if self.usable(each, now)]
+        return bool(there) and all(self.requests_at(each, now) * 100 >= bound * each.spec.weight for each in there)
+
     def soonest_back(self, exclude: Collection[EndpointState], now: float) -> EndpointState | None:
         """The ejected endpoint that is due back first: better than nothing when every other way is closed. After
         these come those that have not taken their credential, lest one odd 403 take the last account away for good.

@@ -264,10 +264,12 @@ class OperatorSource:
 
 
 def _states(report: stream.Report) -> object:
-    """What is worth telling at once: not a share that goes up and down with the load, nor a count in a sentence."""
+    """What is worth telling at once: not a share that goes up and down with the load, nor that all is full just now,
+    nor a count in a sentence."""
+    told = [each for each in report.tiers if each.state not in ("Open", "Saturated")]
     return (
         [(each.pool, each.engine, each.unhealthy, each.ejected, each.refused, each.metrics) for each in report.pools],
-        [(each.route, each.rule, each.tier, each.state, each.ready) for each in report.tiers],
+        [(each.route, each.rule, each.tier, each.state, each.ready) for each in told],
         report.wanted,
     )
 

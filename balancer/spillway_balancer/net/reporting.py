@@ -155,17 +155,19 @@ _STALE: Final = {
 def _tier(route: str, rule: str, tier: Tier, ready: Mapping[str, int], now: float, unix: float) -> TierReport | None:
     spec, targets, spilling = tier.spec, tier.targets, tier.spilling
     in_order = spec.select == "InOrder"  # a weight of 0 takes a pool out, unless the order alone decides
-    if not any(ready[each.pool.name] for each in targets if each.weight > 0 or in_order):
+    pools = [each.pool for each in targets if (each.weight > 0 or in_order) and ready[each.pool.name]]
+    if not pools:
         shut: TierState = "Cold" if tier.sleeps and is_cold(tier) else "Unavailable"
         return TierReport(route, rule, spec.name, shut, spent=_spent(tier, unix))
     share = 0.0 if spilling is None else spilling.share(now)
     spent = _spent(tier, unix)
     closed = tier.limits is not None and unix < tier.limits.spent_until
-    if share <= 0.0 and not spent:
+    full = all(pool.full(now) for pool in pools)
+    if share <= 0.0 and not spent and not full:
         return None
     count = sum(ready[name] for name in {each.pool.name for each in targets if each.weight > 0})
     percent = max(1, int(share * 100)) if share > 0.0 else 0
-    state: TierState = "Closed" if closed else "Spilling" if percent else "Open"
+    state: TierState = "Closed" if closed else "Spilling" if percent else "Saturated" if full else "Open"
     return TierReport(route, rule, spec.name, state, count, percent, spent)
 
 

@@ -74,7 +74,7 @@ class ModelPoolStatus(Struct, frozen=True, rename="camel"):
     conditions: Conditions | None = None
 
 
-TierState = Literal["Open", "Spilling", "Cold", "Unavailable", "Closed"]
+TierState = Literal["Open", "Spilling", "Saturated", "Cold", "Unavailable", "Closed"]
 
 
 class TierStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -86,8 +86,9 @@ class TierStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
         Annotated[
             TierState,
             doc(
-                "Open takes all requests, Spilling sends a part on for load, Cold is scaled to zero and woken when "
-                "it is wanted, Unavailable has no ready endpoint, Closed has spent its budget."
+                "Open takes all requests, Spilling sends a part on for load, Saturated holds as many as its endpoints "
+                "may, Cold is scaled to zero and woken when it is wanted, Unavailable has no ready endpoint, Closed "
+                "has spent its budget."
             ),
         ]
         | None
