@@ -44,7 +44,7 @@ apiVersion: {API_VERSION}
 kind: ModelPool
 metadata: {{name: openai}}
 spec:
-  models: [{{name: gpt-mini, upstreamName: gpt-5-mini}}]
+  models: [{{name: gpt-mini, upstreamName: gpt-5-mini, price: {{input: "0.25", output: "2.00"}}}}]
   source:
     provider:
       type: OpenAI
@@ -64,6 +64,7 @@ spec:
       spill: {{inFlightPerEndpoint: {{start: 8, full: 16}}}}
     - name: cloud
       pools: [{{name: openai}}]
+      limits: {{maxSharePercent: 30, budget: {{amount: "50.00", period: Day}}}}
 """,
 }
 

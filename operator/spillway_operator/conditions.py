@@ -224,9 +224,10 @@ def spilling(sight: RouteSight) -> Verdict:
 
 
 def _leads_on(tier: TierSight, tiers: Sequence[TierSight]) -> bool:
-    """Whether a tier behind this one, of the same rule, takes what leaves it."""
+    """Whether what leaves a tier goes somewhere: not all those behind it, of the same rule, have spent their budget."""
     of_rule = [each for each in tiers if each.rule == tier.rule]
-    return any(each.state != "Closed" for each in of_rule[of_rule.index(tier) + 1 :])
+    behind = of_rule[of_rule.index(tier) + 1 :]
+    return not behind or any(each.state != "Closed" for each in behind)
 
 
 POOL: dict[str, Callable[[PoolSight], Verdict | None]] = {

@@ -241,6 +241,22 @@ def test_an_account_that_failed_is_paid_by_the_one_that_answers() -> None:
     assert limits.share.used_percent(NOW) == 50  # one of two that came
 
 
+def test_the_share_is_taken_by_the_attempt_that_is_sent() -> None:
+    runtime = served(tier("local"), tier("cloud", Limits(max_share_percent=100)))
+    local, cloud = (each.targets[0].pool for each in runtime.routes.all[0].rules[0])
+    for endpoint in (*local.endpoints.values(), *cloud.endpoints.values()):
+        endpoint.keyed = False
+    way = request(runtime)
+    assert isinstance(way.next(NOW), Stop)
+    for endpoint in cloud.endpoints.values():
+        endpoint.keyed = True
+    way.reopen(runtime.routes.all[0].rules[0])
+    assert isinstance(way.next(NOW), Try)
+    share = runtime.routes.all[0].limits["all", "cloud"].share
+    assert share is not None
+    assert share.used_percent(NOW) == 100
+
+
 def test_what_was_counted_outlives_a_reload_and_is_settled_where_it_was_reserved() -> None:
     before = served(tier("cloud", Limits(budget=Budget("0.50"), requests_per_minute=2)))
     step = entered(before)

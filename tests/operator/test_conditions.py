@@ -169,6 +169,7 @@ ROWS = [
         "spec.guards[0]: no pool passes it",
     ),
     ("route", "Spilling", "True", "Load", route(tiers=(SPILLING, OPEN)), "default/local sends 18% on"),
+    ("route", "Spilling", "True", "Load", route(tiers=(SPILLING,)), "default/local sends 18% on"),
     ("route", "Spilling", "True", "Load", route(tiers=(SPILLING, SPENT, OPEN)), "default/local sends 18% on"),
     (
         "route",

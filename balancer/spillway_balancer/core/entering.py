@@ -61,7 +61,7 @@ class Entering:
         self._epoch = epoch
         self._came: set[str] = set()
         self._asked: set[str] = set()
-        self._inside: set[str] = set()
+        self._inside: dict[str, Permit] = {}  # by tier, the one that has taken its share
         self._refused: set[tuple[str, str]] = set()
         self.until = inf
         """Seconds until the first limit would let it in, as of when it was asked last; infinite where none would."""
@@ -84,7 +84,8 @@ class Entering:
             return Permit(model, self._epoch)
         name = tier.spec.name
         place: float | None = None
-        inside = at == 0 or name in self._inside
+        taker = self._inside.get(name)
+        inside = at == 0 or (taker is not None and not taker.cancelled)
         if limits.share is not None and not inside:
             place = self._place(tiers, at)
             if name not in self._asked:
@@ -98,7 +99,8 @@ class Entering:
             money = at_most(facts, pool, model.price)
         found = limits.enter(now, self._epoch, model, tokens, money, place, inside)
         if isinstance(found, Permit):
-            self._inside.add(name)
+            if not inside:
+                self._inside[name] = found
             return found
         self.until = min(self.until, found.until)
         if (name, found.limit) not in self._refused:

@@ -58,7 +58,7 @@ class Permit:
     calls counts. A permit without limits is there for its price.
     """
 
-    __slots__ = ("_epoch", "_limits", "_money", "_request", "_share", "_tokens", "model", "open", "price")
+    __slots__ = ("_epoch", "_limits", "_money", "_request", "_share", "_tokens", "cancelled", "model", "open", "price")
 
     def __init__(self, model: types.Model, epoch: float, limits: TierLimits | None = None) -> None:
         """`epoch`: what makes Unix time of the clock's."""
@@ -66,6 +66,7 @@ class Permit:
         """That the attempt is for."""
         self.price = model.price
         self.open = True
+        self.cancelled = False
         self._epoch = epoch
         self._limits = limits
         self._share: int | None = None
@@ -93,6 +94,7 @@ class Permit:
 
     def cancel(self, now: float) -> None:
         """Nothing was sent: as if it had not come."""
+        self.cancelled = self.cancelled or self.open
         if self.open and self._limits is not None:
             if self._limits.share is not None and self._share is not None:
                 self._limits.share.give_back(self._share, now)
