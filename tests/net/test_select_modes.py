@@ -77,6 +77,12 @@ async def test_the_fastest_is_found_by_its_answers(serve, engine, dial, objects,
         assert (await client.chat(stream=stream, max_tokens=40)).status == 200
     assert lb.sample("spillway_attempts_total", pool="default/fast") >= 20
     assert lb.sample("spillway_attempts_total", pool="default/slow") <= before + 2
+    lb.balancer.telemetry.endpoints.read(lb.balancer.serving.current, monotonic())
+    rates = [lb.sample("spillway_model_output_tokens_per_second", pool=f"default/{each}") for each in ("slow", "fast")]
+    assert 0 < rates[0] < rates[1]
+    if stream:
+        name = "spillway_model_time_to_first_token_seconds"
+        assert 0 < lb.sample(name, pool="default/fast", model="demo") < lb.sample(name, pool="default/slow")
 
 
 async def test_sessions_are_shared_by_weight_and_stay(selected, dial) -> None:

@@ -79,11 +79,15 @@ class Pace:
 
     # ---- what is expected
 
+    def first_token_in(self, now: float) -> float | None:
+        """Seconds to the first token for who comes now; None while nothing is known."""
+        return None if self.ttft is None else self._streams.by_queue(self.ttft, now)
+
     def seconds(self, tokens: float, now: float) -> float | None:
         """To the end of an answer of so many tokens; None while nothing is known."""
-        if self.ttft is None:
+        ttft = self.first_token_in(now)
+        if ttft is None:
             return None
-        ttft = self._streams.by_queue(self.ttft, now)
         return self._plain.by_queue(ttft if self.rate is None else ttft + tokens / self.rate, now)
 
     @property

@@ -14,6 +14,7 @@ from ..core.pool import Pool
 from ..core.routing import Route
 from ..core.runtime import Runtime
 from .limit_metrics import read_limits
+from .pace_metrics import read_paces
 from .quotas import read_consumers
 
 STATES: Final = ("Ready", "Ejected", "HalfOpen", "Unhealthy")
@@ -104,13 +105,20 @@ class EndpointMetrics(Collector):
     """Holds what `read` has taken; rendering happens on another thread, which must not touch what lives."""
 
     def __init__(self) -> None:
-        self._metrics = [*_read((), 0.0), _shares((), 0.0), *read_limits((), 0.0), *read_consumers((), 0.0)]
+        self._metrics = [
+            *_read((), 0.0),
+            _shares((), 0.0),
+            *read_limits((), 0.0),
+            *read_consumers((), 0.0),
+            *read_paces((), 0.0),
+        ]
 
     def read(self, runtime: Runtime, now: float) -> None:
         """Take what is known now."""
         routes = runtime.routes.all
         limits = (*read_limits(routes, now), *read_consumers(routes, now))
-        self._metrics = [*_read(runtime.pools.values(), now), _shares(routes, now), *limits]
+        pools = runtime.pools.values()
+        self._metrics = [*_read(pools, now), _shares(routes, now), *limits, *read_paces(pools, now)]
 
     def collect(self) -> Iterable[Metric]:
         return self._metrics
