@@ -13,14 +13,16 @@ from bisect import insort
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Iterator
 from itertools import islice
-from math import inf
+from math import exp, inf
 from typing import Final, Literal, NamedTuple
 
 REACH: Final = 64
 """Requests at the head that are looked at for one whose way is open."""
 
-MEMORY: Final = 16.0
-"""Turns over which the rate at which the line moves is averaged."""
+MEMORY_SECONDS: Final = 30.0
+MEMORY_TURNS: Final = 16.0
+"""The rate at which the line moves is averaged over so long, and over so many turns at least: requests that began
+together end together, and of a burst of turns alone it would seem that the next one comes at once."""
 
 Refusal = Literal["requests", "bytes"]
 
@@ -144,7 +146,7 @@ class Waiting:
         self._remove(level, ticket)
         if ticket.caller in level.callers:
             level.callers.move_to_end(ticket.caller)
-        kept = 1.0 - 1.0 / MEMORY
+        kept = max(exp(-self._silence / MEMORY_SECONDS), 1.0 - 1.0 / MEMORY_TURNS)
         self._turns = self._turns * kept + 1.0
         self._took = self._took * kept + self._silence
         self._silence = 0.0
