@@ -211,6 +211,17 @@ def test_noise_does_not_send_a_session_to_and_fro(select: str) -> None:
     assert moves(loose, 20, 300) > 0.08
 
 
+def test_a_session_is_not_what_an_unknown_pool_is_tried_with() -> None:
+    world = World("Fastest", FAST, SLOW)
+    for target in world.tier.targets[:1]:
+        pace = target.pool.learned.pace("m")
+        pace.ttft, pace.rate = FAST
+    chooser: Any = world.tier.chooser
+    chooser._placed[7] = "default/a"
+    assert world.send(key=7) == "a"
+    assert world.send(key=8) == "b"  # a new one
+
+
 def test_a_session_leaves_for_what_is_clearly_faster() -> None:
     world = World("Fastest", FAST, SLOW)
     world.traffic(20, sessions=5)

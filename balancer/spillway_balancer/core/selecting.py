@@ -129,13 +129,13 @@ class Selection:
             return (True, 0.0) if own is None else (False, best if own <= near else own)
 
         ranked.sort(key=rank)  # stable: by weight and key where the rank is the same
-        self._keep(ranked, score, best, key)
+        self._keep(ranked, score, key)
         if mode.explores:
             _explore(ranked, asks, now, dice)
         return ranked
 
-    def _keep(self, ranked: list[Target], score: dict[Target, float | None], best: float, key: int | None) -> None:
-        """The session's own pool first, if it still does."""
+    def _keep(self, ranked: list[Target], score: dict[Target, float | None], key: int | None) -> None:
+        """The session's own pool first, if it still does. What is unknown is for others to try."""
         if key is None:
             return
         placed = self._placed
@@ -143,6 +143,7 @@ class Selection:
         if before is not None and before != _named(ranked[0]):
             own = next((each for each in ranked if _named(each) == before), None)
             known = None if own is None else score[own]
+            best = min((each for each in score.values() if each is not None and math.isfinite(each)), default=math.inf)
             if own is not None and known is not None and best >= known - self._mode.margin * abs(known):
                 ranked.remove(own)
                 ranked.insert(0, own)
