@@ -147,6 +147,16 @@ def test_what_is_left_can_serve_and_what_is_left_out_cannot(tiers: Any, tools: b
         assert (made.refused.status, made.refused.code) == (400, "no_capable_target")
 
 
+def test_where_order_alone_decides_no_weight_is_needed() -> None:
+    spec = runtime([model("Chat"), (model("Chat", "Vision"), 0)]).spec
+    (route,) = spec.routes
+    (tier,) = route.rules[0].tiers
+    for select, left in (("Weighted", []), ("InOrder", ["0b"])):
+        rule = replace(route.rules[0], tiers=(replace(tier, select=select),))
+        made = Runtime(replace(spec, routes=(replace(route, rules=(rule,)),)))
+        assert names(plan(made.routes, Request(images=True), MOMENT)) == left
+
+
 def test_the_error_says_what_is_missing_and_where() -> None:
     made = decided(Request(images=True, tools=True), [model("Chat", "Tools")], [model("Chat", "Vision")])
     assert made.refused is not None

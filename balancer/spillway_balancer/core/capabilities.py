@@ -222,9 +222,11 @@ def _roomy(kept: _Rooms, out: list[LeftOut]) -> _Rooms:
 
 
 def takes(tier: Tier, targets: Iterable[Target]) -> bool:
-    """Whether these of its targets are any that take requests. Where the tier's own had no weight, none needs it."""
+    """Whether these of its targets are any that take requests. Where the tier's own had no weight, or order alone
+    decides, none needs it."""
     left = list(targets)
-    return any(target.weight for target in left) or (bool(left) and not any(each.weight for each in tier.targets))
+    weighs = tier.spec.select != "InOrder" and any(each.weight for each in tier.targets)
+    return any(target.weight for target in left) if weighs else bool(left)
 
 
 def _tiers(kept: _Rooms, all_of_them: tuple[Tier, ...], cut: Cut) -> tuple[Tier, ...]:
