@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spillway_api.rated import used
 from spillway_api.snapshot import Pool
-from spillway_api.types import Budget, Model
+from spillway_api.types import Budget
 
 
 def unpriced(pool: Pool, model: str | None, publics: Sequence[str], budget: Budget) -> str | None:
@@ -13,9 +14,7 @@ def unpriced(pool: Pool, model: str | None, publics: Sequence[str], budget: Budg
 
     `model` is what the tier asks the pool for, `publics` are the names that clients ask for where it says none.
     """
-    for each in pool.models:
-        if not _used(pool, each, model, publics):
-            continue
+    for each in used(pool, model, publics):
         name = pool.name.partition("/")[2]
         if each.price is None or (each.price.input is None and each.price.output is None):
             return (
@@ -28,12 +27,3 @@ def unpriced(pool: Pool, model: str | None, publics: Sequence[str], budget: Budg
                 f"{budget.currency}; nothing is converted"
             )
     return None
-
-
-def _used(pool: Pool, each: Model, model: str | None, publics: Sequence[str]) -> bool:
-    """Whether a request may be served by this model of the pool."""
-    if model is not None:
-        return each.name == model
-    return len(pool.models) == 1 or any(
-        each.name.startswith(public[:-1]) if public.endswith("*") else each.name == public for public in publics
-    )

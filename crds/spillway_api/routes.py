@@ -64,7 +64,7 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
             if any(target.weight for target in targets):
                 pools = [(known.pools[_split(target.pool)], target.model) for target in targets]
                 for field, message in unmet(tier, pools, spec.models):
-                    refuse(item, f"spec.rules[{at_rule}].tiers[{at_tier}].{field}", "Invalid", message, problems)
+                    refuse(item, f"{at}.{field}", "Invalid", message, problems)
                 made = RouteTier(
                     tier.name,
                     tuple(targets),
