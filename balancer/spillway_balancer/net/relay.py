@@ -263,8 +263,14 @@ class Exchange:
 
     def _cut(self, reason: Reason = "interrupted") -> None:
         """The stream broke after its first content byte."""
+        watch = self._watch
+        whole_events = watch is not None and not watch.mid_event
+        if whole_events and watch is not None and watch.finished and watch.error is None:
+            # It has said itself that it was whole: what breaks behind that takes nothing away.
+            self._answer.end()
+            self._finish()
+            return
         self.interrupted = Failure(reason, self._status)
-        whole_events = self._watch is not None and not self._watch.mid_event
         if reason == "interrupted" and whole_events and self._answer.resumable:
             self.withheld = True
             self._finish()
