@@ -70,6 +70,22 @@ async def test_what_became_of_a_request_in_ten_headers(two_tiers, engine, endpoi
     waiting.reset()
 
 
+async def test_a_price_is_that_of_the_model_by_our_name(serve, endpoint, dial, say, objects) -> None:
+    """Two models of a pool may be one to its provider, and differ in their price."""
+    twice = [
+        {"name": name, "upstreamName": "gpt", "price": {"output": price}}
+        for name, price in (("now", "20.00"), ("later", "10.00"))
+    ]
+    lb = await serve(
+        docs=[
+            objects.pool("cloud", await endpoint(say.well("hello")), models=twice),
+            objects.route(tiers=[{"name": "cloud", "pools": [{"name": "cloud", "model": "later"}]}]),
+        ]
+    )
+    client = await dial(lb)
+    assert own(await client.chat(ASK))["cost"] == "0.00001 USD"
+
+
 async def test_nothing_is_said_to_who_does_not_ask(two_tiers, endpoint, dial) -> None:
     lb = await two_tiers(await endpoint(), await endpoint())
     assert own(await (await dial(lb)).chat()) == {}

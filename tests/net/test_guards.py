@@ -161,6 +161,36 @@ async def test_no_copy_goes_to_a_pool_that_a_guard_excludes(guarded, dial) -> No
     await lb.until(lambda: lb.sample("spillway_mirror_requests_total", pool="default/us-2") == 1)
 
 
+async def test_the_line_of_a_request_that_was_sent_nowhere_tells_of_no_copy(guarded, dial, caplog) -> None:
+    mirror = {"pool": {"name": "eu"}, "percent": 100}
+    lb = await guarded(mirror=mirror, explain={"auditLogPercent": 100})
+    client = await dial(lb)
+    for headers in (PERSONAL, PUBLIC):
+        assert (await client.chat(headers)).status == 200
+    lb.balancer.serving.current.pools["default/eu"].endpoints["e1"].keyed = False  # its credential is missing
+    assert (await client.chat(PERSONAL)).status == 503
+    assert [(len(line["sentTo"]), line.get("mirroredTo")) for line in lines(caplog)] == [
+        (1, "default/eu"),
+        (1, "default/eu"),
+        (0, None),
+    ]
+
+
+async def test_a_pool_that_stands_twice_in_a_tier_is_told_once(serve, endpoint, say, objects, dial, caplog) -> None:
+    models = [{"name": "large"}, {"name": "small"}]
+    pools = [{"name": "us", "model": "large"}, {"name": "us", "model": "small"}]
+    lb = await serve(
+        docs=[
+            objects.pool("us", await endpoint(say.well()), models=models, **US),
+            objects.route(tiers=[{"name": "cloud", "pools": pools}], guards=[GUARD]),
+        ]
+    )
+    client = await dial(lb)
+    reply = await client.chat(PERSONAL)
+    assert reply.error["attempts"] == ["cloud default/us: not compliant"]
+    assert lines(caplog)[0]["leftOut"] == [{"tier": "cloud", "pool": "default/us"}]
+
+
 async def test_decisions_are_sampled_where_no_guard_holds(guarded, dial, caplog) -> None:
     lb = await guarded(explain={"auditLogPercent": 50})
     client = await dial(lb)

@@ -88,6 +88,7 @@ async def test_a_guard_binds_who_may_everything(overridable, dial) -> None:
     for header in ((RULE, "turned"), (POOL, "b"), (STAY, "1")):
         reply = await client.chat([header])
         assert (reply.status, reply.error["code"]) == (503, "no_compliant_target")
+        assert reply.error["message"] == 'nothing that is asked for passes guard "eu-only"'
     assert heard == []
 
 

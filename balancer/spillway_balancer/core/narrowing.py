@@ -22,7 +22,7 @@ class Narrowed(NamedTuple):
 
     tiers: tuple[Tier, ...]
     cut: tuple[tuple[str, str], ...] = ()
-    """Tier and pool of each target that is not."""
+    """Tiers and those of their pools that are not."""
 
 
 def narrowed(tiers: tuple[Tier, ...], may: Callable[[Pool], bool], idle: bool = False) -> Narrowed:
@@ -35,7 +35,7 @@ def narrowed(tiers: tuple[Tier, ...], may: Callable[[Pool], bool], idle: bool = 
     cut: list[tuple[str, str]] = []
     for tier in tiers:
         left = {target.pool.name for target in tier.targets if may(target.pool)}
-        gone = [target.pool.name for target in tier.targets if target.pool.name not in left]
+        gone = dict.fromkeys(target.pool.name for target in tier.targets if target.pool.name not in left)
         cut += [(tier.spec.name, pool) for pool in gone]
         if not gone:
             kept.append(tier)

@@ -95,8 +95,8 @@ def chosen(wants: Wanted, rule: str, namespace: str, tiers: tuple[Tier, ...]) ->
         raise InvalidOverride(f"the header {NO_FALLBACK} is 1 or 0", param=NO_FALLBACK)
     if not stays or not tiers:
         return Narrowed(tiers, cut)
-    cut += tuple((tier.spec.name, target.pool.name) for tier in tiers[1:] for target in tier.targets)
-    return Narrowed(alone(tiers[0]), cut)
+    behind = dict.fromkeys((tier.spec.name, target.pool.name) for tier in tiers[1:] for target in tier.targets)
+    return Narrowed(alone(tiers[0]), (*cut, *behind))
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -154,7 +154,8 @@ def _within_guards(made: Plan, held: Held, guards: Guards) -> Plan:
     made = made._replace(tiers=tiers, left_out=made.left_out + out, cut=out)
     if tiers:
         return made
-    message = f"no pool of this model passes {made.guards()}"
+    what = "nothing that is asked for" if own else "no pool of this model"
+    message = f"{what} passes {made.guards()}"
     return made._replace(refused=NoCompliantTarget(message, attempts=tuple(map(str, out))))
 
 

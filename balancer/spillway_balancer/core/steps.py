@@ -54,6 +54,8 @@ class Try(NamedTuple):
     @property
     def price(self) -> Price | None:
         """Of the model, where it has one."""
+        if self.permit is not None:
+            return self.permit.price
         models = self.pool.spec.models
         return next((each.price for each in models if (each.upstream_name or each.name) == self.upstream_model), None)
 

@@ -48,10 +48,12 @@ def replanned(made: Plan, audit: Audit | None) -> Audit | None:
 class Audit:
     """The line of one request, written when it has ended."""
 
-    __slots__ = ("_sent", "_time", "made")
+    __slots__ = ("_sent", "_time", "made", "mirrored")
 
     def __init__(self, made: Plan) -> None:
         self.made = made
+        self.mirrored: str | None = None
+        """The pool that a copy went to."""
         self._time = datetime.now(UTC)
         self._sent: list[dict[str, str]] = []
 
@@ -74,8 +76,8 @@ class Audit:
             if made.held.unknown:
                 line["unknown"] = dict(made.held.unknown)
             line["leftOut"] = [{"tier": each.tier, "pool": each.pool} for each in made.cut]
-            if made.mirror is not None:
-                line["mirroredTo"] = made.mirror.pool.name
+        if self.mirrored is not None:
+            line["mirroredTo"] = self.mirrored
         line |= {"sentTo": self._sent, "status": decision.code, "result": decision.error or decision.status or "error"}
         usage = decision.usage
         counted = {"input": usage.prompt_tokens, "cached": usage.cached_tokens, "output": usage.output_tokens}

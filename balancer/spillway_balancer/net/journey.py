@@ -191,6 +191,8 @@ class Journey:
                 self._answer.told = explained(made, step, attempts, decision.shadows)
             if made.mirror is not None and self._copy is None:  # a task: it is sent once this request has been
                 self._copy = shared.copies.send(route, made.mirror, facts, job)
+                if self._copy is not None and decision.audit is not None:
+                    decision.audit.mirrored = made.mirror.pool.name
             hedging = attempts.hedging(step) if hedges else None
             if hedging is not None:
                 outcome = await self._race(step, hedging, attempts, job, made)
