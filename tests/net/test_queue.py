@@ -253,7 +253,9 @@ async def test_who_waits_goes_to_the_rule_that_is_now_for_it(serve, gate, endpoi
     assert sorted(other.seen) == ["a", "b"]
     gate.let()
     assert (await tasks[0]).status == 200
-    assert not lb.balancer.proxy.queue._lines.keys() - {("default/chat", "new")}
+    route["spec"]["rules"][0]["name"] = "third"
+    lb.write(objects.pool("other", other, **ONE), route)
+    await lb.until(lambda: not lb.balancer.proxy.queue._lines)
 
 
 async def test_an_account_at_its_limit_is_waited_for_when_it_is_back_soon(serve, endpoint, dial) -> None:

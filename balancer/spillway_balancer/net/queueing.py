@@ -139,13 +139,17 @@ class Queue:
     def follow(self, runtime: Runtime) -> None:
         """Another configuration: whoever is the first has new ways; who has lost the rule looks for another one."""
         self.runtime = runtime
+        if not self._lines:
+            return
         there = {(route.name, rule.name) for route in runtime.routes.all for rule in route.spec.rules}
         for name, line in tuple(self._lines.items()):
             if name in there:
                 line.go()
-            else:
+            elif line.places:
                 for place in tuple(line.places.values()):
                     place.wake()
+            else:
+                del self._lines[name]
 
     def drain(self, limit: float) -> None:
         """The balancer ends in so many seconds: nobody joins, and who waits is answered before."""
@@ -172,12 +176,6 @@ class Queue:
         """The line has changed."""
         line = self._lines[route, rule]
         self._telemetry.queue(route, rule, len(line.waiting), line.waiting.size)
-        if not line.places and self.runtime is not None and not self._has(route, rule):
-            del self._lines[route, rule]
-
-    def _has(self, route: str, rule: str) -> bool:
-        routes = () if self.runtime is None else self.runtime.routes.all
-        return any(each.name == route and rule in {one.name for one in each.spec.rules} for each in routes)
 
     def refused(self, route: str, rule: str, reason: str) -> None:
         self._telemetry.queue_refused(route, rule, reason)
@@ -237,8 +235,8 @@ class Place:
         else:
             assert self._line is not None
             ticket.until = max(ticket.until, self._latest(ticket.joined, why))
-            self._line.turned_away(ticket, why)
             ticket.needs = _needs(self._made, why)
+            self._line.turned_away(ticket, why)
         self.arm()
         try:
             await self._future
