@@ -9,6 +9,7 @@ import msgspec
 from spillway_api.consumers import compile_consumers, uncounted
 from spillway_api.expressions import InvalidExpression, condition
 from spillway_api.guards import passes
+from spillway_api.idle import idle
 from spillway_api.known import HasSecret, Known, Problem, key_of, listed, named, refuse, served_by
 from spillway_api.priced import unpriced
 from spillway_api.problem import did_you_mean
@@ -92,7 +93,9 @@ def compile_route(item: RoutePolicy, known: Known, secrets: HasSecret, problems:
     _check_guards(item, rules, known, problems)
     if spec.overrides is not None and spec.overrides.when is not None:
         _compiles(item, spec.overrides.when, "spec.overrides.when", problems)
-    uncounted(item, (target for rule in rules for tier in rule.tiers for target in tier.targets), known.pools, problems)
+    led = [target for rule in rules for tier in rule.tiers for target in tier.targets]
+    uncounted(item, led, known.pools, problems)
+    idle(item, led, known.pools, problems)
     return Route(
         "/".join(key_of(item)),
         models,
