@@ -30,8 +30,11 @@ def test_a_cost_that_a_model_is_not_paid_in(problems):
         'model "llama-8b" of ModelPool "default/llama" is paid in EUR and not in USD, so it gets no requests; '
         "nothing is converted"
     )
-    unpriced = {"spec.models[0].price": "ABSENT"}
-    assert not problems({"spec.retry": {"maxCost": {"amount": "0.05", "currency": "EUR"}}}, EUROS, unpriced)
+    everywhere = {
+        "spec.retry": {"maxCost": {"amount": "0.05", "currency": "EUR"}},
+        "spec.rules[0].tiers[1].limits.budget.currency": "EUR",
+    }
+    assert not problems(everywhere, EUROS, EUROS)
     assert not problems({"spec.retry": {"maxCost": {"amount": "0.05"}}}), "without a price there is nothing to compare"
     assert not problems({}, EUROS)
 
