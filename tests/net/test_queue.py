@@ -399,3 +399,17 @@ async def test_where_the_limit_of_the_next_tier_is_spent_requests_wait_at_home(
     assert {reply.status for reply in await asyncio.gather(*tasks)} == {200}
     assert gate.seen == ["first", "waits"]
     assert len(cloud.calls) == 1
+
+
+async def test_a_queue_that_is_full_for_a_limit_says_so_and_when_it_ends(serve, endpoint, objects, ask) -> None:
+    engine = await endpoint()
+    tiers = [{"name": "only", "pools": [{"name": "local"}], "limits": {"requestsPerMinute": 1}}]
+    queue = {"maxRequests": 1, "maxWait": "5m"}
+    lb = await serve(docs=[objects.pool("local", engine), objects.route(tiers=tiers, queue=queue)])
+    assert (await (await ask(lb, "served", waits=False))).status == 200
+    waits = await ask(lb, "waits")
+    refused = await (await ask(lb, "refused"))
+    assert (refused.status, refused.error["code"]) == (429, "rate_limited")
+    assert 50 <= int(refused.header("retry-after")) <= 62
+    waits.client.close()
+    await lb.until(lambda: lb.sample("spillway_queue_requests") == 0)

@@ -16,7 +16,7 @@ from typing import Final
 
 from ..core.attempts import Stop
 from ..core.conditions import Asked
-from ..core.errors import Draining, QueueFull, QueueTimeout, RateLimited, SpillwayError
+from ..core.errors import BudgetSpent, Draining, QueueFull, QueueTimeout, RateLimited, SpillwayError
 from ..core.planning import Plan
 from ..core.queueing import QueueRules
 from ..core.runtime import Runtime
@@ -367,8 +367,8 @@ class Place:
     def _full(self, line: Line, priority: int, now: float) -> SpillwayError:
         why = self._why or line.last
         wait = self._back_in(line, priority, now, why)
-        if why is not None and isinstance(why.error, RateLimited):
-            return RateLimited(why.error.message, retry_after=wait, attempts=self._log())
+        if why is not None and isinstance(why.error, RateLimited | BudgetSpent):
+            return type(why.error)(why.error.message, retry_after=wait, attempts=self._log())
         return QueueFull("too many requests wait for this model", retry_after=wait, attempts=self._log())
 
     def _late(self, now: float) -> SpillwayError:
