@@ -90,6 +90,22 @@ async def test_what_is_quick_is_not_hedged(race, dial) -> None:
     assert (len(one.calls) + len(two.calls), lb.sample("spillway_hedges_total")) == (3, 0)
 
 
+async def test_a_bound_holds_for_those_who_come_at_once(serve, endpoint, objects, dial) -> None:
+    """All are chosen for in one turn of the loop, before any of their attempts has had its own."""
+    only = await endpoint(say.steps(say.HANG))
+    tier = {"name": "only", "pools": [{"name": "local"}], "hedge": {"after": "5s"}}
+    pool = objects.pool("local", only, capacity={"maxInFlightPerEndpoint": 1})
+    lb = await serve(docs=[pool, objects.route(tiers=[tier], queue={"maxRequests": 0}, **LIMITS)])
+    clients = [await dial(lb) for _ in range(8)]
+    asking = [asyncio.create_task(client.chat(stream=True)) for client in clients]
+    done, waiting = await asyncio.wait(asking, timeout=2, return_when=asyncio.ALL_COMPLETED)
+    assert [(await each).status for each in done] == [503] * 7
+    assert (len(only.calls), len(waiting)) == (1, 1)
+    for each in waiting:
+        each.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_a_stream_that_has_begun_is_not_hedged_however_slow_it_goes_on(race, dial) -> None:
     begun = say.SSE + say.chunks(say.role(), say.word("be"))
     lb, one, two = await race(say.steps(begun, *[say.PAUSE] * 12, say.chunks(say.word("gun"), say.DONE), say.END))

@@ -21,6 +21,7 @@ class Stub(NamedTuple):
 
     client: Any
     gate: Any = None
+    visit: Any = None
 
 
 class Ended(NamedTuple):
@@ -33,6 +34,7 @@ class Scene:
         self.ends: dict[str, asyncio.Future[Any]] = {}
         self.both = asyncio.Event()
         self.unsent: list[str] = []
+        self.places: list[str] = []
         self.through: list[tuple[str, bool]] = []
 
     async def send(self, step: Any, job: Any) -> Any:
@@ -44,7 +46,15 @@ class Scene:
 
     def race(self, second: Any) -> Any:
         told = lambda step, two: self.through.append((step, two))  # noqa: E731 - a list's method in all but name
-        return Race(Stub(Client()), self.send, second, told, self.unsent.append)  # type: ignore[arg-type]
+        return Race(Stub(Client()), self.send, second, told, self.occupy, self.left)  # type: ignore[arg-type]
+
+    def occupy(self, step: Any) -> Any:
+        self.places.append(step)
+        return step
+
+    def left(self, step: Any, visit: Any) -> None:
+        assert step == visit, "its own place is given back"
+        self.unsent.append(step)
 
     def wins(self, step: str) -> None:
         assert self.gates[step].claim(object())
@@ -72,6 +82,18 @@ async def test_a_client_that_leaves_before_the_first_turn_leaves_nothing_behind(
         await running
     assert scene.unsent == ["first"] or list(scene.gates) == ["first"]
     assert not (scene.unsent and scene.gates)
+
+
+async def test_an_endpoint_is_occupied_before_anybody_else_may_choose() -> None:
+    scene = Scene()
+    running = asyncio.get_running_loop().create_task(scene.race(lambda: None).run("first", 1.0))
+    seen: list[Any] = []
+    asyncio.get_running_loop().call_soon(lambda: seen.extend((*scene.places, *scene.gates)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert seen == ["first"], "the place, and the task has not had its turn yet"
+    scene.wins("first")
+    assert (await running).won == "first"
 
 
 async def test_only_one_of_two_is_let_through_and_the_other_never_is() -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from ..core.reasons import REASONS, Failure
 from ..core.steps import Try
+from ..core.visits import Visit
 from .relay import Exchange
 from .sending import Job
 
@@ -36,13 +37,14 @@ class Outcome(NamedTuple):
 class Side:
     """One attempt of a race, in the place of the client that it would have alone."""
 
-    __slots__ = ("_race", "sent", "step", "task")
+    __slots__ = ("_race", "sent", "step", "task", "visit")
 
     task: asyncio.Task[Result]
 
-    def __init__(self, race: Race, step: Try) -> None:
+    def __init__(self, race: Race, step: Try, visit: Visit) -> None:
         self._race = race
         self.step = step
+        self.visit = visit
         self.sent = False
 
     def attach(self, exchange: Exchange | None) -> None:
@@ -69,11 +71,13 @@ class Race:
         send: Send,
         second: Callable[[], Try | None],
         through: Callable[[Try, bool], None],
-        unsent: Callable[[Try], None],
+        occupy: Callable[[Try], Visit],
+        unsent: Callable[[Try, Visit], None],
     ) -> None:
         """`second` finds the second step when it is due. `through` is told just before the first bytes of an answer
-        are written which step they are of, and whether there are two. `unsent` is told of a step that was ended
-        before it could be sent: it holds what was set aside for it."""
+        are written which step they are of, and whether there are two. `occupy` takes the place of an attempt at its
+        endpoint: at once, since whoever chooses before the task has its turn has to see it. `unsent` is told of a step
+        that was ended before it could be sent: it holds what was set aside for it, and that place."""
         self.job = job
         self.winner: Side | None = None
         self.decided: Side | None = None
@@ -81,6 +85,7 @@ class Race:
         self._send = send
         self._second = second
         self._through = through
+        self._occupy = occupy
         self._unsent = unsent
         self._sides: list[Side] = []
         self._ended: list[Side] = []  # in this order
@@ -106,7 +111,7 @@ class Race:
             await asyncio.gather(*(side.task for side in self._sides), return_exceptions=True)
             for side in self._sides:
                 if not side.sent:  # a task that is cancelled before its first turn never has one
-                    self._unsent(side.step)
+                    self._unsent(side.step, side.visit)
         return self._outcome()
 
     def claim(self, side: Side, exchange: Exchange) -> bool:
@@ -118,11 +123,11 @@ class Race:
         return self.winner is side
 
     def _start(self, step: Try) -> asyncio.Task[Result]:
-        side = Side(self, step)
+        side = Side(self, step, self._occupy(step))
 
         async def send() -> Result:
             side.sent = True
-            return await self._send(step, self.job._replace(client=side, gate=side))
+            return await self._send(step, self.job._replace(client=side, gate=side, visit=side.visit))
 
         side.task = asyncio.get_running_loop().create_task(send())
         side.task.add_done_callback(lambda _: self._ended.append(side))

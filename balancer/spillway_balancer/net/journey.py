@@ -17,6 +17,7 @@ from ..core.planning import Plan, plan
 from ..core.reasons import Failure
 from ..core.routing import Route
 from ..core.runtime import Runtime
+from ..core.visits import Visit
 from ..wire.clamps import Clamped
 from ..wire.peeked import Peeked
 from ..wire.resume import may_go_on
@@ -244,12 +245,17 @@ class Journey:
                 if self._explains:
                     self._answer.told = explained(made, winner, attempts, decision.shadows)
 
+        def unsent(found: Try, visit: Visit) -> None:
+            visit.end(monotonic(), ok=False)
+            attempts.unsent(found, monotonic())
+
         race = Race(
             job,
             self._shared.sender.attempt,
             lambda: attempts.hedge(step, hedging, monotonic()),
             through,
-            lambda unsent: attempts.unsent(unsent, monotonic()),
+            lambda found: found.pool.visit(found.picked, monotonic()),
+            unsent,
         )
         result = "client-gone"
         try:

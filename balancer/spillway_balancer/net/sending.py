@@ -63,6 +63,8 @@ class Job(NamedTuple):
     """Whether nobody waits for the answer. How a copy fares takes no endpoint from those who wait for theirs."""
     gate: Gate | None = None
     """Asked before the first byte of an answer, where two attempts go for one."""
+    visit: Visit | None = None
+    """The place at the endpoint, where it has been taken before: the attempt gives it back."""
     body: bytes | None = None
     """Sent instead of the client's own, where a part of the answer is there already."""
 
@@ -168,7 +170,7 @@ class Sender:
         reason: str | None = None
         if job.decision.audit is not None:
             job.decision.audit.sent(step)
-        visit = pool.visit(step.picked, begun)
+        visit = job.visit or pool.visit(step.picked, begun)
         lesson: Lesson | None = None
         counts = _counts(step, job)
         if pool.wants_prompt or job.listens or counts or pool.learned.paces:
