@@ -129,6 +129,7 @@ def test_metrics_that_show_our_own_requests_change_nothing(
 )
 @settings(deadline=None, max_examples=30)
 @example([], 0.0, 1.0, None, 0, "Tokens", 0, 0, 0)
+@example([], 0.0, 1.0, None, 2, "Requests", 0, 0, 0)
 def test_traffic_of_others_never_makes_an_endpoint_more_attractive(
     pools,
     strategy: str,
@@ -142,22 +143,26 @@ def test_traffic_of_others_never_makes_an_endpoint_more_attractive(
     key: int,
     seed: int,
 ) -> None:
-    """Who was not chosen for a new prompt is not chosen because others have been seen to send there, too."""
+    """Who was not chosen for a new prompt is not chosen because others have been seen to send there, too.
+
+    Where caches are read, they are seen to send to its neighbour else: that there are others at all tells that what has
+    a home is cached there, and makes homes more attractive."""
     loaded, without = (in_traffic(pools, strategy, load, bound, flying) for _ in range(2))
-    book = loaded.endpoints[f"e{place}"].load
-    loaded.endpoints[f"e{place}"].reported(
-        Reported(
-            NOW + 1,
-            waiting + book.pending,
-            running + book.in_flight - book.pending,
-            used,
-            book.in_flight,
-            None,
-            None,
-            book.pending,
-            book.context,
+    for pool, at in ((loaded, place), (without, (place + 1) % SIZE))[: 2 if without.wants_prompt else 1]:
+        book = pool.endpoints[f"e{at}"].load
+        pool.endpoints[f"e{at}"].reported(
+            Reported(
+                NOW + 1,
+                waiting + book.pending,
+                running + book.in_flight - book.pending,
+                used,
+                book.in_flight,
+                None,
+                None,
+                book.pending,
+                book.context,
+            )
         )
-    )
     want = pools.want(pools.prompt(("new", 20)), key=key)
     before = without.pick(want, (), NOW + 1, random.Random(seed))
     after = loaded.pick(want, (), NOW + 1, random.Random(seed))
