@@ -36,6 +36,12 @@ def scrape(endpoint: Any, waiting: float | None, kv_usage: float | None, at: flo
     endpoint.reported(Reported(at, waiting, 0.0, kv_usage, 0, None, None))
 
 
+def sent(endpoint: Any, prompt: int, uncached: int) -> Any:
+    """A request that has been sent there, and its lease."""
+    endpoint.queued(None, float(uncached), True, NOW)
+    return endpoint.load.lease(prompt, 1, uncached)
+
+
 def test_an_untouched_pool_has_nothing_but_its_count(pools) -> None:
     spilling, _, _ = made(pools)
     assert spilling.signals(NOW) == Signals(in_flight=0.0)
@@ -71,7 +77,7 @@ def test_time_to_first_token_is_the_queue_and_what_is_not_cached_at_the_learned_
     for endpoint in (first, second):
         endpoint.learned.first_token(2.0, 8_000.0, NOW)  # 4,000 tokens a second
     pool.learned.miss_tokens = 400.0
-    first.load.lease(12_000, 1, 8_000)
+    sent(first, 12_000, 8_000)
     assert spilling.signals(NOW).ttft == pytest.approx(((8_000 + 400) / 4_000 + 400 / 4_000) / 2)
 
 
@@ -123,7 +129,7 @@ def test_the_reason_is_that_of_the_highest_signal_and_stays_while_the_share_fall
     spilling, pool, (first, second) = made(pools)
     for endpoint in (first, second):
         endpoint.learned.first_token(2.0, 8_000.0, NOW)
-    lease = first.load.lease(16_000, 1, 16_000)
+    lease = sent(first, 16_000, 16_000)
     assert (spilling.share(NOW) > 0.0, spilling.reason) == (True, "wait-predicted")
     lease.release()
     assert (spilling.share(NOW + 1.0) > 0.0, spilling.reason) == (True, "wait-predicted")

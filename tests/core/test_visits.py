@@ -243,3 +243,19 @@ def test_failed_attempt_teaches_nothing(pools, dice) -> None:
     visit.end(NOW + 30, pools.blocks(("answer", 5), after=prompt.blocks), ok=False)
     assert endpoint.learned.latency(NOW + 30) is None
     assert endpoint.cache.match(pools.blocks(("a", 100), ("answer", 5))) <= 100
+
+
+def test_of_what_waits_one_prompt_is_taken_to_be_computed_in_part(pools, dice) -> None:
+    """By the clock: a newcomer does not wait for what is done already, nor is more than one prompt ever half done."""
+    pool = pools.pool(1)
+    (endpoint,) = pool.endpoints.values()
+    endpoint.learned.rate = 1000.0
+    first = pools.send(pool, pools.prompt(("a", 125), rest=0), 0.0, dice)
+    second = pools.send(pool, pools.prompt(("b", 125), rest=0), 0.0, dice)
+    assert pool.work_ahead(endpoint, 0.0) == pytest.approx(16_000)
+    assert pool.work_ahead(endpoint, 3.0) == pytest.approx(13_000)
+    assert pool.work_ahead(endpoint, 60.0) == pytest.approx(8_000)  # no first token has come: the second waits still
+    first.first_token(60.0)
+    assert pool.work_ahead(endpoint, 60.0) == pytest.approx(8_000, rel=0.1)
+    second.end(61.0, ok=False)
+    assert pool.work_ahead(endpoint, 61.0) == 0.0

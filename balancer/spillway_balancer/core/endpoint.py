@@ -126,11 +126,15 @@ class EndpointState:
     # prompts are taken to be computed in the order they came, at the learned rate, and a first token or the end of an
     # answer, which are seen, set it right. A visit's place is what has been sent up to its own prompt's end.
 
-    def queued(self, visit: Visit, uncached: float, streams: bool, now: float) -> float:
+    def remaining(self, now: float) -> float:
+        """Of all that was sent there, what is still to be computed by the clock."""
+        return self._sent - self._by_clock(now)
+
+    def queued(self, visit: Visit, work: float, streams: bool, now: float) -> float:
         """A visit has been sent there. Returns its place."""
         self._computed = self._by_clock(now)
         self._clock = now
-        self._sent += uncached
+        self._sent += work
         if not streams:
             self.unseen.append((self._sent, visit))
         return self._sent

@@ -275,9 +275,8 @@ class Pool:
             return Forecast(want.prompt_tokens, 0.0, want.output_tokens, streams=want.streams, model=want.model)
         tokens = self._tokens(prompt)
         cached = min(tokens - 1.0, endpoint.cache.match(prompt.blocks) * self.block_tokens)
-        ahead = self.queue_ahead(endpoint, now) + tokens - cached
-        added = self.pairs_ahead(endpoint, now) + pairs(tokens, cached)
-        ttft = endpoint.ttft(self.learned.attention.work(ahead, added), now)
+        own = self.learned.attention.work(tokens - cached, pairs(tokens, cached))
+        ttft = endpoint.ttft(self.work_ahead(endpoint, now) + own, now)
         answer, streams = want.output_tokens, want.streams
         return Forecast(tokens, cached, answer, prompt.blocks, prompt.size, streams, ttft, want.model)
 
@@ -297,15 +296,18 @@ class Pool:
         """Tokens in a block of a prompt, as far as is known of the tokenizer."""
         return self._block_size / self.learned.bytes_per_token
 
-    def queue_ahead(self, endpoint: EndpointState, now: float) -> float:
-        """Prompt tokens that the endpoint has to compute before it comes to a newcomer."""
-        waiting = endpoint.load.others_waiting(now, self.stale_after)
-        return endpoint.load.pending_tokens + waiting * self.learned.miss_tokens
+    def work_ahead(self, endpoint: EndpointState, now: float) -> float:
+        """What the endpoint has to compute before it comes to a newcomer, in tokens of short prompts.
 
-    def pairs_ahead(self, endpoint: EndpointState, now: float) -> float:
-        """What the lengths of those prompts add to their work."""
-        waiting = endpoint.load.others_waiting(now, self.stale_after)
-        return endpoint.load.pending_pairs + waiting * self.learned.miss_pairs
+        Of what waits, one prompt may be computed in part, and how far it is the clock tells.
+        """
+        book, learned = endpoint.load, self.learned
+        attention = learned.attention
+        ahead = attention.work(book.pending_tokens, book.pending_pairs)
+        if book.pending:
+            ahead = min(ahead, max(endpoint.remaining(now), ahead * (1 - 1 / book.pending)))
+        waiting = book.others_waiting(now, self.stale_after)
+        return ahead + waiting * attention.work(learned.miss_tokens, learned.miss_pairs) if waiting else ahead
 
     def visit(self, picked: Picked, now: float) -> Visit:
         """The request is on its way to the endpoint. `Visit.end` must be called on every path."""

@@ -123,6 +123,5 @@ def _ttft(pool: Pool, endpoint: EndpointState, now: float) -> float | None:
     if not learned.predicts(now, endpoint.load.pending > 0):
         return None
     typical = pool.learned
-    ahead = pool.queue_ahead(endpoint, now) + typical.miss_tokens
-    added = pool.pairs_ahead(endpoint, now) + typical.miss_pairs
-    return endpoint.ttft(typical.attention.work(ahead, added), now)
+    own = typical.attention.work(typical.miss_tokens, typical.miss_pairs)
+    return endpoint.ttft(pool.work_ahead(endpoint, now) + own, now)

@@ -55,13 +55,13 @@ class Visit:
         "_backlog",
         "_begun",
         "_first",
+        "_first_in_line",
         "_forecast",
         "_lease",
         "_mark",
         "_number",
         "_own",
         "_pace",
-        "_pairs",
         "_pin",
         "_place",
         "_pool",
@@ -79,12 +79,13 @@ class Visit:
         self._seen = False
         self._usage = Usage()
         uncached, added = forecast.uncached, forecast.pairs
+        work = pool.learned.attention.work(uncached, added)
+        self._backlog = pool.work_ahead(endpoint, now) + work
+        self._first_in_line = not endpoint.load.pending
         self._lease = endpoint.load.lease(round(forecast.prompt_tokens), forecast.output_tokens, uncached, added)
         self._pin = endpoint.cache.pin(forecast.blocks) if forecast.blocks else None
-        self._backlog = pool.queue_ahead(endpoint, now)
-        self._pairs = pool.pairs_ahead(endpoint, now)
         self._alone = pool.requests_at(endpoint, now) == 1
-        self._place = endpoint.queued(self, uncached, forecast.streams, now)
+        self._place = endpoint.queued(self, work, forecast.streams, now)
         endpoint.progress.changed(endpoint.load.pending_tokens, 0.0, now)
         self._number = 0
         self._first: float | None = None
@@ -156,10 +157,10 @@ class Visit:
     def _measure(self, now: float) -> None:
         took = now - self._begun
         endpoint = self.endpoint
-        attention = self._pool.learned.attention
-        if DEEP_QUEUE <= self._backlog <= self._forecast.uncached + 1:
-            attention.measured(self._backlog, self._pairs, took - endpoint.learned.fixed)
-        endpoint.learned.first_token(took, attention.work(self._backlog, self._pairs), now)
+        forecast = self._forecast
+        if self._first_in_line and forecast.uncached >= DEEP_QUEUE:
+            self._pool.learned.attention.measured(forecast.uncached, forecast.pairs, took - endpoint.learned.fixed)
+        endpoint.learned.first_token(took, self._backlog, now)
         if self._alone:
             expected = self._pool.learned.computed_alone(self._backlog, took)
             if expected is not None:

@@ -1,6 +1,6 @@
 """Tells a runtime what is assumed of it: to the objects that serve, in the way in which life tells them.
 
-Load comes by leases and scrapes, health by probes and circuits, speed by first tokens, caches by prompts that were
+Load comes by visits and scrapes, health by probes and circuits, speed by first tokens, caches by prompts that were
 there, limits by what is taken of them. Nothing is put in their place.
 """
 
@@ -21,11 +21,13 @@ from ..core.health import HEALTHY, UNHEALTHY
 from ..core.limits import TierLimits
 from ..core.load import Reported
 from ..core.pace import Pace
-from ..core.pool import Pool
+from ..core.pool import Picked, Pool
 from ..core.progress import DEEP_QUEUE
 from ..core.routing import Route
 from ..core.runtime import Runtime
 from ..core.shares import Share
+from ..core.strategies import Choice
+from ..core.visits import Forecast
 from ..net.facts import Facts
 from .given import ConsumerGiven, EndpointGiven, PoolGiven, State, UsedGiven
 
@@ -132,7 +134,7 @@ def _tell(pool: Pool, endpoint: EndpointState, given: EndpointGiven, facts: Fact
     _tell_load(pool, endpoint, given)
     if given.predicted_ttft is not None:
         # A first token that came so late, behind so much, teaches the rate at which a typical one will.
-        tokens = pool.queue_ahead(endpoint, NOW) + pool.learned.miss_tokens
+        tokens = pool.work_ahead(endpoint, NOW) + pool.learned.miss_tokens
         backlog = max(DEEP_QUEUE, tokens)
         endpoint.learned.first_token(seconds(given.predicted_ttft) * backlog / tokens, backlog, NOW)
     if given.cached_percent is not None:
@@ -163,10 +165,11 @@ def _tell_load(pool: Pool, endpoint: EndpointState, given: EndpointGiven) -> Non
     """Requests in flight of a typical length, some of them in the engine's queue, and a scrape that says the same."""
     queued = given.queued or 0
     in_flight = queued if given.in_flight is None else given.in_flight
+    typical = Forecast(pool.learned.miss_tokens, 0.0, OUTPUT)
     for number in range(in_flight):
-        lease = endpoint.load.lease(round(pool.learned.miss_tokens), OUTPUT)
-        if number >= queued:
-            lease.first_token()
+        visit = pool.visit(Picked(endpoint, Choice(endpoint.name, "assumed"), typical), NOW)
+        if number < in_flight - queued:  # those that run came before those that wait
+            visit.first_token(NOW)
     if given.in_flight is None and given.queued is None and given.kv_cache_percent is None:
         return
     book = endpoint.load
