@@ -105,14 +105,21 @@ class Race:
             while pending := [side.task for side in self._sides if not side.task.done()]:
                 await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 self._judge()
+        except asyncio.CancelledError:
+            await self._end()
+            if self.winner is None or self.winner.task.cancelled():  # else it has come to its end all the same
+                raise
         finally:
-            for side in self._sides:
-                side.task.cancel()
-            await asyncio.gather(*(side.task for side in self._sides), return_exceptions=True)
+            await self._end()
             for side in self._sides:
                 if not side.sent:  # a task that is cancelled before its first turn never has one
                     self._unsent(side.step, side.visit)
         return self._outcome()
+
+    async def _end(self) -> None:
+        for side in self._sides:
+            side.task.cancel()
+        await asyncio.gather(*(side.task for side in self._sides), return_exceptions=True)
 
     def claim(self, side: Side, exchange: Exchange) -> bool:
         if self.winner is None and self.decided is None:

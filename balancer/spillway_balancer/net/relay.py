@@ -218,6 +218,12 @@ class Exchange:
         """The connection was lost before a single byte of an answer."""
         return self.failure is not None and self.failure.retry_on == "Reset" and not self._connection.heard
 
+    @property
+    def said(self) -> bool:
+        """Whether the client has been sent all of a stream that says itself that it was whole."""
+        watch = self._watch
+        return self.committed and watch is not None and watch.finished and not watch.mid_event and watch.error is None
+
     def close(self) -> None:
         """The attempt is over for its caller, however it went."""
         self._timer.cancel()
@@ -263,13 +269,11 @@ class Exchange:
 
     def _cut(self, reason: Reason = "interrupted") -> None:
         """The stream broke after its first content byte."""
-        watch = self._watch
-        whole_events = watch is not None and not watch.mid_event
-        if whole_events and watch is not None and watch.finished and watch.error is None:
-            # It has said itself that it was whole: what breaks behind that takes nothing away.
+        if self.said:  # what breaks behind that takes nothing away
             self._answer.end()
             self._finish()
             return
+        whole_events = self._watch is not None and not self._watch.mid_event
         self.interrupted = Failure(reason, self._status)
         if reason == "interrupted" and whole_events and self._answer.resumable:
             self.withheld = True

@@ -274,11 +274,17 @@ class Sender:
         client: Reader,
         pieces: list[bytes | memoryview],
     ) -> None:
-        """One exchange on one connection. A client that leaves cancels this, and the connection is closed."""
+        """One exchange on one connection. A client that leaves cancels this, and the connection is closed.
+
+        One that leaves with all of a stream in hand, as SDKs do at `[DONE]`, has not left: the attempt has ended.
+        """
         client.attach(exchange)
         try:
             connection.send(pieces, exchange)
             await exchange.finished
+        except asyncio.CancelledError:
+            if not exchange.said:
+                raise
         finally:
             client.attach(None)
             exchange.close()
