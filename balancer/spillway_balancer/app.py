@@ -197,9 +197,8 @@ class Balancer:
         return of_saved(saved)
 
     def _report(self) -> Generator[None, None, Report]:
-        poller, sender = self.poller, self.proxy.sender
-        locked_out = sender.refused | sender.keyless
-        return steps(self.serving.current, poller.dialects, poller.scrapes, locked_out, monotonic(), time())
+        poller = self.poller
+        return steps(self.serving.current, poller.dialects, poller.scrapes, monotonic(), time())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))

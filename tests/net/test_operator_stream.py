@@ -478,7 +478,8 @@ async def test_an_account_whose_key_is_not_mounted_yet_gets_no_request_until_it_
     told = await talk.until(stream.Report, lambda report: any(each.refused for each in report.pools))
     assert [each.refused for each in told.pools] == [("account",)]
     (tmp_path / "secrets" / "default_cloud_key").write_text("sk-1")
-    await lb.until(lambda: not lb.balancer.proxy.sender.keyless)
+    (waiting,) = lb.balancer.serving.current.pools["default/cloud"].endpoints.values()
+    await lb.until(lambda: waiting.keyed)
     assert await lb.ask() == (200, "cloud")
     assert cloud.calls[0].header("authorization") == "Bearer sk-1"
     await talk.until(stream.Report, lambda report: not any(each.refused for each in report.pools))

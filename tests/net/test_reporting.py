@@ -26,14 +26,13 @@ NOW = 100.0
 UNIX = 1_735_689_600.0
 
 
-def told(runtime: Runtime, dialects: Any = None, scrapes: Any = None, refused: Any = (), now: float = NOW) -> Report:
+def told(runtime: Runtime, dialects: Any = None, scrapes: Any = None, now: float = NOW) -> Report:
     """Endpoints by their names, of the pool `local`."""
     endpoints = runtime.pools["default/local"].endpoints
     return report(
         runtime,
         {endpoints[name]: value for name, value in (dialects or {}).items()},
         {endpoints[name]: value for name, value in (scrapes or {}).items()},
-        {endpoints[name] for name in refused},
         now,
         UNIX,
     )
@@ -59,10 +58,14 @@ def test_endpoints_that_take_no_traffic_are_named_by_why() -> None:
     local.endpoints["e1"].probe = UNHEALTHY
     for number in range(3):
         local.failed(local.endpoints["e2"], Failure("server-error", 500), NOW + number, NOW + number)
-    assert of_pool(told(runtime, refused=("e3",), now=NOW + 3)) == PoolReport(
+    local.endpoints["e3"].refused = True
+    assert of_pool(told(runtime, now=NOW + 3)) == PoolReport(
         "default/local", unhealthy=("e1",), ejected=("e2",), refused=("e3",)
     )
-    assert of_pool(told(runtime, refused=("e3",), now=NOW + 3600)).ejected == ()
+    assert of_pool(told(runtime, now=NOW + 3600)).ejected == ()
+    local.endpoints["e3"].refused = False
+    local.endpoints["e1"].keyed = False
+    assert of_pool(told(runtime, now=NOW + 3)).refused == ("e1",)
 
 
 def test_an_endpoint_that_asks_for_a_pause_is_not_ejected() -> None:

@@ -7,7 +7,7 @@ traffic, and its metrics are not read (or nobody has read them yet). A tier that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Final, cast
 
 from spillway_api.stream import MetricsState, PoolReport, Report, TierReport
@@ -25,13 +25,12 @@ def report(
     runtime: Runtime,
     dialects: Mapping[EndpointState, str],
     scrapes: Mapping[EndpointState, Scrape],
-    refused: Collection[EndpointState],
     now: float,
     unix: float,
 ) -> Report:
     """`dialects` and `scrapes` are what the poller knows: engines by their metrics, and how the last scrapes ended.
-    `refused` are endpoints that do not take their credential. `now`: seconds, monotonic; `unix`: since 1970."""
-    work = steps(runtime, dialects, scrapes, refused, now, unix)
+    `now`: seconds, monotonic; `unix`: since 1970."""
+    work = steps(runtime, dialects, scrapes, now, unix)
     while True:
         try:
             next(work)
@@ -43,7 +42,6 @@ def steps(
     runtime: Runtime,
     dialects: Mapping[EndpointState, str],
     scrapes: Mapping[EndpointState, Scrape],
-    refused: Collection[EndpointState],
     now: float,
     unix: float,
 ) -> Generator[None, None, Report]:
@@ -51,7 +49,7 @@ def steps(
     pools = []
     ready: dict[str, int] = {}
     for name, pool in runtime.pools.items():
-        told, ready[name] = _pool(pool, dialects, scrapes, refused, now)
+        told, ready[name] = _pool(pool, dialects, scrapes, now)
         if told is not None:
             pools.append(told)
         yield
@@ -72,7 +70,6 @@ def _pool(
     pool: Pool,
     dialects: Mapping[EndpointState, str],
     scrapes: Mapping[EndpointState, Scrape],
-    refused: Collection[EndpointState],
     now: float,
 ) -> tuple[PoolReport | None, int]:
     unhealthy: list[str] = []
@@ -81,6 +78,8 @@ def _pool(
     up: list[EndpointState] = []
     ready = 0
     for name, endpoint in pool.endpoints.items():
+        if endpoint.refused or not endpoint.keyed:
+            refusing.append(name)
         if not endpoint.probe.usable:
             unhealthy.append(name)
             continue
@@ -90,8 +89,6 @@ def _pool(
             ready += 1
         elif circuit.ejected_until is not None:
             ejected.append(name)
-    if refused:
-        refusing = [name for name, endpoint in pool.endpoints.items() if endpoint in refused]
     engine: str | None = None
     if dialects and (engines := Counter(dialects[each] for each in pool.endpoints.values() if each in dialects)):
         engine = min(engines, key=lambda each: (-engines[each], each))

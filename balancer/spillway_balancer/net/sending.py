@@ -10,9 +10,9 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from ..core.attempts import Try
-from ..core.endpoint import EndpointState
 from ..core.learning import Usage
 from ..core.limits import NOTHING_USED, Used
+from ..core.pool import Pool
 from ..core.reasons import REASONS, Failure
 from ..core.routing import Deadlines
 from ..core.runtime import Runtime
@@ -125,39 +125,35 @@ class Sender:
     def __init__(self, credentials: Credentials, telemetry: Telemetry) -> None:
         self._credentials = credentials
         self._telemetry = telemetry
-        self.refused: set[EndpointState] = set()
-        """Endpoints that did not take their credential when they were last asked."""
-        self.keyless: set[EndpointState] = set()
-        """Endpoints whose credential is not there: kubelet brings a new key into a Pod up to a minute after the
-        snapshot that speaks of it. They get no requests until then."""
         self.freed: Callable[[str], None] | None = None
         """Told the name of a pool when a request has ended there."""
         self._runtime: Runtime | None = None
         self._connections = ConnectionPool(asyncio.get_running_loop())
 
     def follow(self, runtime: Runtime) -> None:
-        """Forget endpoints that are gone, and look for the credentials of those that are there."""
+        """Look for the credentials of the pools that have changed."""
+        before = {} if self._runtime is None else self._runtime.pools
         self._runtime = runtime
-        if self.refused:
-            self.refused &= {each for pool in runtime.pools.values() for each in pool.endpoints.values()}
-        keyless = set()
-        for pool in runtime.pools.values():
-            for endpoint in pool.endpoints.values():
-                credential = endpoint.spec.credential
-                endpoint.keyed = credential is None or self._credentials.has(credential.secret, credential.key)
-                if not endpoint.keyed:
-                    keyless.add(endpoint)
-        for endpoint in keyless - self.keyless:
-            log.warning("endpoint %s/%s has no credential here yet and gets no requests", endpoint.pool, endpoint.name)
-        self.keyless = keyless
+        for name, pool in runtime.pools.items():
+            if before.get(name) is not pool:
+                self._look(pool)
 
     def rekeyed(self) -> None:
         """Credentials have changed: who refused the old one may take the new one."""
-        for endpoint in self.refused:
-            endpoint.refused = False
-        self.refused.clear()
-        if self._runtime is not None:
-            self.follow(self._runtime)
+        for pool in () if self._runtime is None else self._runtime.pools.values():
+            for endpoint in pool.endpoints.values():
+                endpoint.refused = False
+            self._look(pool)
+
+    def _look(self, pool: Pool) -> None:
+        """Which endpoints of a pool have their credential here: kubelet brings a new key into a Pod up to a minute
+        after the snapshot that speaks of it. They get no requests until then."""
+        for endpoint in pool.endpoints.values():
+            credential, before = endpoint.spec.credential, endpoint.keyed
+            endpoint.keyed = credential is None or self._credentials.has(credential.secret, credential.key)
+            if before and not endpoint.keyed:
+                name = f"{pool.name}/{endpoint.name}"
+                log.warning("endpoint %s has no credential here yet and gets no requests", name)
 
     async def attempt(self, step: Try, job: Job) -> Exchange | Failure:
         """Send to one endpoint and relay its answer. Every way out, cancellation included, gives the lease back.
@@ -183,13 +179,10 @@ class Sender:
             committed = isinstance(result, Exchange) and result.failure is None
             if failure is None:
                 reason = "ok"
-                self.refused.discard(endpoint)
                 if not job.copy:
                     pool.succeeded(endpoint, begun, now)
             else:
                 reason = failure.reason
-                if reason == "auth" and endpoint.spec.credential is not None:
-                    self.refused.add(endpoint)
                 blamed = not (job.copy and REASONS[reason].counts)
                 if blamed and pool.failed(endpoint, failure, begun, now):
                     log.warning("endpoint %s/%s is ejected: %s", pool.name, endpoint.name, failure)
