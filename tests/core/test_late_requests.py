@@ -65,7 +65,7 @@ def sent(runtime: Runtime, prompt: Prompt) -> tuple[Try, list[str]]:
 def test_a_long_prompt_leaves_an_idle_pool_and_a_short_one_stays(pools) -> None:
     runtime = served(pools, FULL)
     step, log = sent(runtime, pools.prompt(("book", 400)))  # 25,600 tokens: 6.4 s
-    assert (step.tier, step.spilled, log) == ("cloud", True, ["home: wait-predicted"])
+    assert (step.tier, step.spilled, log) == ("cloud", True, ["home: wait-predicted (6.4 s for itself)"])
     assert sent(runtime, pools.prompt(("note", 20)))[0].tier == "home"
 
 
@@ -93,7 +93,7 @@ def test_it_waits_at_home_when_the_next_tier_has_nobody(pools) -> None:
     cloud.endpoints["e0"].keyed = False
     step, log = sent(runtime, pools.prompt(("book", 400)))
     assert step.tier == "home"
-    assert "home: wait-predicted" in log
+    assert "home: wait-predicted (6.4 s for itself)" in log
 
 
 def test_an_endpoint_that_was_looked_at_and_left_keeps_its_trial(pools) -> None:

@@ -190,7 +190,7 @@ class Tiers:
         self.unsent(found, now)
         self._home.append(self._at)
         self.why = LATE
-        self._log.append(f"{tier.spec.name}: {LATE}")
+        self._log.append(f"{tier.spec.name}: {LATE} ({wait:.1f} s for itself)")
         return True
 
     def _pick(self, at: int, failed: Collection[EndpointState], now: float) -> Try | None:
