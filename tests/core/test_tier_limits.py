@@ -181,6 +181,7 @@ def test_a_spent_budget_says_when_the_next_period_begins() -> None:
     assert isinstance(stop.error, BudgetSpent)
     assert (stop.error.status, stop.error.retry_after) == (429, 1200.0)
     assert stop.error.attempts == ("cloud: budget (limits.budget)",)
+    assert stop.error.message == "what is left to be spent on this model is less than this request may cost"
     assert entered(runtime, now=NOW + 1200).tier == "cloud"
 
 
@@ -318,6 +319,7 @@ def test_no_more_than_the_share_comes_in_whatever_the_order(percent, steps) -> N
                 begins = int(now) - 60
                 recent = sum(int(at) >= begins for at in came)
                 assert sum(int(at) >= begins for at in inside) <= ceil(percent * recent / 100)
+                assert (share.used_percent(now) < 100) == share.has_room(now, None), "what is told is what holds"
         if percent == 0:
             assert not inside
 

@@ -36,7 +36,8 @@ def ending(
     if not failures:
         if why == "budget":
             after = until if until < inf else None
-            return Stop(BudgetSpent("what may be spent on this model is spent", retry_after=after, attempts=told))
+            message = "what is left to be spent on this model is less than this request may cost"
+            return Stop(BudgetSpent(message, retry_after=after, attempts=told))
         wait = _limited(why, tiers, now, until)
         if wait is not None:
             return Stop(RateLimited(LIMITED, retry_after=wait, attempts=told))

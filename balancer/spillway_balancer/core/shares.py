@@ -68,7 +68,7 @@ class Share:
     def used_percent(self, now: float) -> float:
         """Of those that may come in, how many have."""
         self._advance(now)
-        most = self.percent * self._came_in_all / 100
+        most = -(-self.percent * self._came_in_all // 100)  # rounded up, as `has_room` does
         return 100.0 * self._in_all / most if most else 100.0 * (self._in_all > 0 or not self.percent)
 
     def take(self, now: float) -> int:
