@@ -423,3 +423,11 @@ def test_a_pool_is_as_fast_as_the_state_says(bench, made) -> None:
     assert look["score"] == pytest.approx(0.5 + 200 / 100, rel=0.02)  # an answer of unknown length is taken for 200
     slip = bench.explain(policies, state={"pools": {"one": {"firstToken": "2s"}}})
     assert "firstToken and tokensPerSecond go together" in slip.err
+
+
+def test_a_second_attempt_beside_a_slow_one_is_told(bench, made) -> None:
+    policies = made({"own": [{"name": "m"}]}, [{**only(own=None)[0], "hedge": {"after": "800ms"}}])
+    assert bench.account(policies, stream=True)["outcome"]["hedgedAfter"] == 0.8
+    assert bench.account(policies)["outcome"]["hedgedAfter"] is None
+    said = bench.explain(policies, body={"model": "chat", "stream": True, "messages": []})
+    assert "hedged   by a second attempt when no first token has come after 0.8 s" in said.out

@@ -169,6 +169,8 @@ class Served(Struct, frozen=True, rename="camel", tag="served"):
     ttft: float | None
     learned: bool
     """Whether `ttft` rests on first tokens that were seen; else on a first guess of the rate."""
+    hedged_after: float | None = None
+    """Seconds without a first token after which a second attempt is sent beside it, within the tier's `hedge`."""
 
 
 class Refused(Struct, frozen=True, rename="camel", tag="refused"):

@@ -49,6 +49,9 @@ from .spill import Ramps
 from .strategies.adaptive import Adaptive
 from .telling import line, told
 
+TEXT: Final = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""Paths on which a second attempt does nothing a second time: text is made, and nothing is kept."""
+
 
 class Request(Asked, Facts, Protocol):
     """What plans and attempts both ask of a request."""
@@ -144,7 +147,10 @@ def _attempted(
         failure = answers(step.pool, step.endpoint)
         if failure is None:
             header = line(told(made, step, attempts.number, attempts.log, seen))
-            return replace(account, outcome=_served(step, attempts.number), steps=tuple(watch.steps), header=header)
+            served = _served(step, attempts.number)
+            if asked.streams and asked.path in TEXT and (hedging := attempts.hedging(step)) is not None:
+                served = replace(served, hedged_after=hedging.after)
+            return replace(account, outcome=served, steps=tuple(watch.steps), header=header)
         watch.steps.append(Attempted(step.tier, step.pool.name, step.endpoint.name, str(failure)))
         attempts.failed(step, failure)
         last = failure

@@ -212,6 +212,8 @@ def _end(account: Explanation) -> Iterator[Line]:
         cached = f"{outcome.cached_tokens or 0:,.0f} of {outcome.prompt_tokens:,.0f} prompt tokens cached"
         first = f"the first token after {outcome.ttft:.3f} s"
         yield Line(f"expects  {cached}; {first if outcome.learned else 'nothing is known of its speed'}")
+    if outcome.hedged_after is not None:
+        yield Line(f"hedged   by a second attempt when no first token has come after {outcome.hedged_after:g} s")
     if account.clamp is not None:
         most, effort = account.clamp.max_output_tokens, account.clamp.reasoning_effort
         said = [f"{most:,} tokens of answer" if most else "", f"reasoning effort {effort}" if effort else ""]
