@@ -312,9 +312,11 @@ def test_a_slip_in_what_is_used_is_said(bench, made) -> None:
 def test_who_asks_is_who_the_state_says(bench, made) -> None:
     rule = {"when": 'consumer.labels["team"] == "search"'}
     consumers = {"secretSelector": {"matchLabels": {"spillway.dev/consumer": "r"}}}
-    policies = made({"own": [{"name": "m"}]}, only(own=None), rule=rule, consumers=consumers)
+    guard = {"name": "eu", "when": 'model == "x"', "require": {"jurisdictions": ["EU"]}}
+    policies = made({"own": [{"name": "m"}]}, only(own=None), rule=rule, consumers=consumers, guards=[guard])
     nobody = bench.account(policies)
     assert (nobody["outcome"]["status"], nobody["outcome"]["code"]) == (401, "invalid_api_key")
+    assert [each["result"] for each in nobody["guards"] + nobody["rules"]] == ["not asked"] * 2
     ann = bench.account(policies, state={"consumer": {"name": "ann", "labels": {"team": "search"}}})
     assert (ann["consumer"], ann["outcome"]["endpoint"]) == ("default/ann", "e1")
     bob = bench.account(policies, state={"consumer": {"name": "bob", "labels": {"team": "sales"}}})

@@ -154,6 +154,12 @@ def test_an_error_event_of_a_chat() -> None:
     assert json.loads(event[6:])["error"]["code"] == "stream_interrupted"
 
 
+def test_a_wait_in_an_event_is_told_in_milliseconds_at_the_finest() -> None:
+    limited = errors.RateLimited("later", retry_after=0.5149543003742504)
+    event = openai.error_event(limited, PATHS["/v1/chat/completions"])
+    assert b'"retry_after":0.515' in event
+
+
 def test_an_error_event_of_responses_is_typed() -> None:
     event = openai.error_event(errors.Interrupted("broke off"), PATHS["/v1/responses"])
     name, data, *rest = event.split(b"\n")

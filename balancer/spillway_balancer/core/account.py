@@ -36,7 +36,8 @@ SIGNALS: Final = {
 
 
 class GuardAsked(Struct, frozen=True, rename="camel"):
-    """What became of a guard. All are asked; with `missing` and `error` it has no value, and so holds."""
+    """What became of a guard. All are asked, unless the key is refused; with `missing` and `error` it has no value, and
+    so holds."""
 
     name: str
     when: str | None

@@ -37,7 +37,7 @@ from .admitting import admit
 from .attempts import Attempts, Facts, Stop, Try, Wait
 from .conditions import Asked, Moment, bucket
 from .endpoint import EndpointState
-from .errors import OverrideNotAllowed, QueueTimeout, SpillwayError
+from .errors import InvalidKey, OverrideNotAllowed, QueueTimeout, SpillwayError
 from .keys import key_of
 from .planning import Plan, plan
 from .pool import Picked, Pool, Want
@@ -223,7 +223,7 @@ _NOTHING: Final = Refused(0, "", "")
 def _rules(made: Plan) -> tuple[RuleAsked, ...]:
     """What became of each: a plan says which one holds and which could not be evaluated, and asks none behind."""
     errors = dict(made.errors)
-    asked, over = [], False
+    asked, over = [], isinstance(made.refused, InvalidKey)
     if made.wants is not None and (made.wants.rule is not None or isinstance(made.refused, OverrideNotAllowed)):
         results: dict[str, Held] = {made.rule: "chosen by the caller"}
         rules = made.route.spec.rules
@@ -243,7 +243,8 @@ def _guards(made: Plan) -> tuple[GuardAsked, ...]:
         results |= {guard.name: "holds" for guard in made.held.guards}
         results |= dict(made.held.unknown)
     specs = made.route.spec.guards
-    return tuple(GuardAsked(each.name, each.when, results.get(each.name, "does not hold")) for each in specs)
+    other: Held = "not asked" if isinstance(made.refused, InvalidKey) else "does not hold"
+    return tuple(GuardAsked(each.name, each.when, results.get(each.name, other)) for each in specs)
 
 
 def _key(made: Plan, asked: Request) -> tuple[str, int] | None:

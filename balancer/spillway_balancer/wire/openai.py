@@ -200,7 +200,7 @@ def error_event(error: SpillwayError, path: Path) -> bytes:
     """
     body = _error(error)
     if error.retry_after is not None:
-        body["retry_after"] = error.retry_after
+        body["retry_after"] = round(error.retry_after, 3)
     if path.stream_end != "responses-event":
         return b"data: %b\n\n" % _encode({"error": body})
     event = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
