@@ -396,6 +396,7 @@ def test_what_is_scaled_to_zero_is_waited_for_as_the_policy_says(bench, when_col
     policies = bench.write("policies.yaml", SCALED.replace("COLD", when_cold))
     account = bench.account(policies, state={"pools": {"own": {"ready": 0}}})
     assert [(step["seconds"], step["known"]) for step in steps(account, "queue")] == waits
+    assert {step["tier"] for step in steps(account, "queue")} <= {"own"}, "told where it is held"
     assert account["outcome"].get("tier", account["outcome"].get("code")) == outcome
     awake = bench.account(policies)
     assert awake["outcome"]["tier"] == "own"

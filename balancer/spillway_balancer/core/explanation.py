@@ -129,7 +129,8 @@ def _attempted(
             if step.spills_in is not None and not route.queue.bounds.requests:
                 attempts.spill()
                 continue
-            waits = _waits(made, step, deadline - now, waited)
+            at = watch.steps[-1].tier if step.cold and watch.steps else made.tiers[-1].spec.name
+            waits = _waits(made, step, at, deadline - now, waited)
             if waits is not None:
                 watch.steps.append(waits)
                 if not waits.known:
@@ -156,8 +157,9 @@ def _attempted(
         last = failure
 
 
-def _waits(made: Plan, stop: Stop, left: float, waited: float) -> Queued | None:
-    """How long the request waits in the queue, which is taken to be empty; None where it does not."""
+def _waits(made: Plan, stop: Stop, at: str, left: float, waited: float) -> Queued | None:
+    """How long the request waits in the queue, which is taken to be empty; None where it does not. `at` is the tier
+    that it has come to."""
     queue = made.route.queue
     if not stop.may_wait or not queue.bounds.requests:
         return None
@@ -166,7 +168,7 @@ def _waits(made: Plan, stop: Stop, left: float, waited: float) -> Queued | None:
     known = opens_in is not None and (opens_in <= patience or stop.spills_in is not None)
     if patience <= 0 or (opens_in is not None and not known):
         return None
-    return Queued(made.tiers[-1].spec.name, opens_in if known and opens_in is not None else patience, known, stop.cold)
+    return Queued(at, opens_in if known and opens_in is not None else patience, known, stop.cold)
 
 
 class Watch:
