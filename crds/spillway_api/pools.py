@@ -7,10 +7,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from spillway_api.known import Cluster, Discovered, HasSecret, Problem, key_of, named
+from spillway_api.providers import PRESETS
 from spillway_api.snapshot import Credential, Endpoint, Pool
 from spillway_api.types import ModelPool, SecretRef
-
-_OPENAI = "https://api.openai.com/v1"
 
 
 def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> Pool:
@@ -40,14 +39,15 @@ def _accounts(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: l
     if provider is None:
         return []
     path = "spec.source.provider"
-    url = (provider.base_url or _OPENAI).rstrip("/")
+    preset = PRESETS[provider.type]
+    url = (provider.base_url or preset.base_url or "").rstrip("/")
     if not _dialled(item, url, f"{path}.baseURL", problems):
         return []
     endpoints = []
     for index, account in enumerate(provider.accounts):
         ref, credential = account.secret_ref, None
         if ref is not None:
-            credential = _credential(item, ref, "Authorization", "Bearer ")
+            credential = _credential(item, ref, preset.header, preset.prefix)
             left_out = f'account "{account.name}" is left out'
             if not _found(item, ref, f"{path}.accounts[{index}].secretRef", left_out, secrets, cluster, problems):
                 continue

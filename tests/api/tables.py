@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from spillway_api.types import Capability, Select, StrategyName
+from spillway_api.types import Capability, ProviderType, Select, StrategyName
 
 ENDPOINT = "spec.source.static.endpoints[0]"
 PROVIDER = "spec.source.provider"
@@ -176,7 +176,7 @@ SENSITIVITIES = ["Public", "Internal", "Confidential", "Restricted"]
 CHOICES = [
     ("pool", "spec.engine", ["Auto", "vLLM", "SGLang", "Generic"]),
     ("pool", "spec.models[0].capabilities[0]", [*get_args(Capability)]),
-    ("provider", f"{PROVIDER}.type", ["OpenAI", "OpenAICompatible"]),
+    ("provider", f"{PROVIDER}.type", [*get_args(ProviderType)]),
     ("pods", f"{PODS}.scheme", ["http", "https"]),
     ("pods", f"{SELECTED}.operator", ["In", "NotIn", "Exists", "DoesNotExist"]),
     ("service", f"{SERVICE}.scheme", ["http", "https"]),
@@ -394,6 +394,13 @@ RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
     (
         "provider",
         {f"{PROVIDER}.type": "OpenAICompatible"},
+        PROVIDER,
+        "object",
+        "baseURL is required for AzureOpenAI and OpenAICompatible",
+    ),
+    (
+        "provider",
+        {f"{PROVIDER}.type": "AzureOpenAI"},
         PROVIDER,
         "object",
         "baseURL is required for AzureOpenAI and OpenAICompatible",

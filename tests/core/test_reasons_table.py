@@ -299,6 +299,10 @@ def test_every_status_has_the_reason_that_the_table_gives_it(status: int) -> Non
         (400, "context_length_exceeded", "context-length"),
         (400, "content_filter", "content-policy"),
         (400, "overloaded_error", "overloaded"),
+        (403, "insufficient_quota", "quota-exhausted"),
+        (403, "content_filter", "content-policy"),
+        (400, "invalid_api_key", "auth"),
+        (404, "content_filter", "model-not-found"),
     ],
 )
 def test_codes_say_more_than_statuses(status: int, code: str, reason: str) -> None:

@@ -37,6 +37,8 @@ TOKENS = [
     (CHAT, None, '{"model": "m", "n": 1}', '{"model": "m","max_tokens":100, "n": 1}'),
     (CHAT, "OpenAICompatible", '{"model":"m"}', '{"model":"m","max_tokens":100}'),
     (CHAT, "OpenAI", '{"model":"m"}', '{"model":"m","max_completion_tokens":100}'),
+    (CHAT, "AzureOpenAI", '{"model":"m"}', '{"model":"m","max_completion_tokens":100}'),
+    (CHAT, "Mistral", '{"model":"m"}', '{"model":"m","max_tokens":100}'),
     (CHAT, "OpenAI", '{"max_tokens": 500, "model":"m"}', '{"max_tokens": 100, "model":"m"}'),
     (CHAT, None, '{"model":"m", "max_tokens" : 7 }', '{"model":"m", "max_tokens" : 7 }'),
     (CHAT, None, '{"model":"m","max_tokens":100}', '{"model":"m","max_tokens":100}'),

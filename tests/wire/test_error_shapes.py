@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway_balancer.core import errors
+from spillway_balancer.core.reasons import Reason, of_status
 from spillway_balancer.wire import openai
 from spillway_balancer.wire.faults import ErrorFacts, parse_error, retry_after
 from spillway_balancer.wire.paths import PATHS
@@ -21,29 +22,109 @@ Golden = Callable[[str], bytes]
 FACTS = {
     "anthropic-overloaded.529": ErrorFacts(None, "overloaded_error"),
     "azure-content.400": ErrorFacts("content_filter", None),
+    "azure-deployment.404": ErrorFacts("deploymentnotfound"),
+    "azure-inner.400": ErrorFacts("content_filter", None, 400),
+    "azure-key.401": ErrorFacts(None, None, 401),
+    "deepseek-balance.402": ErrorFacts("invalid_request_error", "unknown_error"),
+    "deepseek-context.400": ErrorFacts("context_length_exceeded", "invalid_request_error"),
     "fastapi-detail.422": ErrorFacts(),
     "fastapi-unauthorized.401": ErrorFacts(),
+    "gemini-context.400": ErrorFacts("context_length_exceeded", "invalid_argument", 400),
+    "gemini-day.429": ErrorFacts("insufficient_quota", "resource_exhausted", 429, 45.0),
     "gemini-exhausted.429": ErrorFacts(None, "resource_exhausted", 429),
+    "gemini-key.400": ErrorFacts("invalid_api_key", "invalid_argument", 400),
+    "gemini-minute.429": ErrorFacts(None, "resource_exhausted", 429, 45.0),
+    "groq-rate.429": ErrorFacts("rate_limit_exceeded", "tokens"),
     "llamacpp-loading.503": ErrorFacts(None, "unavailable_error", 503),
+    "mistral-field.422": ErrorFacts(None, "invalid_request_error"),
+    "mistral-proxy.422": ErrorFacts(None, "internal_error_proxy"),
     "openai-context.400": ErrorFacts("context_length_exceeded", "invalid_request_error"),
     "openai-key.401": ErrorFacts("invalid_api_key", "invalid_request_error"),
     "openai-quota.429": ErrorFacts("insufficient_quota", "insufficient_quota"),
+    "openrouter-credits.402": ErrorFacts(None, None, 402),
+    "openrouter-moderation.403": ErrorFacts("content_filter", None, 403),
     "sglang-context.400": ErrorFacts("context_length_exceeded", "badrequesterror", 400),
     "vllm-0.8-context.400": ErrorFacts("context_length_exceeded", "badrequesterror", 400),
     "vllm-0.10-not-found.404": ErrorFacts(None, "notfounderror", 404),
     "vllm-unauthorized.401": ErrorFacts(),
+    "xai-content.403": ErrorFacts("content_filter"),
+    "xai-credits.429": ErrorFacts("insufficient_quota"),
+    "xai-key.400": ErrorFacts("invalid_api_key"),
+    "xai-team.403": ErrorFacts("insufficient_quota"),
+}
+
+# What becomes of each, by the table of docs/reasons.md.
+REASONS: dict[str, Reason] = {
+    "anthropic-overloaded.529": "overloaded",
+    "azure-content.400": "content-policy",
+    "azure-deployment.404": "model-not-found",
+    "azure-inner.400": "content-policy",
+    "azure-key.401": "auth",
+    "deepseek-balance.402": "quota-exhausted",
+    "deepseek-context.400": "context-length",
+    "fastapi-detail.422": "bad-request",
+    "fastapi-unauthorized.401": "auth",
+    "gemini-context.400": "context-length",
+    "gemini-day.429": "quota-exhausted",
+    "gemini-exhausted.429": "rate-limited",
+    "gemini-key.400": "auth",
+    "gemini-minute.429": "rate-limited",
+    "groq-rate.429": "rate-limited",
+    "llamacpp-loading.503": "overloaded",
+    "mistral-field.422": "bad-request",
+    "mistral-proxy.422": "bad-request",
+    "openai-context.400": "context-length",
+    "openai-key.401": "auth",
+    "openai-quota.429": "quota-exhausted",
+    "openrouter-credits.402": "quota-exhausted",
+    "openrouter-moderation.403": "content-policy",
+    "sglang-context.400": "context-length",
+    "vllm-0.10-not-found.404": "model-not-found",
+    "vllm-0.8-context.400": "context-length",
+    "vllm-unauthorized.401": "auth",
+    "xai-content.403": "content-policy",
+    "xai-credits.429": "quota-exhausted",
+    "xai-key.400": "auth",
+    "xai-team.403": "quota-exhausted",
 }
 
 
 def test_every_golden_error_is_expected() -> None:
     folder = Path(__file__).parent / "golden" / "errors"
-    assert {path.stem for path in folder.iterdir()} == FACTS.keys()
+    assert {path.stem for path in folder.iterdir()} == FACTS.keys() == REASONS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(FACTS))
 def test_errors_of_servers(golden: Golden, name: str) -> None:
     status = int(name.rpartition(".")[2])
-    assert parse_error(status, [], golden(f"errors/{name}.json")) == FACTS[name]
+    facts = parse_error(status, [], golden(f"errors/{name}.json"))
+    assert facts == FACTS[name]
+    assert of_status(status, facts.code, facts.type) == REASONS[name]
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["invalid message: 'Incorrect API key provided'", "the prompt 'You have run out of credits' is not allowed"],
+)
+def test_what_a_message_quotes_does_not_close_an_account(said: str) -> None:
+    body = json.dumps({"code": "Client specified an invalid argument", "error": said}).encode()
+    assert of_status(400, parse_error(400, [], body).code) == "bad-request"
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        "x",
+        [None, 1, "s", []],
+        [{"violations": "PerDay"}],
+        [{"violations": [None, {"quotaId": 1}]}],
+        [{"retryDelay": 45}],
+        [{"retryDelay": "s"}, {"retryDelay": "soon"}, {"retryDelay": "infs"}],
+    ],
+)
+def test_details_of_another_shape_say_nothing(details: object) -> None:
+    body = json.dumps({"error": {"code": 429, "message": "m", "details": details}}).encode()
+    assert parse_error(429, [], body) == ErrorFacts(None, None, 429)
 
 
 @pytest.mark.parametrize(

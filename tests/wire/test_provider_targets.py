@@ -1,11 +1,20 @@
-"""Where a path of OpenAI's API is found at a base URL."""
+"""Providers: where a path of OpenAI's API is found, and what some call its fields."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import get_args
+from urllib.parse import urlsplit
+
 import pytest
 
+from spillway_api.providers import PRESETS
+from spillway_api.types import Clamp, ProviderType
+from spillway_balancer.wire.clamps import Clamped
+from spillway_balancer.wire.openai import peek
 from spillway_balancer.wire.paths import PATHS
 from spillway_balancer.wire.providers import ADAPTERS
+from spillway_balancer.wire.providers.fields import renamed
 
 CHAT = "/v1/chat/completions"
 
@@ -31,11 +40,110 @@ def test_the_version_stands_in_a_target_once_and_prefixes_stay(base_url: str, ta
     assert ADAPTERS["OpenAICompatible"].target(base_url, CHAT) == target
 
 
-def test_every_path_is_found_at_openai() -> None:
-    openai = ADAPTERS["OpenAI"]
-    assert openai.base_url is not None
-    assert {path: openai.target(openai.base_url, path) for path in PATHS} == {path: path for path in PATHS}
+@pytest.mark.parametrize(
+    ("base_url", "target"),
+    [
+        ("https://n.openai.azure.com", "/openai/v1/chat/completions"),
+        ("https://n.openai.azure.com/", "/openai/v1/chat/completions"),
+        ("https://n.openai.azure.com/openai", "/openai/v1/chat/completions"),
+        ("https://n.openai.azure.com/openai/v1", "/openai/v1/chat/completions"),
+        ("https://n.openai.azure.com/openai/v1?api-version=preview", "/openai/v1/chat/completions?api-version=preview"),
+        ("https://n.services.ai.azure.com?api-version=preview", "/openai/v1/chat/completions?api-version=preview"),
+        ("https://gateway/ours/openai/v1", "/ours/openai/v1/chat/completions"),
+    ],
+)
+def test_azure_is_found_by_its_resource_or_by_the_whole_address(base_url: str, target: str) -> None:
+    assert ADAPTERS["AzureOpenAI"].target(base_url, CHAT) == target
 
 
-def test_adapters_know_themselves_by_the_name_they_are_found_by() -> None:
+WHERE = {
+    "OpenAI": "https://api.openai.com/v1",
+    "Gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
+    "Mistral": "https://api.mistral.ai/v1",
+    "Groq": "https://api.groq.com/openai/v1",
+    "Together": "https://api.together.ai/v1",
+    "Fireworks": "https://api.fireworks.ai/inference/v1",
+    "DeepSeek": "https://api.deepseek.com/v1",
+    "OpenRouter": "https://openrouter.ai/api/v1",
+    "xAI": "https://api.x.ai/v1",
+}
+
+
+def test_each_is_asked_where_its_documentation_says() -> None:
+    assert {name: each.base_url for name, each in PRESETS.items() if each.base_url} == WHERE
+    for name, base_url in WHERE.items():
+        at = urlsplit(base_url).path
+        assert ADAPTERS[name].target(base_url, CHAT) == f"{at}/chat/completions"
+
+
+def test_there_is_an_adapter_and_a_preset_for_each_type_and_for_no_other() -> None:
+    assert [*ADAPTERS] == [*PRESETS]
+    assert {*PRESETS} == {*get_args(ProviderType)}
     assert {name: adapter.type for name, adapter in ADAPTERS.items()} == {name: name for name in ADAPTERS}
+
+
+def test_what_presets_say_of_paths_are_paths_that_there_are() -> None:
+    for name, preset in PRESETS.items():
+        assert preset.paths is None or preset.paths <= PATHS.keys(), name
+        assert preset.paths is None or CHAT in preset.paths, name
+
+
+SHORT = {"audio/*": ["audio/speech", "audio/transcriptions", "audio/translations"]}
+
+
+def test_the_table_of_the_docs_says_the_same() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "providers.md").read_text()
+    told = {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0].strip("`") in PRESETS:
+            told[cells[0].strip("`")] = cells[1:]
+    assert told.keys() == PRESETS.keys()
+    for name, (address, key, serves) in told.items():
+        preset = PRESETS[name]
+        assert address.startswith(f"`{preset.base_url}`" if preset.base_url else "`baseURL"), name
+        assert key == f"`{f'{preset.header}: {preset.prefix}'.strip().rstrip(':')}`", name
+        if preset.paths is None:
+            assert serves == "everything is asked for", name
+            continue
+        listed = [path for each in serves.split(", ") if each != "–" for path in SHORT.get(each, [each])]
+        assert {CHAT, *(f"/v1/{path}" for path in listed)} == preset.paths, name
+
+
+# -- fields by other names
+
+MISTRAL = PRESETS["Mistral"]
+
+
+def sent(body: bytes, path: str = CHAT) -> bytes:
+    peeked = peek(PATHS[path], "application/json", body)
+    return b"".join(peeked.forward("up", renamed(peeked, MISTRAL)))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"model":"m","max_completion_tokens":7}', b'{"model":"up","max_tokens":7}'),
+        (b'{ "max_completion_tokens" :  7 , "model" : "m" }', b'{ "max_tokens":7 , "model" : "up" }'),
+        (b'{"model":"m","max_tokens":7}', b'{"model":"up","max_tokens":7}'),
+        (b'{"model":"m","a":{"max_completion_tokens":7}}', b'{"model":"up","a":{"max_completion_tokens":7}}'),
+        (
+            b'{"model":"m","max_completion_tokens":7,"max_tokens":8}',
+            b'{"model":"up","max_completion_tokens":7,"max_tokens":8}',
+        ),
+        (b'{"model":"m","max_completion_tokens":null}', b'{"model":"up","max_completion_tokens":null}'),
+    ],
+)
+def test_a_field_is_called_as_the_provider_calls_it(body: bytes, expected: bytes) -> None:
+    assert sent(body) == expected
+
+
+def test_names_of_other_apis_stay() -> None:
+    body = b'{"model":"m","input":"x","max_completion_tokens":7}'
+    assert sent(body, "/v1/embeddings") == body.replace(b'"m"', b'"up"')
+
+
+def test_a_clamp_and_a_name_go_into_the_same_field() -> None:
+    peeked = peek(PATHS[CHAT], "application/json", b'{"max_completion_tokens": 500,"model":"m"}')
+    edits = [*Clamped(peeked, Clamp(max_output_tokens=100)).edits("Mistral"), *renamed(peeked, MISTRAL)]
+    assert b"".join(peeked.forward("m", edits)) == b'{"max_tokens":100,"model":"m"}'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -56,6 +57,10 @@ def watch(reads: Sequence[bytes], kind: StreamEnd = "done-sentinel", limit: int 
         ("vllm-chat", "done-sentinel", 1),
         ("completions-crlf-pings", "done-sentinel", 3),
         ("azure-chat", "done-sentinel", 2),
+        ("deepseek-chat", "done-sentinel", 3),
+        ("groq-chat", "done-sentinel", 1),
+        ("mistral-chat", "done-sentinel", 1),
+        ("openrouter-chat", "done-sentinel", 3),
         ("chat-tools", "done-sentinel", 1),
         ("chat-reasoning", "done-sentinel", 1),
         ("responses", "responses-event", 4),
@@ -97,6 +102,25 @@ def test_an_error_before_content_is_kept_from_the_client(
 def test_an_error_after_content_goes_on_and_is_known(golden: Golden) -> None:
     stream = golden("streams/vllm-chat-error-late.sse")
     assert watch([stream]) == Seen(stream, b"", True, True, ErrorFacts(None, "internalservererror", 500))
+    stream = golden("streams/openrouter-error-late.sse")
+    assert watch([stream]) == Seen(stream, b"", True, True, ErrorFacts("server_error"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["azure-chat", "deepseek-chat", "groq-chat", "mistral-chat", "openrouter-chat", "openrouter-error-late"],
+)
+@given(cuts=st.lists(st.integers(1, 400), max_size=30))
+def test_streams_of_providers_come_to_the_same_however_reads_divide_them(name: str, cuts: list[int]) -> None:
+    stream = (Path(__file__).parent / "golden" / "streams" / f"{name}.sse").read_bytes()
+    reads, at = [], 0
+    for size in [*cuts, len(stream)]:
+        reads.append(stream[at : at + size])
+        at += size
+    whole, divided = watch([stream], ended=True), watch([each for each in reads if each], ended=True)
+    assert divided == whole
+    assert divided.out == stream  # no event is lost, and none is there twice
+    assert divided.finished
 
 
 # -- what is content

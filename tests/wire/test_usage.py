@@ -64,6 +64,10 @@ def test_both_shapes_in_any_spacing(said: dict[str, Any], style: dict[str, Any])
         ("responses", Usage(5, None, 2)),
         ("chat-reasoning", None),
         ("vllm-chat-error", None),
+        ("mistral-chat", Usage(12, None, 5)),
+        ("groq-chat", Usage(12, None, 5)),
+        ("openrouter-chat", Usage(12, None, 5)),
+        ("deepseek-chat", Usage(12, 8, 5)),
     ],
 )
 def test_streams_of_engines(golden: Golden, stream: str, expected: Usage | None) -> None:

@@ -7,6 +7,8 @@ The length of a prompt is an estimate, so it refuses nobody. A target that may b
 sent on to, with margin; but where it begins it goes, and the engine answers itself, unless a target beside it has more
 room or the next tier may be entered for `ContextLength`.
 
+What a provider does not serve of the API, no model of its pool is asked for.
+
 What a tier asks of its models (`minQualityPercent`, `maxCost`) leaves targets out in the same way.
 """
 
@@ -161,11 +163,15 @@ def able(tiers: tuple[Tier, ...], asks: Asks, cut: Cut, most: int | None = None)
     """
     needs = Needs(asks, most)
     out: list[LeftOut] = []
-    missing: dict[Capability, None] = {}
+    missing: dict[str, None] = {}
     kept: _Rooms = []
     for tier in tiers:
         rooms: list[tuple[Target, Room]] = []
         for target in tier.targets:
+            if not target.pool.serves(asks.path):
+                missing[KINDS.get(asks.path, asks.path)] = None
+                out.append(LeftOut(tier.spec.name, target.pool.name, f"its provider has no {asks.path}"))
+                continue
             model = target.pool.model(asks.model, target.model)
             if model is None:
                 rooms.append((target, "enough"))
@@ -186,7 +192,7 @@ def able(tiers: tuple[Tier, ...], asks: Asks, cut: Cut, most: int | None = None)
     return Able(_tiers(kept, tiers, cut), tuple(out), None if kept else _refusal(tuple(missing), out))
 
 
-def _refusal(missing: tuple[Capability, ...], out: list[LeftOut]) -> NoCapableTarget:
+def _refusal(missing: tuple[str, ...], out: list[LeftOut]) -> NoCapableTarget:
     if missing:
         why = f"can do all that the request needs: {', '.join(missing)}"
     elif any(each.why.startswith("expected cost") for each in out):

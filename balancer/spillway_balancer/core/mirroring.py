@@ -46,6 +46,8 @@ def copied(route: Route, asked: Asked, dice: random.Random) -> Target | None:
 
 def _beyond(target: Target, asked: Asked) -> bool:
     """Whether the mirror's model says itself that it cannot serve this request: it would measure its refusals."""
+    if not target.pool.serves(asked.path):
+        return True
     model = target.pool.model(asked.model, target.model)
     needs = Needs(asked)
     return model is not None and (bool(lacks(model, needs)) or needs.room(model, target.pool) == "too small")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from spillway_api import snapshot
 from spillway_api.durations import seconds
+from spillway_api.providers import PRESETS
 from spillway_api.types import Model
 
 from .attention import pairs
@@ -94,10 +95,19 @@ class Pool:
         self._wants_latency = self.strategy.reads == "latency"
         self.models = {model.name: model.upstream_name or model.name for model in spec.models}
         self._models = {model.name: model for model in spec.models}
-        self.declares = any(model.capabilities or model.context_window for model in spec.models)
+        preset = None if spec.provider is None else PRESETS.get(spec.provider)
+        self.paths: frozenset[str] | None = preset.paths if preset is not None else None
+        """What its provider serves of the API; None where it may be anything."""
+        self.declares = self.paths is not None or any(
+            model.capabilities or model.context_window for model in spec.models
+        )
         """Whether a model says what it can do, so that a request may be beyond it."""
         self.priced = any(model.price is not None for model in spec.models)
         """Whether some request to it has a cost that is known."""
+
+    def serves(self, path: str) -> bool:
+        """Whether its provider has this part of the API."""
+        return self.paths is None or path in self.paths
 
     def upstream_model(self, requested: str, target_model: str | None) -> str | None:
         """What this pool calls the model: the target's own, else the requested name, else the pool's only one."""

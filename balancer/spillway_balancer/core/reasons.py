@@ -73,16 +73,19 @@ REASONS: dict[Reason, Treatment] = {
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "quota_exceeded"})
 _CONTEXT = frozenset({"context_length_exceeded", "string_above_max_length"})
 _CONTENT = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
+_KEY = frozenset({"invalid_api_key"})
 _OVERLOADED = frozenset({"overloaded_error", "server_overloaded", "slow_down"})
 
 
 def of_status(status: int, code: str | None = None, kind: str | None = None) -> Reason:
     """Reason for an HTTP error status and the `code` and `type` of its OpenAI-shaped body, where it has one."""
-    if status == 402 or (status == 429 and (code in _QUOTA or kind in _QUOTA)):
+    if status == 402 or (status in (403, 429) and (code in _QUOTA or kind in _QUOTA)):
         return "quota-exhausted"
     if status == 429:
         return "rate-limited"
-    if status in (401, 403):
+    if status == 403 and code in _CONTENT:  # OpenRouter's and xAI's: the prompt was refused, not the account
+        return "content-policy"
+    if status in (401, 403) or (status == 400 and code in _KEY):  # Gemini and xAI say so with a 400
         return "auth"
     if status == 404:
         return "model-not-found"

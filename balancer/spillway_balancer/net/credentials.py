@@ -60,6 +60,9 @@ class Credentials:
         value = self._value(credential.secret, credential.key)
         if value is None:
             return b""
+        if credential.header == "api-key" and value[:7].lower() == "bearer ":
+            # Azure takes a key there and a token here; who writes a token says so by its prefix.
+            return f"Authorization: {value}\r\n".encode()
         return f"{credential.header}: {credential.prefix}{value}\r\n".encode()
 
     def refresh(self) -> None:

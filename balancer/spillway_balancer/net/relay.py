@@ -248,6 +248,8 @@ class Exchange:
         body = b"".join(self._held)[:ERROR_BYTES]
         facts = parse_error(self._status, self._headers, body)
         wait = retry_after(self._headers, time())
+        if wait is None:
+            wait = facts.wait
         self._error_body = body
         self._fail(Failure(of_status(self._status, facts.code, facts.type), self._status, wait))
 

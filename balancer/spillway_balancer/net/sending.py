@@ -22,6 +22,7 @@ from ..wire.paths import Path
 from ..wire.peeked import Edit, Peeked
 from ..wire.prompt_blocks import PromptBlocks, continue_blocks
 from ..wire.providers import ADAPTERS
+from ..wire.providers.fields import renamed
 from ..wire.usage import AnswerText, UsageWatch
 from ..wire.usage_chunk import ask_for_usage, without_usage
 from .answer import Answer
@@ -302,7 +303,10 @@ class Sender:
 
     def body(self, step: Try, job: Job) -> Sequence[bytes | memoryview]:
         """The client's own body, as it goes to this endpoint."""
-        edits: tuple[Edit, ...] = () if job.clamped is None else tuple(job.clamped.edits(step.pool.spec.provider))
+        provider = step.pool.spec.provider
+        edits: tuple[Edit, ...] = () if job.clamped is None else tuple(job.clamped.edits(provider))
+        if provider is not None:
+            edits += renamed(job.peeked, ADAPTERS[provider].preset)
         ask = _usage_wanted(step, job)
         return job.peeked.forward(step.upstream_model, edits if ask is None else (*edits, ask))
 
@@ -328,7 +332,10 @@ class Sender:
 
 def _usage_wanted(step: Try, job: Job) -> Edit | None:
     """The change to a body that makes its stream tell its usage, where that is counted and the client does not ask."""
-    return ask_for_usage(job.peeked) if _counts(step, job) else None
+    if not _counts(step, job):
+        return None
+    provider = step.pool.spec.provider
+    return None if provider is not None and ADAPTERS[provider].preset.tells_usage else ask_for_usage(job.peeked)
 
 
 def _counts(step: Try, job: Job) -> bool:

@@ -18,6 +18,7 @@ from spillway_api.types.clamp import ReasoningEffort
 from . import json_body
 from .asks import OUTPUT_LIMITS
 from .peeked import Edit, Peeked
+from .providers import ADAPTERS, OWN
 
 LIMITS: Final = (*OUTPUT_LIMITS, "n_predict")
 """Fields that limit an answer; the last is llama.cpp's own, and goes there before the others."""
@@ -71,7 +72,7 @@ class Clamped:
         if self._limit is None:
             return self._edits
         path = self._peeked.path.path
-        name = "max_completion_tokens" if provider == "OpenAI" else "max_tokens"
+        name: str = ADAPTERS.get(provider or "", OWN).preset.limit
         name = name if name in _READ[path] else _READ[path][0]
         return [*self._edits, self._put(name, b"%d" % self._limit)]
 

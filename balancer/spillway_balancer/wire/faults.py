@@ -21,30 +21,52 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 
 _any = msgspec.json.Decoder().decode
 
+QUOTA: Final = "insufficient_quota"
+KEY: Final = "invalid_api_key"
+CONTENT: Final = "content_filter"
+
 _CONTEXT = re.compile(
     r"maximum context length|context[ _]length|context window|max_model_len|longer than the model's"
-    r"|exceeds the model's|too many input tokens",
+    r"|exceeds the model's|too many input tokens|maximum prompt length|input token count",
     re.IGNORECASE,
 )
 
+_SAYS: Final = (
+    (re.compile(r"Your (?:newly created )?team\b.{0,80}?(?:available credits|doesn't have any credits)"), QUOTA),
+    (re.compile(r"You have run out of credits"), QUOTA),
+    (re.compile(r"Incorrect API key provided"), KEY),
+    (re.compile(r"Content violates usage guidelines"), CONTENT),
+)
+"""What xAI says in the message alone. Only its beginning is looked at: further on it may quote a prompt."""
+
+_SAYS_NOTHING: Final = frozenset({"invalid_request_error", "invalid_request", "unknown_error", "bad_request"})
+"""Codes of DeepSeek and Fireworks that stand for whatever their message says."""
+
+_LOOKED_AT: Final = 16
+"""Details, and violations of one: a few are sent."""
+
 
 class ErrorFacts(NamedTuple):
-    """`code` and `type` as OpenAI has them, lower-cased; None where the answer names none.
+    """`code` and `type` as OpenAI has them, lower-cased; None where the answer names none. What other providers say in
+    places of their own becomes the code that OpenAI has for it.
 
     `status` is an HTTP status that stands in the body itself, as vLLM and Gemini put it there: it is all there is in
-    an error event of a stream that began with a 200.
+    an error event of a stream that began with a 200. `wait`: seconds, where the body says how long (Gemini).
     """
 
     code: str | None = None
     type: str | None = None
     status: int | None = None
+    wait: float | None = None
 
 
 def parse_error(status: int, headers: RawHeaders, body: bytes) -> ErrorFacts:
     """Facts of an HTTP error answer; never raises. The message is looked at, and not kept: it may quote a prompt.
 
     Understood: OpenAI's `{"error": {message, type, param, code}}`; vLLM's and SGLang's
-    `{"object": "error", message, type, code: 400}`; FastAPI's `{"detail": …}`; Gemini's list around the first.
+    `{"object": "error", message, type, code: 400}`, as Mistral has it too; FastAPI's `{"detail": …}`; Gemini's list
+    around the first, with `details` (google.rpc.ErrorInfo, QuotaFailure, RetryInfo); Azure's `innererror`; OpenRouter's
+    `metadata`; xAI's `{"code": text, "error": text}`.
     A prompt that is too long has no code on engines, only a message: it becomes `context_length_exceeded`.
     """
     for name, value in headers:
@@ -85,14 +107,53 @@ def error_of(value: Any) -> ErrorFacts | None:
 def _facts(error: dict[str, Any]) -> ErrorFacts:
     code, kind, message = error.get("code"), error.get("type"), error.get("message")
     status = None
-    if isinstance(code, str) and code.isdecimal() and len(code) == 3:
-        code = int(code)
+    if isinstance(code, str) and code.isascii() and code.isdecimal() and len(code) <= 9:
+        code = int(code)  # Azure's "401" is a status; Mistral's "1000" says no more than its message
     if isinstance(code, int) and not isinstance(code, bool):
         status = code if 400 <= code <= 599 else None
         code = None
-    if not code and isinstance(message, str) and _CONTEXT.search(message):
-        code = "context_length_exceeded"
-    return ErrorFacts(_word(code), _word(kind or error.get("status")), status)
+    code = _word(code)
+    if (code is None or code in _SAYS_NOTHING) and isinstance(message, str):
+        code = _said(message) or code
+    told, wait = _detailed(error)
+    return ErrorFacts(told or code, _word(kind or error.get("status")), status, wait)
+
+
+def _said(message: str) -> str | None:
+    """The code for what stands in a message alone."""
+    for beginning, code in _SAYS:
+        if beginning.match(message):
+            return code
+    return "context_length_exceeded" if _CONTEXT.search(message) else None
+
+
+def _detailed(error: dict[str, Any]) -> tuple[str | None, float | None]:
+    """The code, and the seconds to wait, for what stands in a provider's own place beside `code` and `message`."""
+    inner, metadata, details = error.get("innererror"), error.get("metadata"), error.get("details")
+    if isinstance(inner, dict) and inner.get("code") == "ResponsibleAIPolicyViolation":
+        return CONTENT, None
+    if isinstance(metadata, dict) and "flagged_input" in metadata:
+        return CONTENT, None
+    code: str | None = None
+    wait: float | None = None
+    for each in details[:_LOOKED_AT] if isinstance(details, list) else ():
+        if not isinstance(each, dict):
+            continue
+        if each.get("reason") == "API_KEY_INVALID":
+            code = KEY
+        violations = each.get("violations")
+        if isinstance(violations, list) and any(_of_a_day(one) for one in violations[:_LOOKED_AT]):
+            code = QUOTA
+        delay = each.get("retryDelay")
+        if isinstance(delay, str) and delay.endswith("s"):
+            seconds = _number(delay[:-1].encode())
+            wait = None if seconds is None else _bounded(seconds)
+    return code, wait
+
+
+def _of_a_day(violation: Any) -> bool:
+    """Whether a quota of Gemini's is one that is not there again within the minute."""
+    return isinstance(violation, dict) and "PerDay" in str(violation.get("quotaId"))
 
 
 def _word(value: Any) -> str | None:

@@ -10,7 +10,19 @@ from spillway_api.markup import INT32, SET, Cel, checked, doc, map_list, pattern
 from spillway_api.types.fields import IntOrName, LocalName, Url, Weight
 from spillway_api.types.selector import LabelSelector
 
-ProviderType = Literal["OpenAI", "OpenAICompatible"]
+ProviderType = Literal[
+    "OpenAI",
+    "AzureOpenAI",
+    "Gemini",
+    "Mistral",
+    "Groq",
+    "Together",
+    "Fireworks",
+    "DeepSeek",
+    "OpenRouter",
+    "xAI",
+    "OpenAICompatible",
+]
 Scheme = Literal["http", "https"]
 
 
@@ -148,8 +160,8 @@ class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_
     type: Annotated[
         ProviderType,
         doc(
-            "Whose API it is. OpenAI is api.openai.com unless baseURL says otherwise; OpenAICompatible is "
-            "any server that speaks the same API."
+            "Whose API it is: each is found at its own address unless baseURL says otherwise, and is only asked "
+            "for what it serves (docs/providers.md). OpenAICompatible is any other server that speaks OpenAI's API."
         ),
     ]
     accounts: Annotated[
@@ -164,7 +176,10 @@ class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_
     base_url: (
         Annotated[
             Url,
-            doc("Address of the API with its version path: https://api.example.com/v1."),
+            doc(
+                "Address of the API with its version path: https://api.example.com/v1. For AzureOpenAI the "
+                "resource: https://NAME.openai.azure.com."
+            ),
         ]
         | None
     ) = None
@@ -175,7 +190,7 @@ class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(
-            "self.type != 'OpenAICompatible' || has(self.baseURL)",
+            "!(self.type in ['AzureOpenAI', 'OpenAICompatible']) || has(self.baseURL)",
             "baseURL is required for AzureOpenAI and OpenAICompatible",
         ),
         Cel(

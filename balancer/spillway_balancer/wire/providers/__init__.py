@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from .adapter import Adapter
-from .openai_compatible import OPENAI, OPENAI_COMPATIBLE
+from spillway_api.providers import PRESETS
 
-__all__ = ["ADAPTERS", "Adapter"]
+from . import azure_openai, openai_compatible
+from .adapter import Adapter
+
+__all__ = ["ADAPTERS", "OWN", "Adapter"]
 
 ADAPTERS: Final[dict[str, Adapter]] = {
-    "OpenAI": OPENAI,
-    "OpenAICompatible": OPENAI_COMPATIBLE,
+    name: Adapter(name, preset, azure_openai.join if name == "AzureOpenAI" else openai_compatible.join)
+    for name, preset in PRESETS.items()
 }
+
+OWN: Final = ADAPTERS["OpenAICompatible"]
+"""For endpoints of no provider."""

@@ -1,9 +1,11 @@
-"""What a provider's adapter has to do: say where a path of OpenAI's API is found at its base URL, and with what key."""
+"""What the balancer has to know to speak with a provider: its preset, and where a path of the API is found there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
+
+from spillway_api.providers import Preset
 
 
 class Target(Protocol):
@@ -17,8 +19,5 @@ class Adapter:
     """One provider type of a ModelPool."""
 
     type: str
-    base_url: str | None
-    """Where the provider is when the pool does not say; None when it must."""
+    preset: Preset
     target: Target
-    auth_header: str = "Authorization"
-    auth_prefix: str = "Bearer "

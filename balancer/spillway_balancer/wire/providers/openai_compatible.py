@@ -6,8 +6,6 @@ import re
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from .adapter import Adapter
-
 _VERSION = re.compile(r"v\d+(?:(?:alpha|beta)\d*)?").fullmatch
 
 
@@ -24,8 +22,3 @@ def join(base_url: str, path: str) -> str:
     if any(_VERSION(step) for step in base.split("/")):
         path = path.removeprefix("/v1")
     return f"{base}{path}?{parts.query}" if parts.query else base + path
-
-
-OPENAI_COMPATIBLE = Adapter(type="OpenAICompatible", base_url=None, target=join)
-
-OPENAI = Adapter(type="OpenAI", base_url="https://api.openai.com/v1", target=join)

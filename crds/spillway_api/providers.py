@@ -1,0 +1,79 @@
+"""What is known of each type of provider that a ModelPool may name: one line each, as far as public documentation goes.
+
+All of these speak OpenAI's API. What differs is where, with what header, on which paths, and what fields are called.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+OutputLimit = Literal["max_tokens", "max_completion_tokens"]
+
+
+class Preset(NamedTuple):
+    """One type of provider."""
+
+    base_url: str | None
+    """Where it is when the pool does not say; None when the pool must."""
+    paths: frozenset[str] | None = None
+    """What it serves of the API; None where nothing is known to be missing."""
+    limit: OutputLimit = "max_tokens"
+    """The field by which all of its chat models take a limit on the answer."""
+    tells_usage: bool = False
+    """Its streams tell their usage without being asked, and being asked is an error to it."""
+    renames: tuple[tuple[str, str], ...] = ()
+    """Fields of chat completions that it refuses, and what it calls them."""
+    header: str = "Authorization"
+    prefix: str = "Bearer "
+
+
+def _paths(*paths: str) -> frozenset[str]:
+    return frozenset(f"/v1/{path}" for path in ("chat/completions", *paths))
+
+
+_LISTENS = ("audio/transcriptions", "audio/translations")
+_MODERN: Final[OutputLimit] = "max_completion_tokens"
+
+PRESETS: Final[dict[str, Preset]] = {
+    # https://platform.openai.com/docs/api-reference
+    "OpenAI": Preset("https://api.openai.com/v1", limit=_MODERN),
+    # https://learn.microsoft.com/azure/ai-foundry/openai/latest: names of models are those of deployments
+    "AzureOpenAI": Preset(
+        None,
+        _paths(
+            "completions", "responses", "embeddings", "audio/speech", *_LISTENS, "images/generations", "images/edits"
+        ),
+        _MODERN,
+        header="api-key",
+        prefix="",
+    ),
+    # https://ai.google.dev/gemini-api/docs/openai
+    "Gemini": Preset(
+        "https://generativelanguage.googleapis.com/v1beta/openai", _paths("embeddings", "images/generations")
+    ),
+    # https://docs.mistral.ai/api: a field it does not know is a 422
+    "Mistral": Preset(
+        "https://api.mistral.ai/v1",
+        _paths("embeddings", "moderations", "audio/transcriptions"),
+        tells_usage=True,
+        renames=(("max_completion_tokens", "max_tokens"),),
+    ),
+    # https://console.groq.com/docs/openai
+    "Groq": Preset("https://api.groq.com/openai/v1", _paths("responses", "audio/speech", *_LISTENS), _MODERN),
+    # https://docs.together.ai/docs/inference/openai-compatibility
+    "Together": Preset(
+        "https://api.together.ai/v1",
+        _paths("completions", "embeddings", "rerank", "images/generations", "audio/speech", *_LISTENS),
+    ),
+    # https://docs.fireworks.ai/tools-sdks/openai-compatibility
+    "Fireworks": Preset(
+        "https://api.fireworks.ai/inference/v1", _paths("completions", "responses", "embeddings", "rerank")
+    ),
+    # https://api-docs.deepseek.com
+    "DeepSeek": Preset("https://api.deepseek.com/v1", _paths()),
+    # https://openrouter.ai/docs/api/reference/overview
+    "OpenRouter": Preset("https://openrouter.ai/api/v1", _paths("completions", "responses", "embeddings", "rerank")),
+    # https://docs.x.ai/api-reference
+    "xAI": Preset("https://api.x.ai/v1", _paths("responses", "images/generations"), _MODERN),
+    "OpenAICompatible": Preset(None),
+}
