@@ -122,19 +122,19 @@ def test_one_pool_of_a_tier_that_is_awake_is_enough(pools: Any) -> None:
     route = snapshot.Route("default/chat", ("chat",), (snapshot.RouteRule("all", (tier,)),), Timeouts(), Retry())
     served = Runtime(snapshot.Snapshot("default", (asleep, awake), (route,)))
     assert asks(begin(served), NOW) == "both"
-    assert report(served, {}, {}, (), NOW, 0.0).wanted == ("default/asleep",), "the request would have had it"
+    assert report(served, {}, {}, NOW, 0.0).wanted == ("default/asleep",), "the request would have had it"
 
 
 def test_what_was_asked_for_lately_is_wanted_and_told(pools: Any) -> None:
     served = runtime(pools, Spill(when_cold="Spill"))
     pool = served.pools["default/home"]
-    told = report(served, {}, {}, (), NOW, 0.0)
+    told = report(served, {}, {}, NOW, 0.0)
     assert told.wanted == ()
     assert [(each.tier, each.state) for each in told.tiers] == [("home", "Cold")]
     begin(served).next(NOW)
-    assert report(served, {}, {}, (), NOW + 1, 0.0).wanted == ("default/home",)
+    assert report(served, {}, {}, NOW + 1, 0.0).wanted == ("default/home",)
     assert not is_wanted(pool, NOW + WANTED)
     awake = Runtime(
         replace(served.spec, pools=(replace(pools.spec(1), name="default/home"), served.spec.pools[1])), served
     )
-    assert report(awake, {}, {}, (), NOW + 1, 0.0).wanted == ()
+    assert report(awake, {}, {}, NOW + 1, 0.0).wanted == ()

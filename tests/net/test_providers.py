@@ -137,3 +137,62 @@ async def test_a_prompt_that_is_refused_is_the_clients_affair_and_no_accounts(pr
         reply = await client.chat()
         assert reply.status == int(name.rpartition(".")[2])
         assert len(heard) == times  # no other account is asked, and none is closed
+
+
+async def test_the_wait_that_stands_in_a_body_is_the_clients_retry_after(providing, dial, say) -> None:
+    lb, _ = await providing("Gemini", said(say, "gemini-minute.429"))
+    reply = await (await dial(lb)).chat()
+    assert (reply.status, reply.error["code"]) == (429, "rate_limited")
+    assert 43 <= int(reply.header("retry-after") or 0) <= 46
+
+
+COUNTED = [{"name": "only", "pools": [{"name": "cloud"}], "limits": {"tokensPerMinute": 100_000}}]
+
+
+def streamed(say: Any, name: str) -> bytes:
+    return say.SSE + say.chunks((GOLDEN / "streams" / f"{name}.sse").read_bytes()) + say.END
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "asked"),
+    [
+        ("Mistral", "mistral-chat", False),
+        ("Groq", "groq-chat", True),
+        ("DeepSeek", "deepseek-chat", True),
+        ("OpenRouter", "openrouter-chat", True),
+        ("AzureOpenAI", "azure-chat", True),
+    ],
+)
+async def test_streams_are_asked_for_their_usage_but_where_that_is_an_error(
+    providing, dial, say, kind, name, asked
+) -> None:
+    lb, heard = await providing(kind, streamed(say, name), tiers=COUNTED)
+    reply = await (await dial(lb)).chat(stream=True)
+    assert reply.status == 200
+    assert reply.body == (GOLDEN / "streams" / f"{name}.sse").read_bytes()
+    assert heard[0].json().get("stream_options") == ({"include_usage": True} if asked else None)
+
+
+async def test_a_stream_that_fails_before_its_content_goes_to_the_next_account(providing, dial, say) -> None:
+    late = (GOLDEN / "streams" / "openrouter-error-late.sse").read_bytes()
+    early = b"\n\n".join(event for event in late.split(b"\n\n") if b'"content":"Hi"' not in event)
+    broken = say.SSE + say.chunks(early) + say.END
+    lb, heard = await providing("OpenRouter", broken, streamed(say, "openrouter-chat"))
+    client = await dial(lb)
+    for _ in range(2):
+        reply = await client.chat(stream=True)
+        assert reply.body == (GOLDEN / "streams" / "openrouter-chat.sse").read_bytes()
+    assert {call.header("authorization") for call in heard} == {f"Bearer {say.KEY}-a", f"Bearer {say.KEY}-b"}
+
+
+async def test_no_copy_goes_to_who_does_not_serve_it(serve, objects, endpoint, dial) -> None:
+    trial, local = await endpoint(), await endpoint()
+    copy = objects.provider("trial", f"{trial.url}/v1", source={"provider": {"type": "DeepSeek"}})
+    copy["spec"]["source"]["provider"]["accounts"] = [{"name": "open"}]
+    route = objects.route("local", mirror={"pool": {"name": "trial"}, "percent": 100})
+    lb = await serve(docs=[objects.pool("local", local), copy, route])
+    client = await dial(lb)
+    assert (await client.post("/v1/embeddings", {"model": "chat", "input": "x"})).status == 200
+    assert (await client.chat()).status == 200
+    await lb.until(lambda: len(trial.calls) == 1)
+    assert [call.target for call in trial.calls] == ["/v1/chat/completions"]
