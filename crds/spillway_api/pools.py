@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import UNSET
 
 from spillway_api.known import Cluster, Discovered, HasSecret, Problem, key_of, named
 from spillway_api.providers import PRESETS
@@ -51,7 +52,7 @@ def _accounts(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: l
             left_out = f'account "{account.name}" is left out'
             if not _found(item, ref, f"{path}.accounts[{index}].secretRef", left_out, secrets, cluster, problems):
                 continue
-        endpoints.append(Endpoint(account.name, url, account.weight, credential))
+        endpoints.append(Endpoint(account.name, url, account.weight, credential, account.limits or UNSET))
     return endpoints
 
 

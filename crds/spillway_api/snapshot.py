@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 from spillway_api.types import (
+    AccountLimits,
     Capacity,
     Clamp,
     ConsumerLimits,
@@ -56,6 +57,8 @@ class Endpoint(Struct, frozen=True, rename="camel"):
     """Without a trailing slash."""
     weight: int = 100
     credential: Credential | None = None
+    limits: AccountLimits | UnsetType = UNSET
+    """Of an account that has any; left out elsewhere, so that other endpoints are written as they ever were."""
 
 
 class Pool(Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -6,6 +6,8 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from spillway_api import snapshot
 from spillway_api.types import ActiveHealth
 
@@ -15,6 +17,7 @@ from .learning import EndpointLearned
 from .load import LoadBook, Reported, RequestSize
 from .prefix import CacheMirror
 from .progress import Progress
+from .quotas import Quota
 
 if TYPE_CHECKING:
     from .visits import Visit
@@ -38,6 +41,7 @@ class EndpointState:
         "pool",
         "probe",
         "progress",
+        "quota",
         "refused",
         "since",
         "spec",
@@ -50,6 +54,8 @@ class EndpointState:
         self.name = spec.name
         self.url = spec.url
         self.spec = spec
+        self.quota: Quota | None = None
+        """What may be sent to an account; None for what is none."""
         self.load = LoadBook(size)
         self.circuit = Circuit()
         self.keyed = True
@@ -75,6 +81,19 @@ class EndpointState:
     def __repr__(self) -> str:
         return f"<endpoint {self.pool}/{self.name}>"
 
+    def follow(self, spec: snapshot.Endpoint, account: bool) -> None:
+        """What its owner says of it now; `account`: it is one of a provider."""
+        if self.spec.credential != spec.credential:
+            self.refused = False
+            if self.quota is not None:
+                self.quota.forget()
+        self.spec = spec
+        limits = None if spec.limits is UNSET else spec.limits
+        if account or limits is not None:
+            self.quota = self.quota or Quota()
+        if self.quota is not None:
+            self.quota.limit(limits)
+
     def reported(self, report: Reported, cache_tokens: float | None = None) -> None:
         """A scrape of its metrics. A counter that has gone back tells of an engine that has been started anew."""
         self.load.reported(report)
@@ -85,6 +104,12 @@ class EndpointState:
             if taken.prefix_queries < self._counted:
                 self.restarted()
             self._counted = taken.prefix_queries
+
+    @property
+    def limited_until(self) -> float:
+        """When it takes requests again, by its own word and by its limits; infinite where never, for one so large."""
+        shut = self.circuit.shut_until
+        return shut if self.quota is None else max(shut, self.quota.until)
 
     @property
     def due_back(self) -> tuple[bool, float]:

@@ -8,6 +8,7 @@ than what happens. Names and numbers, and no content of the request.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from math import inf
 from typing import Final, Protocol
 
 from msgspec.structs import replace
@@ -290,8 +291,9 @@ def _state(endpoint: EndpointState, tried: bool, now: float) -> str:
         return "fails its probes"
     if endpoint.refused:
         return "does not take its credential"
-    if now < circuit.shut_until:
-        return f"limited for {circuit.shut_until - now:.0f} s"
+    if now < endpoint.limited_until:
+        wait = endpoint.limited_until - now
+        return f"limited for {wait:.0f} s" if wait < inf else "too large for its limits"
     if circuit.state(now) == "open":
         return "ejected, awaits a probe" if circuit.awaits_probe else f"ejected for {circuit.until - now:.0f} s"
     return "on trial" if not circuit.admits(now) else "full"

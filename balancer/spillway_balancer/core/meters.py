@@ -58,8 +58,11 @@ class Rate:
     def reserve(self, now: float, amount: int = 1) -> Taken | None:
         """The same of an amount that is an estimate: hand what comes back to `settle`. None where it is too much."""
         self._advance(now)
-        if self._total + amount > self.limit:
-            return None
+        return None if self._total + amount > self.limit else self.take(now, amount)
+
+    def take(self, now: float, amount: int = 1) -> Taken:
+        """Count `amount` whatever the limit is: it is used already."""
+        self._advance(now)
         self._buckets[self._second % len(self._buckets)] += amount
         self._total += amount
         return Taken(amount, self._second)

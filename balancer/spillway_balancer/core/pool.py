@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple
 
 from spillway_api import snapshot
@@ -23,6 +24,7 @@ from .learning import PoolLearned
 from .load import RequestSize
 from .notes import Begun, Note
 from .prefix import BLOCK_BYTES, Prompt
+from .quotas import passed_over
 from .reasons import REASONS, Failure, Reason
 from .strategies import BLIND, STRATEGIES, Ask, Candidate, Choice, Strategy
 from .visits import Forecast, Visit
@@ -71,15 +73,14 @@ class Pool:
             if state is None or state.url != endpoint.url:
                 # A stranger at a known name inherits neither its circuit nor its load.
                 state = EndpointState(spec.name, endpoint, self.size)
-            if state.spec.credential != endpoint.credential:
-                state.refused = False
-            state.spec = endpoint
+            state.follow(endpoint, spec.provider is not None)
             self.endpoints[endpoint.name] = state
         self.asleep = spec.wakes and not spec.endpoints
         """Scaled to zero, and woken when a request wants it."""
         self.circuits = CircuitPolicy.of(spec.health.passive)
         self.slow_start = seconds(spec.health.slow_start)
         self.stale_after = seconds(spec.metrics.stale_after)
+        self._accounts = any(endpoint.quota is not None for endpoint in self.endpoints.values())
         self._by_tokens = spec.dispatch.load == "Tokens"
         members = {endpoint.name: endpoint.weight for endpoint in spec.endpoints}
         self.members: dict[str, int] = members
@@ -164,13 +165,18 @@ class Pool:
         if prompt is not None:
             self._block_size = prompt.block_size
             tokens = self._tokens(prompt)
-        candidates, why, elsewhere = self._candidates(prompt, tokens, exclude, now)
+        candidates, why, elsewhere = self._candidates(prompt, tokens, exclude, now, want.output_tokens)
         if elsewhere and prompt is not None and self._homes is not None:
             candidates = self._homes.guess(candidates, elsewhere, want.key, prompt, tokens, self.block_tokens)
         return candidates, why
 
     def _candidates(
-        self, prompt: Prompt | None, tokens: float, exclude: Collection[EndpointState], now: float
+        self,
+        prompt: Prompt | None,
+        tokens: float,
+        exclude: Collection[EndpointState],
+        now: float,
+        output_tokens: int = 0,
     ) -> tuple[list[Candidate], Reason, int]:
         """The endpoints that may take the request, with what the strategy wants to know of them; why there are none;
         and how many requests others have in flight there.
@@ -186,7 +192,12 @@ class Pool:
         candidates: list[Candidate] = []
         add = candidates.append
         elsewhere = 0
-        full = False
+        full = limited = False
+        if self._accounts:
+            over = passed_over(self, round(tokens), output_tokens, exclude, now)
+            full, limited = over.full, over.limited
+            if over.accounts:
+                exclude = {*exclude, *over.accounts}
         why: Reason = "no-ready-endpoint"
         for name, endpoint in self.endpoints.items():
             if endpoint in exclude or endpoint.probe.healthy is False or not endpoint.keyed:
@@ -245,7 +256,7 @@ class Pool:
                 )
             )
         # One that is full has room soon: of several reasons that is the one that says most of the pool.
-        return candidates, "saturated" if full else why, elsewhere
+        return candidates, "saturated" if full else "rate-limited" if limited else why, elsewhere
 
     def _warmed(self, candidates: list[Candidate], key: int | None, now: float, dice: random.Random) -> list[Candidate]:
         """The candidates as a strategy is to see them while some of them are slowly started.
@@ -395,7 +406,7 @@ class Pool:
             if endpoint not in exclude
             and endpoint.keyed
             and endpoint.probe.usable
-            and now >= endpoint.circuit.shut_until
+            and now >= endpoint.limited_until
             and (endpoint.refused or not endpoint.circuit.admits(now))
         ]
         return min(ejected, key=lambda each: (each.due_back, each.name), default=None)
@@ -407,9 +418,9 @@ class Pool:
     def limited_for(self, now: float, exclude: Collection[EndpointState] = ()) -> float | None:
         """Seconds until the first endpoint is back of those that are off by their own word; None without any."""
         waits = [
-            endpoint.circuit.shut_until - now
+            endpoint.limited_until - now
             for endpoint in self.endpoints.values()
-            if now < endpoint.circuit.shut_until
+            if now < endpoint.limited_until < inf
             and endpoint.keyed
             and endpoint.probe.usable
             and endpoint not in exclude

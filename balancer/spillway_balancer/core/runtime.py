@@ -45,7 +45,7 @@ class Runtime:
         """A runtime that was to follow has come to nothing, and may have given endpoints its own settings."""
         for pool in self.pools.values():
             for endpoint in pool.spec.endpoints:
-                pool.endpoints[endpoint.name].spec = endpoint
+                pool.endpoints[endpoint.name].follow(endpoint, pool.spec.provider is not None)
         for route in self._by_name.values():
             route.reinstate()
 

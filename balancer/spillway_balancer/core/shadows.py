@@ -60,7 +60,7 @@ class Glass(Pool):
 
     def pick(self, want: Want, exclude: Collection[EndpointState], now: float, dice: random.Random) -> Picked | Reason:
         """Any endpoint that would take the request; which of them it would be is not asked."""
-        candidates, why, _ = self._candidates(None, float(want.prompt_tokens), exclude, now)
+        candidates, why, _ = self._candidates(None, float(want.prompt_tokens), exclude, now, want.output_tokens)
         if not candidates:
             return why
         name = candidates[0].name

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .attention import pairs
 from .learning import Usage, compare
 from .notes import Ended, FirstToken
 from .progress import DEEP_QUEUE
+from .quotas import Said
 
 if TYPE_CHECKING:
     from .endpoint import EndpointState
@@ -66,6 +67,7 @@ class Visit:
         "_place",
         "_pool",
         "_seen",
+        "_sent",
         "_usage",
         "endpoint",
     )
@@ -87,6 +89,8 @@ class Visit:
         self._alone = pool.requests_at(endpoint, now) == 1
         self._place = endpoint.queued(self, work, forecast.streams, now)
         endpoint.progress.changed(endpoint.load.pending_tokens, 0.0, now)
+        quota = endpoint.quota
+        self._sent = None if quota is None else quota.take(now, round(forecast.prompt_tokens), forecast.output_tokens)
         self._number = 0
         self._first: float | None = None
         paces = pool.learned.paces
@@ -122,6 +126,17 @@ class Visit:
         self._pool.trim(self.endpoint, now)
         if self._number:
             self._pool.tell(FirstToken(self._number))
+
+    def said(self, said: Iterable[Said], now: float) -> None:
+        """The provider says what is left of the account's quota."""
+        if self._sent is not None and self.endpoint.quota is not None:
+            self.endpoint.quota.heard(said, self._sent, now)
+
+    def charge(self, tokens: int, now: float) -> None:
+        """What the request has really used, for the account's limits. Not known of another balancer's: there the
+        estimate stands. Later calls change nothing."""
+        if self._sent is not None and self.endpoint.quota is not None:
+            self.endpoint.quota.settle(self._sent, now, tokens)
 
     def usage(self, usage: Usage) -> None:
         """What the engine says of the request."""

@@ -13,6 +13,7 @@ from ..core.load import Reported
 from ..core.pool import Pool
 from ..core.routing import Route
 from ..core.runtime import Runtime
+from .account_metrics import read_accounts
 from .limit_metrics import read_limits
 from .pace_metrics import read_paces
 from .quotas import read_consumers
@@ -111,6 +112,7 @@ class EndpointMetrics(Collector):
             *read_limits((), 0.0),
             *read_consumers((), 0.0),
             *read_paces((), 0.0),
+            *read_accounts((), 0.0),
         ]
 
     def read(self, runtime: Runtime, now: float) -> None:
@@ -118,7 +120,8 @@ class EndpointMetrics(Collector):
         routes = runtime.routes.all
         limits = (*read_limits(routes, now), *read_consumers(routes, now))
         pools = runtime.pools.values()
-        self._metrics = [*_read(pools, now), _shares(routes, now), *limits, *read_paces(pools, now)]
+        accounts = read_accounts(pools, now)
+        self._metrics = [*_read(pools, now), _shares(routes, now), *limits, *read_paces(pools, now), *accounts]
 
     def collect(self) -> Iterable[Metric]:
         return self._metrics

@@ -195,9 +195,9 @@ class Sender:
             usage = Usage()
             if lesson is not None and (reason == "ok" or counts):
                 usage = lesson.end(pool.learned.bytes_per_token)
-            if step.permit is not None or job.decision.passed is not None:
+            if step.permit is not None or job.decision.passed is not None or counts:
                 used = lesson is not None and (committed or (reason in ("client-gone", "outrun") and lesson.sent))
-                self._settle(step, job, usage if used else None, lesson is not None and lesson.told)
+                self._settle(step, job, visit, usage if used else None, lesson is not None and lesson.told)
             if lesson is not None and reason == "ok":
                 job.decision.usage = usage
                 lesson.teach(visit, usage, monotonic())
@@ -212,9 +212,9 @@ class Sender:
             if reason is not None:
                 self._telemetry.attempt(pool.name, endpoint.name, reason)
 
-    def _settle(self, step: Try, job: Job, usage: Usage | None, told: bool) -> None:
-        """Charge an attempt, to its tier and to its consumer. `usage` is None where nothing was had: it failed before
-        anything of an answer came.
+    def _settle(self, step: Try, job: Job, visit: Visit, usage: Usage | None, told: bool) -> None:
+        """Charge an attempt, to its account, its tier and its consumer. `usage` is None where nothing was had: it has
+        failed before anything of an answer came.
 
         What an answer did not say (`told` is false), or was not there to say, is an estimate, and counted as one.
         """
@@ -227,6 +227,7 @@ class Sender:
                 self._telemetry.costs.estimated(step.pool.name)
             if decision.passed is not None:
                 decision.passed.charge(None if permit is None else permit.price, *used)
+        visit.charge(used.prompt + used.output, monotonic())
         if permit is None:
             return
         paid = permit.settle(monotonic(), used)
@@ -339,7 +340,10 @@ def _usage_wanted(step: Try, job: Job) -> Edit | None:
 
 
 def _counts(step: Try, job: Job) -> bool:
-    """Whether it matters how many tokens the attempt uses: to its tier, or to its consumer."""
+    """Whether it matters how many tokens the attempt uses: to its tier, its account, or its consumer."""
+    quota = step.endpoint.quota
+    if quota is not None and quota.counts_tokens:
+        return True
     if step.permit is not None and step.permit.counts_tokens:
         return True
     return job.decision.passed is not None and job.decision.passed.counts_tokens

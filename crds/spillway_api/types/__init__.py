@@ -54,6 +54,7 @@ from spillway_api.types.scaling import FromZero, ScaleTarget, Scaling
 from spillway_api.types.selector import LabelRequirement, LabelSelector, matches
 from spillway_api.types.source import (
     Account,
+    AccountLimits,
     Auth,
     InferencePool,
     Pods,
@@ -74,6 +75,7 @@ __all__ = [
     "GROUP",
     "VERSION",
     "Account",
+    "AccountLimits",
     "ActiveHealth",
     "AllowedRoutes",
     "Amount",

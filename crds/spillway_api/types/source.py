@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Struct
 
-from spillway_api.markup import INT32, SET, Cel, checked, doc, map_list, pattern
+from spillway_api.markup import INT32, INT64, SET, Cel, checked, doc, map_list, pattern
 from spillway_api.types.fields import IntOrName, LocalName, Url, Weight
 from spillway_api.types.selector import LabelSelector
 
@@ -144,6 +144,21 @@ class InferencePool(Struct, frozen=True, rename="camel"):
     ]
 
 
+class AccountLimits(Struct, frozen=True, rename="camel"):
+    """What may be sent to an account. Each balancer counts what it and those that tell it of theirs have sent."""
+
+    requests_per_minute: Annotated[int, doc("Requests in any minute.", ge=1), INT64] | None = None
+    tokens_per_minute: (
+        Annotated[
+            int,
+            doc("Tokens of prompts and answers in any minute; as estimated while a request is under way.", ge=1),
+            INT64,
+        ]
+        | None
+    ) = None
+    max_in_flight: Annotated[int, doc("Requests at once.", ge=1), INT32] | None = None
+
+
 class Account(Struct, frozen=True, rename="camel"):
     """One account at a provider; to the balancer it is an endpoint."""
 
@@ -152,6 +167,13 @@ class Account(Struct, frozen=True, rename="camel"):
         Annotated[SecretRef, doc("Credential of the account. Without it requests are sent without one.")] | None
     ) = None
     weight: Annotated[Weight, doc("Share of the load relative to the other accounts of the pool.")] = 100
+    limits: (
+        Annotated[
+            AccountLimits,
+            doc("An account at a limit is passed over: its requests go to the others, then to the next tier, or wait."),
+        ]
+        | None
+    ) = None
 
 
 class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_http": "allowPlainHTTP"}):
@@ -167,7 +189,7 @@ class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_
     accounts: Annotated[
         tuple[Account, ...],
         doc(
-            "Accounts share the load by weight; each has its own circuit breaker.",
+            "Accounts share the load by weight; each has its own limits and its own circuit breaker.",
             min_length=1,
             max_length=16,
         ),
