@@ -20,7 +20,7 @@ class Preset(NamedTuple):
     limit: OutputLimit = "max_tokens"
     """The field by which all of its chat models take a limit on the answer."""
     tells_usage: bool = False
-    """Its streams tell their usage without being asked, and being asked is an error to it."""
+    """Its streams tell their usage without being asked, and `stream_options.include_usage` is an error to it."""
     renames: tuple[tuple[str, str], ...] = ()
     """Fields of chat completions that it refuses, and what it calls them."""
     header: str = "Authorization"

@@ -173,6 +173,13 @@ async def test_streams_are_asked_for_their_usage_but_where_that_is_an_error(
     assert heard[0].json().get("stream_options") == ({"include_usage": True} if asked else None)
 
 
+async def test_mistral_is_not_asked_for_usage_by_a_client_either(providing, dial, say) -> None:
+    lb, heard = await providing("Mistral", streamed(say, "mistral-chat"))
+    reply = await (await dial(lb)).chat(stream=True, stream_options={"include_usage": True}, max_completion_tokens=9)
+    assert reply.body == (GOLDEN / "streams" / "mistral-chat.sse").read_bytes()  # it tells it with its last word
+    assert (heard[0].json()["stream_options"], heard[0].json()["max_tokens"]) == ({}, 9)
+
+
 async def test_a_stream_that_fails_before_its_content_goes_to_the_next_account(providing, dial, say) -> None:
     late = (GOLDEN / "streams" / "openrouter-error-late.sse").read_bytes()
     early = b"\n\n".join(event for event in late.split(b"\n\n") if b'"content":"Hi"' not in event)

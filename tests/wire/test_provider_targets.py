@@ -14,7 +14,7 @@ from spillway_balancer.wire.clamps import Clamped
 from spillway_balancer.wire.openai import peek
 from spillway_balancer.wire.paths import PATHS
 from spillway_balancer.wire.providers import ADAPTERS
-from spillway_balancer.wire.providers.fields import renamed
+from spillway_balancer.wire.providers.fields import adapted
 
 CHAT = "/v1/chat/completions"
 
@@ -119,7 +119,7 @@ MISTRAL = PRESETS["Mistral"]
 
 def sent(body: bytes, path: str = CHAT) -> bytes:
     peeked = peek(PATHS[path], "application/json", body)
-    return b"".join(peeked.forward("up", renamed(peeked, MISTRAL)))
+    return b"".join(peeked.forward("up", adapted(peeked, MISTRAL)))
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,18 @@ def sent(body: bytes, path: str = CHAT) -> bytes:
             b'{"model":"m","max_completion_tokens":7,"max_tokens":8}',
             b'{"model":"up","max_completion_tokens":7,"max_tokens":8}',
         ),
+        (b'{"model":"m","stream_options": {"include_usage":true}}', b'{"model":"up","stream_options": {}}'),
+        (
+            b'{"stream_options":{"a":[1 ],"include_usage":false},"model":"m"}',
+            b'{"stream_options":{"a":[1 ]},"model":"up"}',
+        ),
+        (b'{"model":"m","stream_options":{"a":1}}', b'{"model":"up","stream_options":{"a":1}}'),
+        (b'{"model":"m","stream_options":null}', b'{"model":"up","stream_options":null}'),
+        (b'{"model":"m","stream_options":[1]}', b'{"model":"up","stream_options":[1]}'),
         (b'{"model":"m","max_completion_tokens":null}', b'{"model":"up","max_completion_tokens":null}'),
     ],
 )
-def test_a_field_is_called_as_the_provider_calls_it(body: bytes, expected: bytes) -> None:
+def test_what_it_would_refuse_is_called_as_it_calls_it_or_left_out(body: bytes, expected: bytes) -> None:
     assert sent(body) == expected
 
 
@@ -147,5 +155,5 @@ def test_names_of_other_apis_stay() -> None:
 
 def test_a_clamp_and_a_name_go_into_the_same_field() -> None:
     peeked = peek(PATHS[CHAT], "application/json", b'{"max_completion_tokens": 500,"model":"m"}')
-    edits = [*Clamped(peeked, Clamp(max_output_tokens=100)).edits("Mistral"), *renamed(peeked, MISTRAL)]
+    edits = [*Clamped(peeked, Clamp(max_output_tokens=100)).edits("Mistral"), *adapted(peeked, MISTRAL)]
     assert b"".join(peeked.forward("m", edits)) == b'{"max_tokens":100,"model":"m"}'

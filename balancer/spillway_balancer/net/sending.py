@@ -22,7 +22,7 @@ from ..wire.paths import Path
 from ..wire.peeked import Edit, Peeked
 from ..wire.prompt_blocks import PromptBlocks, continue_blocks
 from ..wire.providers import ADAPTERS
-from ..wire.providers.fields import renamed
+from ..wire.providers.fields import adapted
 from ..wire.usage import AnswerText, UsageWatch
 from ..wire.usage_chunk import ask_for_usage, without_usage
 from .answer import Answer
@@ -307,7 +307,7 @@ class Sender:
         provider = step.pool.spec.provider
         edits: tuple[Edit, ...] = () if job.clamped is None else tuple(job.clamped.edits(provider))
         if provider is not None:
-            edits += renamed(job.peeked, ADAPTERS[provider].preset)
+            edits += adapted(job.peeked, ADAPTERS[provider].preset)
         ask = _usage_wanted(step, job)
         return job.peeked.forward(step.upstream_model, edits if ask is None else (*edits, ask))
 

@@ -1,15 +1,23 @@
-"""Fields that a provider calls by another name: the key is changed where it stands, and its value stays as it came."""
+"""Fields of a request that a provider refuses: called by its own name, or left out; all others stay as they came."""
 
 from __future__ import annotations
+
+from typing import Final
+
+import msgspec
 
 from spillway_api.providers import Preset
 
 from ..peeked import Edit, Peeked
 
+CHAT: Final = "/v1/chat/completions"
 
-def renamed(peeked: Peeked, preset: Preset) -> tuple[Edit, ...]:
-    """What to change in a chat completion for this provider. One that is there by both names is for it to refuse."""
-    if not preset.renames or peeked.path.path != "/v1/chat/completions":
+_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
+
+
+def adapted(peeked: Peeked, preset: Preset) -> tuple[Edit, ...]:
+    """What to change in a body for this provider. What is there by both names is for it to refuse."""
+    if not (preset.renames or preset.tells_usage) or peeked.path.path != CHAT:
         return ()
     spans = peeked.spans()
     edits: list[Edit] = []
@@ -17,4 +25,21 @@ def renamed(peeked: Peeked, preset: Preset) -> tuple[Edit, ...]:
         if old in spans and new not in spans and bytes(peeked.values()[old]) != b"null":
             opening, value, _ = spans[old]
             edits.append((opening, value, b'"%b":' % new.encode()))
+    if preset.tells_usage and (asked := _without_usage(peeked)) is not None:
+        edits.append(asked)
     return tuple(edits)
+
+
+def _without_usage(peeked: Peeked) -> Edit | None:
+    """`stream_options` of which nothing asks for usage, where it does."""
+    raw = peeked.values().get("stream_options")
+    if raw is None:
+        return None
+    try:
+        options = _options(raw) or {}
+    except msgspec.DecodeError:
+        return None  # no object: for the provider to refuse
+    if options.pop("include_usage", None) is None:
+        return None
+    _, start, end = peeked.spans()["stream_options"]
+    return start, end, msgspec.json.encode(options)
