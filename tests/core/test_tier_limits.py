@@ -192,6 +192,7 @@ def test_limits_of_all_tiers_tell_the_shortest_wait() -> None:
     assert isinstance(stop, Stop)
     assert isinstance(stop.error, RateLimited)
     assert stop.error.retry_after == 31.0
+    assert stop.error.message == "all that serves this model is at its limit", "no endpoint is"
 
 
 def test_what_a_limit_keeps_out_of_a_spill_goes_home() -> None:

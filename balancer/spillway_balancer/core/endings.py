@@ -11,7 +11,7 @@ from .reasons import REASONS, Failure, Reason
 from .routing import Tier
 from .steps import Stop
 
-LIMITED = "every endpoint that serves this model is at its limit"
+LIMITED = "all that serves this model is at its limit"
 
 _LIMITS = ("rate-limited", "quota-exhausted")
 
