@@ -77,3 +77,10 @@ PRESETS: Final[dict[str, Preset]] = {
     "xAI": Preset("https://api.x.ai/v1", _paths("responses", "images/generations"), _MODERN),
     "OpenAICompatible": Preset(None),
 }
+
+
+def served_by(provider: str) -> frozenset[str] | None:
+    """What a type of provider serves of the API; None where it may be anything. One that is not known here, for the
+    operator is newer than the balancer, is asked for nothing: it may speak another API."""
+    preset = PRESETS.get(provider)
+    return frozenset() if preset is None else preset.paths

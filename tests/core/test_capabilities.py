@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spillway_api import snapshot
+from spillway_api.providers import PRESETS, served_by
 from spillway_api.types import Capability, Capacity, Dispatch, Health, Metrics, Model, Ramp, Retry, Spill, Timeouts
 from spillway_balancer.core.attempts import Attempts, Try, Wait
 from spillway_balancer.core.capabilities import KINDS, Needs, lacks
 from spillway_balancer.core.conditions import Moment
+from spillway_balancer.core.errors import NoCapableTarget
 from spillway_balancer.core.planning import Plan, plan
 from spillway_balancer.core.reasons import Failure
 from spillway_balancer.core.runtime import Runtime
+from spillway_balancer.wire.paths import PATHS
 
 CHAT = "/v1/chat/completions"
 ALL: tuple[Capability, ...] = get_args(Capability)
@@ -309,3 +312,43 @@ def test_no_attempt_goes_to_who_cannot_serve_it(tiers: Any, asks: Any, failures:
         if reason is None:
             return
         way.failed(step, Failure(reason, status={"overloaded": 503, "rate-limited": 429, "auth": 401}.get(reason)))
+
+
+# -- what providers serve
+
+
+def providers(*kinds: str | None) -> Runtime:
+    """A tier for each type of provider, None for endpoints of one's own."""
+    pools, tiers = [], []
+    for number, kind in enumerate(kinds):
+        name, endpoints = f"default/p{number}", (snapshot.Endpoint("e", "http://e:80"),)
+        pools.append(
+            snapshot.Pool(name, (model(),), "Auto", kind, endpoints, Dispatch(), Capacity(), Metrics(), Health())
+        )
+        tiers.append(snapshot.RouteTier(f"t{number}", (snapshot.Target(name),), "Weighted", ()))
+    route = snapshot.Route("default/chat", ("chat",), (snapshot.RouteRule("all", tuple(tiers)),), Timeouts(), Retry())
+    return Runtime(snapshot.Snapshot("default", tuple(pools), (route,)))
+
+
+KINDS_OF_POOLS = st.none() | st.sampled_from(sorted(PRESETS)) | st.just("OfANewerOperator")
+
+
+@given(st.lists(KINDS_OF_POOLS, min_size=1, max_size=4), st.sampled_from(sorted(PATHS)))
+def test_no_plan_leads_to_a_provider_that_does_not_serve_the_path(kinds: list[str | None], path: str) -> None:
+    made = plan(providers(*kinds).routes, Request(path), MOMENT)
+    served = [None if kind is None else served_by(kind) for kind in kinds]
+    expected = [str(at) for at, paths in enumerate(served) if paths is None or path in paths]
+    assert names(made) == expected
+    assert (made.refused is None) is bool(expected)
+    assert [each.pool.removeprefix("default/p") for each in made.left_out] == [
+        str(at) for at in range(len(kinds)) if str(at) not in expected
+    ]
+    if made.refused is not None:
+        assert isinstance(made.refused, NoCapableTarget)
+        assert KINDS.get(path, path) in str(made.refused)
+
+
+def test_a_type_that_is_not_known_is_asked_for_nothing() -> None:
+    made = plan(providers("OfANewerOperator", None).routes, Request(), MOMENT)
+    assert names(made) == ["1"]
+    assert made.left_out[0].why == f"its provider has no {CHAT}"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from spillway_api import snapshot
 from spillway_api.durations import seconds
-from spillway_api.providers import PRESETS
+from spillway_api.providers import served_by
 from spillway_api.types import Model
 
 from .attention import pairs
@@ -96,8 +96,7 @@ class Pool:
         self._wants_latency = self.strategy.reads == "latency"
         self.models = {model.name: model.upstream_name or model.name for model in spec.models}
         self._models = {model.name: model for model in spec.models}
-        preset = None if spec.provider is None else PRESETS.get(spec.provider)
-        self.paths: frozenset[str] | None = preset.paths if preset is not None else None
+        self.paths = None if spec.provider is None else served_by(spec.provider)
         """What its provider serves of the API; None where it may be anything."""
         self.declares = self.paths is not None or any(
             model.capabilities or model.context_window for model in spec.models
