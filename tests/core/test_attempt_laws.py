@@ -7,6 +7,7 @@ from typing import get_args
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.types import Capacity, Dispatch, Health, Hedge, Metrics, Model, PassiveHealth, Retry, Timeouts
@@ -16,29 +17,6 @@ from spillway_balancer.core.runtime import Runtime
 
 NOW = 1000.0
 CLASSES = get_args(Class)
-
-
-class Asked:
-    client_ip = None
-    model = "chat"
-    prompt_tokens = 100
-    output_tokens = 50
-    streams = True
-
-    def prompt(self, model: str) -> None:
-        return None
-
-    def header(self, name: str) -> str | None:
-        return None
-
-    def body(self, name: str) -> str | None:
-        return None
-
-    def prefix(self, chars: int | None) -> bytes | None:
-        return None
-
-    def max_tokens(self) -> int:
-        return 50
 
 
 FAILURES = st.one_of(
@@ -110,7 +88,7 @@ def test_a_way_is_bounded_and_never_comes_back_while_there_is_another(
 ) -> None:
     runtime = served(tiers, Retry(attempts=attempts, retry_on=("ConnectError", "Reset", "FirstByteTimeout")), ejects)
     route = runtime.routes.resolve("chat")[0]  # type: ignore[index]
-    asked, deadline = Asked(), NOW + total
+    asked, deadline = Asked(limit=50), NOW + total
     way = Attempts(route.rules[0], route.spec.retry, route.retry_budget, asked, random.Random(seed), deadline)
     now, tried, waits, waited = NOW, [], 0, False
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.types import Capacity, Dispatch, Health, KeySource, Metrics, Model, Ramp, Retry, Spill, Timeouts
@@ -19,31 +20,6 @@ from spillway_balancer.core.reasons import REASONS, Failure, Reason
 from spillway_balancer.core.runtime import Runtime
 
 NOW = 1000.0
-
-
-class Asked:
-    """A request as the core sees it."""
-
-    client_ip = None
-
-    def __init__(self, key: str = "", model: str = "chat") -> None:
-        self.key = key
-        self.model = model
-        self.prompt_tokens = 100
-        self.output_tokens = 50
-        self.streams = True
-
-    def prompt(self, model: str) -> None:
-        return None
-
-    def header(self, name: str) -> str | None:
-        return self.key or None
-
-    def body(self, name: str) -> str | None:
-        return None
-
-    def prefix(self, chars: int | None) -> bytes | None:
-        return None
 
 
 def pool(name: str, endpoints: int, bound: int = 0) -> snapshot.Pool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.guards import passes
@@ -41,6 +41,7 @@ from spillway_balancer.core.reasons import REASONS, Failure
 from spillway_balancer.core.runtime import Runtime
 
 NOW = 1000.0
+PERSONAL = {"x-data-class": "personal"}
 EXPRESSIONS: dict[str | None, bool] = {
     None: True,
     "true": True,
@@ -52,53 +53,7 @@ EXPRESSIONS: dict[str | None, bool] = {
     'headers["x-data-class"] == "public"': False,
     '"x-missing" in headers && headers["x-missing"] == "personal"': False,
 }
-"""Whether a guard with each holds for the request below."""
-
-
-@dataclass
-class Asked:
-    """A request as the core sees it."""
-
-    given: dict[str, str] = field(default_factory=lambda: {"x-data-class": "personal"})
-    key: str | None = None
-    model: str = "chat"
-    path: str = "/v1/chat/completions"
-    streams: bool = True
-    prompt_tokens: int = 100
-    output_tokens: int = 50
-    client_ip: str | None = None
-    caller: str = "somebody"
-    consumer: Any = None
-
-    def prompt(self, model: str) -> None:
-        return None
-
-    def header(self, name: str) -> str | None:
-        return self.key if name == "x-session-id" else self.given.get(name)
-
-    def body(self, name: str) -> str | None:
-        return None
-
-    def prefix(self, chars: int | None) -> bytes | None:
-        return None
-
-    def headers(self, names: object) -> dict[str, str]:
-        return self.given
-
-    def tools(self) -> bool:
-        return False
-
-    def images(self) -> bool:
-        return False
-
-    def json(self) -> bool:
-        return False
-
-    def max_tokens(self) -> int:
-        return 0
-
-    def user(self) -> str:
-        return ""
+"""Whether a guard with each holds for a request of personal data."""
 
 
 def pool(name: str, declared: DataHandling | None = None, endpoints: int = 1, bound: int = 0) -> snapshot.Pool:
@@ -140,7 +95,7 @@ def served(
 
 
 def decided(runtime: Runtime, asked: Asked | None = None, seed: int = 1) -> Plan:
-    return plan(runtime.routes, asked or Asked(), Moment(NOW, NOW, random.Random(seed)))
+    return plan(runtime.routes, asked or Asked(given=PERSONAL), Moment(NOW, NOW, random.Random(seed)))
 
 
 def guard(name: str = "g", when: str | None = None, **require: Any) -> Guard:
@@ -249,7 +204,7 @@ def test_a_tier_that_has_become_the_first_is_home_and_its_share_of_a_spill_does_
     (route,) = runtime.routes.all
     dice = random.Random(1)
     for number in range(60):
-        asked = Asked(key=f"session-{number}")
+        asked = Asked(f"session-{number}", PERSONAL)
         way = Attempts(decided(runtime, asked).tiers, route.spec.retry, route.retry_budget, asked, dice, NOW + 60)
         step = way.next(NOW)
         assert isinstance(step, Try)
@@ -262,7 +217,7 @@ def test_a_name_that_says_how_to_select_is_bound_and_disturbs_no_other() -> None
     tiers = [tier("home", "eu", "us", "eu-2", spill=ramp), tier("cloud", "eu-2")]
     runtime = served(pools, tiers, [guard(jurisdictions=("EU",))])
     before = decided(runtime).tiers
-    floor = decided(runtime, Asked(model="chat:floor")).tiers
+    floor = decided(runtime, Asked(given=PERSONAL, model="chat:floor")).tiers
     assert [target.pool.name for each in floor for target in each.targets] == [
         target.pool.name for each in before for target in each.targets
     ]
@@ -390,7 +345,7 @@ def test_no_attempt_goes_to_a_pool_that_a_guard_excludes(
                 each.failed(endpoint, Failure("connect", retry_on="ConnectError"), NOW, NOW)
             if dice.random() < 0.2:
                 endpoint.keyed = False
-    asked = Asked(given=given, key=key, model=model)
+    asked = Asked(key, given, model=model)
     decision = decided(runtime, asked, dice.randrange(1000))
     (route,) = runtime.routes.all
     reached = {target.pool.name for tier in decision.tiers for target in tier.targets}

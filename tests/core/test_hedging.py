@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.types import Capacity, Dispatch, Health, Hedge, Metrics, Model, Price, Retry, Timeouts
@@ -40,26 +41,6 @@ def test_what_a_calm_time_saves_is_bounded_and_what_was_not_sent_is_given_back()
     assert (budget.try_take(), budget.try_take()) == (True, False)
 
 
-class Asked:
-    client_ip = None
-    model = "chat"
-    prompt_tokens = 1000
-    output_tokens = 50
-    streams = True
-
-    def prompt(self, model: str) -> None:
-        return None
-
-    def header(self, name: str) -> str | None:
-        return None
-
-    def body(self, name: str) -> str | None:
-        return None
-
-    def prefix(self, chars: int | None) -> bytes | None:
-        return None
-
-
 def served(endpoints: int, previous: Runtime | None = None, percent: int = 100, priced: bool = True) -> Runtime:
     """A tier that hedges, and another one behind it."""
     price = Price(input="2.00", output="8.00") if priced else None
@@ -90,7 +71,9 @@ def request(runtime: Runtime) -> tuple[Attempts, Try]:
     found = runtime.routes.resolve("chat")
     assert found is not None
     route = found[0]
-    way = Attempts(route.rules[0], route.spec.retry, route.retry_budget, Asked(), random.Random(1), NOW + 60)
+    way = Attempts(
+        route.rules[0], route.spec.retry, route.retry_budget, Asked(prompt_tokens=1000), random.Random(1), NOW + 60
+    )
     step = way.next(NOW)
     assert isinstance(step, Try)
     return way, step

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.types import DurationRamp, Ramp, Retry, Spill, Timeouts
@@ -16,29 +17,6 @@ from spillway_balancer.core.runtime import Runtime
 
 NOW = 1000.0
 FULL = Spill(predicted_ttft=DurationRamp("1s", "4s"))
-
-
-class Asked:
-    model = "chat"
-    output_tokens = 10
-    streams = True
-    client_ip = "127.0.0.1"
-
-    def __init__(self, prompt: Prompt) -> None:
-        self._prompt = prompt
-        self.prompt_tokens = prompt.size // 4
-
-    def prompt(self, model: str) -> Prompt:
-        return self._prompt
-
-    def header(self, name: str) -> str | None:
-        return None
-
-    def body(self, name: str) -> str | None:
-        return None
-
-    def prefix(self, chars: int | None) -> bytes | None:
-        return None
 
 
 def served(pools: Any, spill: Spill, enter_on: tuple[str, ...] = ("Capacity",)) -> Runtime:
@@ -56,7 +34,8 @@ def served(pools: Any, spill: Spill, enter_on: tuple[str, ...] = ("Capacity",)) 
 
 def sent(runtime: Runtime, prompt: Prompt) -> tuple[Try, list[str]]:
     route = runtime.routes.all[0]
-    way = Attempts(route.rules[0], route.spec.retry, route.retry_budget, Asked(prompt), random.Random(1), NOW + 60)
+    asked = Asked(text=prompt, prompt_tokens=prompt.size // 4, output_tokens=10)
+    way = Attempts(route.rules[0], route.spec.retry, route.retry_budget, asked, random.Random(1), NOW + 60)
     step = way.next(NOW)
     assert isinstance(step, Try)
     return step, way.log

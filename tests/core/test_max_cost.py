@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Money, Price, Retry, Timeouts
@@ -20,29 +21,6 @@ from spillway_balancer.core.runtime import Runtime
 NOW = 1000.0
 REFUSED = Failure("server-error", 500)
 SILENT = Failure("first-byte-timeout", retry_on="FirstByteTimeout")
-
-
-class Asked:
-    client_ip = None
-    model = "chat"
-    prompt_tokens = 1000
-    output_tokens = 500
-    streams = True
-
-    def prompt(self, model: str) -> None:
-        return None
-
-    def header(self, name: str) -> str | None:
-        return None
-
-    def body(self, name: str) -> str | None:
-        return None
-
-    def prefix(self, chars: int | None) -> bytes | None:
-        return None
-
-    def max_tokens(self) -> int:
-        return 500
 
 
 def pool(name: str, endpoints: int, price: Price | None) -> snapshot.Pool:
@@ -74,13 +52,17 @@ def served(amount: str, *tiers: tuple[str, int, Price | None], enter_on: tuple[s
     return Runtime(snapshot.Snapshot("default", tuple(sorted(pools, key=lambda each: each.name)), (route,)))
 
 
+def asked() -> Asked:
+    return Asked(prompt_tokens=1000, output_tokens=500, limit=500)
+
+
 def request(runtime: Runtime) -> Attempts:
     route = runtime.routes.resolve("chat")[0]  # type: ignore[index]
-    return Attempts(route.rules[0], route.spec.retry, route.retry_budget, Asked(), random.Random(1), NOW + 60)
+    return Attempts(route.rules[0], route.spec.retry, route.retry_budget, asked(), random.Random(1), NOW + 60)
 
 
 def cost(runtime: Runtime, name: str, price: Price) -> Decimal:
-    return at_most(Asked(), runtime.pools[f"default/{name}"], price)
+    return at_most(asked(), runtime.pools[f"default/{name}"], price)
 
 
 def test_attempts_that_may_have_been_computed_add_up_and_the_next_one_is_not_sent() -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.types import (
@@ -31,38 +32,6 @@ from spillway_balancer.core.planning import plan
 from spillway_balancer.core.runtime import Runtime
 
 NOW = 1000.0
-
-
-class Asked:
-    """A request of a session, or of none."""
-
-    model = "chat"
-    path = "/v1/chat/completions"
-    streams = False
-    prompt_tokens = 10
-    output_tokens = 10
-    client_ip = None
-    key_digest = None
-    consumer = None
-
-    def __init__(self, session: str | None = None, **told: Any) -> None:
-        self._session = session
-        self.__dict__.update(told)
-
-    def header(self, name: str) -> str | None:
-        return self._session if name == "x-session-id" else None
-
-    def body(self, name: str) -> None:
-        return None
-
-    def prefix(self, chars: int | None) -> None:
-        return None
-
-    def prompt(self, model: str) -> None:
-        return None
-
-    def headers(self, names: object) -> dict[str, str]:
-        return {}
 
 
 def pool(name: str, *models: str, endpoints: int = 2, bound: int = 0) -> snapshot.Pool:
@@ -180,8 +149,8 @@ def test_a_pool_of_several_models_of_which_none_is_asked_for_gets_none() -> None
         "default/all", ("*",), (snapshot.RouteRule("r", (tier,)),), Timeouts(), Retry(), mirror=mirror
     )
     made = Runtime(snapshot.Snapshot("default", (pool("local"), pool("trial", "a", "b")), (route,)))
-    assert aim(target(made), Asked(None, model="c"), NOW, 0.0, random.Random(1)) == "model-not-found"  # type: ignore[arg-type]
-    assert isinstance(aim(target(made), Asked(None, model="b"), NOW, 0.0, random.Random(1)), Try)  # type: ignore[arg-type]
+    assert aim(target(made), Asked(None, model="c"), NOW, 0.0, random.Random(1)) == "model-not-found"
+    assert isinstance(aim(target(made), Asked(None, model="b"), NOW, 0.0, random.Random(1)), Try)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +170,8 @@ def test_what_the_model_of_a_mirror_says_it_cannot_serve_is_not_copied(model: Mo
     changed = msgspec.structs.replace(trial.spec, models=(model,))
     pools = tuple(changed if each.name == trial.name else each for each in made.spec.pools)
     after = Runtime(msgspec.structs.replace(made.spec, pools=pools))
-    request = Asked("a", **{name: lambda: False for name in ("tools", "images", "json")}, **{"max_tokens": lambda: 0})
-    request.__dict__.update(told)
-    found = plan(after.routes, request, Moment(NOW, 0.0, random.Random(1)))  # type: ignore[arg-type]
+    request = Asked("a", **told)
+    found = plan(after.routes, request, Moment(NOW, 0.0, random.Random(1)))
     assert found.refused is None
     assert (found.mirror is not None) == copies
 

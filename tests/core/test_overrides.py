@@ -6,7 +6,8 @@ import random
 from typing import Any
 
 import pytest
-from tests.core.test_guards import NOW, Asked, pool, tier
+from tests.core.asked import Asked
+from tests.core.test_guards import NOW, pool, tier
 
 from spillway_api import snapshot
 from spillway_api.types import DataHandling, Guard, Overrides, Ramp, Requirement, Retry, Spill, Timeouts

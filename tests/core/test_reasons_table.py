@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 import pytest
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, PassiveHealth, Retry, Timeouts
@@ -77,28 +78,6 @@ BEFORE: dict[Reason, tuple[str, str]] = {
 """Those of tiers that are left before anything is sent."""
 
 
-class Asked:
-    client_ip = None
-    model = "chat"
-    prompt_tokens = 100
-    output_tokens = 50
-
-    def __init__(self, streams: bool) -> None:
-        self.streams = streams
-
-    def prompt(self, model: str) -> None:
-        return None
-
-    def header(self, name: str) -> str | None:
-        return None
-
-    def body(self, name: str) -> str | None:
-        return None
-
-    def prefix(self, chars: int | None) -> bytes | None:
-        return None
-
-
 def pool(name: str, endpoints: int, failures: int = 1) -> snapshot.Pool:
     credential = snapshot.Credential(f"default/{name}", "api-key", "Authorization", "Bearer ")
     return snapshot.Pool(
@@ -132,7 +111,7 @@ def request(runtime: Runtime, streams: bool) -> Attempts:
     found = runtime.routes.resolve("chat")
     assert found is not None
     route = found[0]
-    asked, dice = Asked(streams), random.Random(1)
+    asked, dice = Asked(streams=streams), random.Random(1)
     return Attempts(route.rules[0], route.spec.retry, route.retry_budget, asked, dice, NOW + 60)
 
 

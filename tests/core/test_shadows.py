@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.test_mirroring import NOW, Asked
+from tests.core.asked import Asked
+from tests.core.test_mirroring import NOW
 
 from spillway_api import snapshot
 from spillway_api.types import (

@@ -10,6 +10,7 @@ from math import ceil, inf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.types import (
@@ -37,32 +38,6 @@ from spillway_balancer.core.shares import Share
 NOW = 1000.0
 PRICE = Price(input="1000", output="1000")  # of a million tokens: a thousandth for each
 MODEL = Model("gpt", price=PRICE)
-
-
-class Asked:
-    client_ip = None
-    model = "chat"
-    streams = True
-
-    def __init__(self, session: str = "", prompt: int = 100, output: int = 100) -> None:
-        self.session = session
-        self.prompt_tokens = prompt
-        self.output_tokens = output
-
-    def prompt(self, model: str) -> None:
-        return None
-
-    def max_tokens(self) -> int:
-        return self.output_tokens
-
-    def header(self, name: str) -> str | None:
-        return self.session or None
-
-    def body(self, name: str) -> str | None:
-        return None
-
-    def prefix(self, chars: int | None) -> bytes | None:
-        return None
 
 
 def pool(name: str, endpoints: int = 4, price: Price | None = None, bound: int = 0) -> snapshot.Pool:
@@ -94,10 +69,14 @@ def served(*tiers: snapshot.RouteTier, previous: Runtime | None = None, **pools:
     return Runtime(snapshot.Snapshot("default", tuple(made), (route,)), previous)
 
 
+def asks(prompt: int = 100, output: int = 100) -> Asked:
+    return Asked(prompt_tokens=prompt, output_tokens=output, limit=output)
+
+
 def request(runtime: Runtime, asked: Asked | None = None) -> Attempts:
     (route,) = runtime.routes.all
     return Attempts(
-        route.rules[0], route.spec.retry, route.retry_budget, asked or Asked(), random.Random(1), inf, epoch=5000.0
+        route.rules[0], route.spec.retry, route.retry_budget, asked or asks(), random.Random(1), inf, epoch=5000.0
     )
 
 
@@ -148,7 +127,7 @@ def test_tokens_count_as_estimated_until_they_are_known() -> None:
     assert entered(runtime).tier == "spare"
     assert step.permit is not None
     assert step.permit.settle(NOW, Used(10, 0, 5)) == Decimal("0.015")
-    assert entered(runtime, Asked(prompt=85)).tier == "cloud"
+    assert entered(runtime, asks(prompt=85)).tier == "cloud"
     assert entered(runtime).tier == "spare"
 
 
@@ -371,7 +350,7 @@ def test_spend_stays_within_the_budget_and_is_the_sum_of_what_attempts_cost(amou
     books = Decimal(0)
     for what, prompt, output, at in steps:
         if what == "enter":
-            asked = Asked(prompt=prompt, output=output)
+            asked = asks(prompt=prompt, output=output)
             step = request(runtime, asked).next(NOW)
             if isinstance(step, Try):
                 assert step.permit is not None
