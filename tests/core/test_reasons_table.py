@@ -17,7 +17,7 @@ from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Passi
 from spillway_balancer.core.attempts import Attempts, Stop, Try, Wait
 from spillway_balancer.core.circuit import QUOTA_OFF
 from spillway_balancer.core.errors import AttemptsFailed, DeadlineExceeded, RateLimited
-from spillway_balancer.core.reasons import REASONS, Class, Failure, Reason, of_status
+from spillway_balancer.core.reasons import REASONS, Class, Failure, Reason, of_status, status_of
 from spillway_balancer.core.runtime import Runtime
 
 NOW = 1000.0
@@ -286,6 +286,28 @@ def test_every_status_has_the_reason_that_the_table_gives_it(status: int) -> Non
 )
 def test_codes_say_more_than_statuses(status: int, code: str, reason: str) -> None:
     assert of_status(status, code) == reason
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "reason"),
+    [
+        ("insufficient_quota", None, "quota-exhausted"),
+        (None, "insufficient_quota", "quota-exhausted"),
+        ("rate_limit_exceeded", "invalid_request_error", "rate-limited"),
+        (None, "rate_limit_error", "rate-limited"),
+        ("invalid_api_key", "invalid_request_error", "auth"),
+        (None, "authentication_error", "auth"),
+        (None, "overloaded_error", "overloaded"),
+        ("content_filter", None, "content-policy"),
+        ("context_length_exceeded", "invalid_request_error", "context-length"),
+        ("server_error", None, "server-error"),
+        (None, None, "server-error"),
+    ],
+)
+def test_an_error_in_a_stream_that_names_no_status_is_read_by_its_words(
+    code: str | None, kind: str | None, reason: str
+) -> None:
+    assert of_status(status_of(code, kind), code, kind) == reason
 
 
 def test_one_that_has_not_taken_its_credential_is_the_last_resort_and_back_when_it_does() -> None:

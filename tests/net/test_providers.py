@@ -203,3 +203,19 @@ async def test_no_copy_goes_to_who_does_not_serve_it(serve, objects, endpoint, d
     assert (await client.chat()).status == 200
     await lb.until(lambda: len(trial.calls) == 1)
     assert [call.target for call in trial.calls] == ["/v1/chat/completions"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ({"message": "no", "type": "insufficient_quota", "code": "insufficient_quota"}, "quota-exhausted"),
+        ({"message": "no", "type": "tokens", "code": "rate_limit_exceeded"}, "rate-limited"),
+        ({"message": "no", "type": "server_error", "code": None}, "server-error (500)"),
+    ],
+)
+async def test_an_error_in_the_place_of_a_stream_means_what_it_says(providing, dial, say, error, reason) -> None:
+    failed = say.SSE + say.chunks(b"data: " + json.dumps({"error": error}).encode() + b"\n\n") + say.END
+    lb, _ = await providing("OpenAI", failed)
+    reply = await (await dial(lb)).chat(stream=True)
+    assert reply.status in (429, 503)
+    assert reason in reply.error["attempts"][0]

@@ -100,6 +100,20 @@ def of_status(status: int, code: str | None = None, kind: str | None = None) -> 
     return "bad-request"
 
 
+_LIMITED = frozenset({"rate_limit_exceeded", "rate_limit_error"})
+_OF_ACCOUNT = _KEY | {"authentication_error", "permission_error"}
+
+
+def status_of(code: str | None, kind: str | None) -> int:
+    """The status that an error in the place of an answer stands for: a stream that began with a 200 has none to say."""
+    said = {code, kind}
+    if not said.isdisjoint(_QUOTA | _LIMITED):
+        return 429
+    if not said.isdisjoint(_OF_ACCOUNT):
+        return 401
+    return 503 if not said.isdisjoint(_OVERLOADED) else 500
+
+
 class Failure(NamedTuple):
     """How an attempt failed, before anything of its answer reached the client."""
 

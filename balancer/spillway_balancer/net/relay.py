@@ -13,7 +13,7 @@ from time import monotonic, time
 from typing import Protocol
 
 from ..core.errors import DeadlineExceeded, Interrupted
-from ..core.reasons import Failure, Reason, of_status
+from ..core.reasons import Failure, Reason, of_status, status_of
 from ..core.routing import Deadlines
 from ..wire import openai
 from ..wire.faults import parse_error, retry_after
@@ -139,9 +139,9 @@ class Exchange:
                     self._answer.more(out)
             elif watch.error is not None:
                 error = watch.error
-                status = error.status or 500
+                status = error.status or status_of(error.code, error.type)
                 self._error_body = (out or watch.held()).rstrip(b"\r\n") + b"\n\n"
-                self._fail(Failure(of_status(status, error.code, error.type), status))
+                self._fail(Failure(of_status(status, error.code, error.type), status, error.wait))
             elif watch.committed:
                 self._commit(out)
         elif self.committed:
