@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Final, NamedTuple
 
+from .conversation import Conversation
 from .plan import BLOCK, hashes, lognormal, zipf
 from .request import Request
 
@@ -70,36 +71,18 @@ def _residue(dice: Random) -> float:
 
 
 class _Talk:
-    """One conversation: what has been said so far, in hashes."""
+    """What one person has to say before there is another matter."""
 
-    __slots__ = ("asked", "id", "said", "system", "text", "turns")
+    __slots__ = ("id", "said", "turns")
 
     def __init__(self, id: int, dice: Random, weights: Sequence[float], systems: Sequence[array[int]]) -> None:
         self.id = id
-        self.text = dice.choices(systems, cum_weights=weights)[0]
-        self.system = self.text[0]
-        self.said = len(self.text) * BLOCK
-        self.asked = 0
+        system = dice.choices(systems, cum_weights=weights)[0]
+        self.said = Conversation(system, len(system) * BLOCK)
         self.turns = 1 + int(dice.expovariate(1 / (TURNS - 1)))
 
     def turn(self, number: int, at: float, dice: Random) -> Request:
-        prompt = self.said + lognormal(dice, 200, 0.9, 8, 8_000)
+        prompt = self.said.said + lognormal(dice, 200, 0.9, 8, 8_000)
         output = lognormal(dice, 200, 0.6, 4, MOST_OUTPUT)
         self.turns -= 1
-        asked, self.asked = self.asked, prompt
-        self.said = prompt + output
-        self.text = self.text + hashes(dice, self.said // BLOCK - len(self.text))
-        whole = prompt // BLOCK
-        return Request(
-            number,
-            at,
-            prompt,
-            output,
-            self.text[:whole],
-            BLOCK,
-            answer_blocks=self.text[whole:],
-            session=self.id,
-            user_key=self.id,
-            system_key=self.system,
-            history_tokens=asked,
-        )
+        return self.said.turn(number, at, prompt, output, dice, session=self.id, user_key=self.id)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from .conversation import Conversation
 from .plan import BLOCK, Arrivals, Plan, hashes, lognormal, zipf
 from .request import Request
 
@@ -68,46 +69,35 @@ def _sessions(talk: Talk, plan: Plan, number: int) -> Iterator[Request]:
 
 
 class _Session:
-    """One of them: what has been said so far."""
+    """One of them."""
 
-    __slots__ = ("asked", "dice", "id", "key", "said", "system", "talk", "tenant", "text", "turns")
+    __slots__ = ("dice", "id", "key", "said", "talk", "tenant", "turns")
 
     def __init__(self, talk: Talk, id: int, dice: Random, tenant: int, system: array[int], said: int) -> None:
         self.talk = talk
         self.id = id
         self.dice = dice
         self.tenant = tenant
-        self.system = system[0]
         self.turns = _turns(talk, dice)
-        self.said = said  # tokens
-        self.text = system  # hashes of what was said; grown by replacing, since requests share it
+        self.said = Conversation(system, said)
         self.key = dice.getrandbits(64)
-        self.asked = 0  # the prompt of the turn before
 
     def turn(self, at: float) -> Request | None:
-        dice, talk, before = self.dice, self.talk, self.said
-        prompt = before + lognormal(dice, *talk.user, least=8)
+        dice, talk = self.dice, self.talk
+        prompt = self.said.said + lognormal(dice, *talk.user, least=8)
         output = lognormal(dice, *talk.output, least=4)
         if not self.turns or prompt > LONGEST:
             return None
         self.turns -= 1
-        asked, self.asked = self.asked, prompt
-        self.said = prompt + output
-        self.text = self.text + hashes(dice, self.said // BLOCK - len(self.text))
-        whole = prompt // BLOCK
-        return Request(
+        return self.said.turn(
             self.id << 16 | self.turns,
             at,
             prompt,
             output,
-            self.text[:whole],
-            BLOCK,
-            answer_blocks=self.text[whole:],
+            dice,
             session=self.id,
             user_key=self.key,
-            system_key=self.system,
             tenant=self.tenant,
-            history_tokens=asked,
             follow=self.follow,
         )
 

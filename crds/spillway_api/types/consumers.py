@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Struct
 
 from spillway_api.markup import INT32, INT64, doc
+from spillway_api.types.limits import TokensPerMinute
 from spillway_api.types.price import Amount, Currency
 from spillway_api.types.selector import LabelValue
 
@@ -34,14 +35,7 @@ class ConsumerLimits(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What each consumer may use. Annotations of its Secret say otherwise for one."""
 
     requests_per_minute: Annotated[int, doc("Requests in any minute.", ge=1), INT64] | None = None
-    tokens_per_minute: (
-        Annotated[
-            int,
-            doc("Tokens of prompts and answers in any minute; as estimated while a request is under way.", ge=1),
-            INT64,
-        ]
-        | None
-    ) = None
+    tokens_per_minute: TokensPerMinute | None = None
     max_in_flight: Annotated[int, doc("Requests at once, those that wait included.", ge=1), INT32] | None = None
     budget: (
         Annotated[ConsumerBudget, doc("Money for each period; set aside before sending, and settled after.")] | None

@@ -12,6 +12,11 @@ from spillway_api.types.price import Amount, Currency
 Period = Literal["Hour", "Day", "Week", "Month"]
 
 
+TokensPerMinute = Annotated[
+    int, doc("Tokens of prompts and answers in any minute; as estimated while a request is under way.", ge=1), INT64
+]
+
+
 class Budget(Struct, frozen=True, rename="camel"):
     """Money for each period of the calendar, in UTC. Every model of the tier needs a price in its currency."""
 
@@ -32,12 +37,5 @@ class Limits(Struct, frozen=True, rename="camel"):
         | None
     ) = None
     requests_per_minute: Annotated[int, doc("Attempts in any minute.", ge=1), INT64] | None = None
-    tokens_per_minute: (
-        Annotated[
-            int,
-            doc("Tokens of prompts and answers in any minute; as estimated while a request is under way.", ge=1),
-            INT64,
-        ]
-        | None
-    ) = None
+    tokens_per_minute: TokensPerMinute | None = None
     budget: Annotated[Budget, doc("Money for each period; set aside before sending, and settled after.")] | None = None

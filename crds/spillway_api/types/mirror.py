@@ -7,34 +7,11 @@ from typing import Annotated
 from msgspec import Struct
 
 from spillway_api.markup import INT32, doc
-from spillway_api.types.fields import ObjectName
+from spillway_api.types.poolname import PoolName
 
 
-class MirrorPool(Struct, frozen=True, rename="camel"):
+class MirrorPool(PoolName, frozen=True, rename="camel"):
     """The pool that gets the copies."""
-
-    name: Annotated[ObjectName, doc("Name of a ModelPool.")]
-    namespace: (
-        Annotated[
-            ObjectName,
-            doc(
-                "Namespace of the ModelPool, where it is not that of the route. The pool must allow it "
-                "(`allowedRoutes`)."
-            ),
-        ]
-        | None
-    ) = None
-    model: (
-        Annotated[
-            str,
-            doc(
-                "Model of the pool to use. Defaults to the one that serves the requested name.",
-                min_length=1,
-                max_length=253,
-            ),
-        ]
-        | None
-    ) = None
 
 
 class Mirror(Struct, frozen=True, rename="camel"):

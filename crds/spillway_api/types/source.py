@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from spillway_api.markup import INT32, INT64, SET, Cel, checked, doc, map_list, pattern
 from spillway_api.types.fields import IntOrName, LocalName, Url, Weight
+from spillway_api.types.limits import TokensPerMinute
 from spillway_api.types.selector import LabelSelector
 
 ProviderType = Literal[
@@ -148,14 +149,7 @@ class AccountLimits(Struct, frozen=True, rename="camel"):
     """What may be sent to an account. Each balancer counts what it and those that tell it of theirs have sent."""
 
     requests_per_minute: Annotated[int, doc("Requests in any minute.", ge=1), INT64] | None = None
-    tokens_per_minute: (
-        Annotated[
-            int,
-            doc("Tokens of prompts and answers in any minute; as estimated while a request is under way.", ge=1),
-            INT64,
-        ]
-        | None
-    ) = None
+    tokens_per_minute: TokensPerMinute | None = None
     max_in_flight: Annotated[int, doc("Requests at once.", ge=1), INT32] | None = None
 
 

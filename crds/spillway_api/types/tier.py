@@ -10,6 +10,7 @@ from spillway_api.markup import ATOMIC, INT32, SET, Cel, checked, doc
 from spillway_api.types.fields import ObjectName
 from spillway_api.types.hedge import Hedge
 from spillway_api.types.limits import Limits
+from spillway_api.types.poolname import PoolName
 from spillway_api.types.price import Money
 from spillway_api.types.spill import Spill
 
@@ -17,31 +18,9 @@ Select = Literal["Weighted", "Cheapest", "Fastest", "HighestThroughput", "Qualit
 EnterOn = Literal["Capacity", "Transient", "Auth", "Config", "ContextLength", "ContentPolicy", "Budget"]
 
 
-class PoolRef(Struct, frozen=True, rename="camel"):
+class PoolRef(PoolName, frozen=True, rename="camel"):
     """A pool as a tier uses it."""
 
-    name: Annotated[ObjectName, doc("Name of a ModelPool.")]
-    namespace: (
-        Annotated[
-            ObjectName,
-            doc(
-                "Namespace of the ModelPool, where it is not that of the route. The pool must allow it "
-                "(`allowedRoutes`)."
-            ),
-        ]
-        | None
-    ) = None
-    model: (
-        Annotated[
-            str,
-            doc(
-                "Model of the pool to use. Defaults to the one that serves the requested name.",
-                min_length=1,
-                max_length=253,
-            ),
-        ]
-        | None
-    ) = None
     weight: Annotated[
         int,
         doc("Share of the tier's requests, relative to its other pools. 0 takes none.", ge=0, le=1000),
