@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tests.api.rules import RULES
 from tests.api.tables import (
     ALLOWED,
     AMOUNT,
@@ -25,7 +26,6 @@ from tests.api.tables import (
     PODS,
     PROVIDER,
     REQUIRED,
-    RULES,
     SELECTED,
     SERVICE,
     SPILL,
