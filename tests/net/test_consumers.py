@@ -69,8 +69,11 @@ async def test_the_other_header_and_none_at_all(serve: Any, engine: Any, closed:
     lb = await serve(docs=closed(await engine()))
     one = await dial(lb)
     assert (await one.chat([("x-api-key", f"{say.KEY}-b")], max_tokens=2)).status == 200
-    refused = await one.chat(max_tokens=2)
+    refused = await one.chat([("x-spillway-explain", "1")], max_tokens=2)
     assert (refused.status, refused.error["code"]) == (401, "invalid_api_key")
+    assert refused.header("x-spillway-route") is None, "who has no key learns nothing of policies"
+    known = await one.chat([("x-api-key", f"{say.KEY}-b"), ("x-spillway-explain", "1")], max_tokens=2)
+    assert known.header("x-spillway-route") == "default/chat"
     assert refused.header("www-authenticate") == "Bearer"
     assert (await one.get("/v1/models")).json()["data"][0]["id"] == "open"
 

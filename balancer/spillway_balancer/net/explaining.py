@@ -9,6 +9,7 @@ from typing import Final
 from spillway_api.types import Explain, Price
 
 from ..core.attempts import Attempts, Try
+from ..core.errors import InvalidKey
 from ..core.learning import Usage
 from ..core.planning import Plan
 from ..core.prices import cost, estimate
@@ -51,7 +52,9 @@ def explained(made: Plan, step: Try, attempts: Attempts, shadows: Sequence[Look]
 
 
 def refused(made: Plan) -> Told:
-    """Those of a request that goes nowhere."""
+    """Those of a request that goes nowhere. Who has no key learns nothing, not even the policy's name."""
+    if isinstance(made.refused, InvalidKey):
+        return ()
     return _headers(route=made.route.name, rule=made.rule, attempts="0")
 
 
