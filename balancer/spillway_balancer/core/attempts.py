@@ -51,6 +51,8 @@ class Attempts:
         self._dice = dice
         self._deadline = deadline
         self._failed: list[tuple[Try, Failure]] = []
+        self._excluded: set[EndpointState] = set()
+        """Those that have failed it."""
         self._waits: tuple[float, Again] | None = None
         """What is waited for, and until when."""
         self._beside = 0
@@ -73,10 +75,6 @@ class Attempts:
 
     def next(self, now: float) -> Step:
         """The next step at time `now`."""
-        step = self._next(now)
-        return self._purse.take(step) if self._purse is not None and isinstance(step, Try) else step
-
-    def _next(self, now: float) -> Step:
         if now >= self._deadline:
             return endings.over(self.log)
         if self._waits is not None:
@@ -84,7 +82,7 @@ class Attempts:
             if now < until:  # timers may be early
                 return Wait(until - now, what.why)
             self._waits = None  # what allowed the wait allows what it was for
-            return self._find(now) or self.tiers.again(what.step, now) or self._stop(now)
+            return self._find(now) or self._taken(self.tiers.again(what.step, now)) or self._stop(now)
         if self._reopened == len(self._failed):
             return self._find(now) or self._closed(now)  # it has waited for what is new: that is no retry
         if not self._failed:
@@ -107,7 +105,7 @@ class Attempts:
 
     def spill(self) -> None:
         """It cannot be held for a tier that is scaled to zero, and goes on."""
-        self.tiers.cold.give_up()
+        self.tiers.give_up()
         self.reopen(self.tiers.all)
 
     def hedging(self, step: Try) -> Hedging | None:
@@ -130,7 +128,7 @@ class Attempts:
         there = f"{found.pool.name}/{found.endpoint.name}"
         self._beside = 1
         self.log.append(f"{step.tier} {step.pool.name}/{step.endpoint.name}: slow, hedged at {there}")
-        return found if self._purse is None else self._purse.take(found)
+        return self._taken(found)
 
     def unsent(self, step: Try, now: float) -> None:
         """The step was not carried out: as if it had not been found."""
@@ -141,12 +139,12 @@ class Attempts:
         retry. `failed` is told of the cut before."""
         if now >= self._deadline or len(self._failed) >= self._retry.attempts or not self._budget.try_take(now):
             return None
-        found = self.tiers.in_pool(step, self._excluded, now)
-        return found if self._purse is None or found is None else self._purse.take(found)
+        return self._taken(self.tiers.in_pool(step, self._excluded, now))
 
     def failed(self, step: Try, failure: Failure) -> None:
         """The attempt ended before the client saw anything of it, or the rest is to come from elsewhere."""
         self._failed.append((step, failure))
+        self._excluded.add(step.endpoint)
         if self._purse is not None:
             self._purse.failed(step, failure)
         self._beside = 0
@@ -155,11 +153,11 @@ class Attempts:
         self._told = len(self.log)
 
     def _find(self, now: float) -> Try | None:
-        return self.tiers.find(self._excluded, now)
+        return self._taken(self.tiers.find(self._excluded, now))
 
-    @property
-    def _excluded(self) -> set[EndpointState]:
-        return {step.endpoint for step, _ in self._failed}
+    def _taken(self, found: Try | None) -> Try | None:
+        """The same, paid from the purse if there is one."""
+        return found if self._purse is None or found is None else self._purse.take(found)
 
     def _wait(self, last: Failure, now: float) -> Wait | None:
         """Nothing else is left: wait for an endpoint that may be asked again, if there is time for it."""

@@ -30,9 +30,10 @@ def may_wait(
     for endpoints that are down, which may stay so for ever.
     """
     passing = LIMITS.issuperset(failure.reason for failure in failures)
-    asleep = tiers.cold.found and passing
+    cold = tiers.cold
+    asleep = cold is not None and cold.found and passing
     if "saturated" in tiers.closed or asleep:
-        return stop._replace(may_wait=True, cold=asleep, spills_in=tiers.cold.spills_in)
+        return stop._replace(may_wait=True, cold=asleep, spills_in=None if cold is None else cold.spills_in)
     if LIMITS.isdisjoint(tiers.closed) or not passing:
         return stop
     pools = {target.pool.name: target.pool for tier in tiers.all for target in tier.targets}.values()

@@ -47,6 +47,9 @@ class Usage(NamedTuple):
     output_tokens: int | None = None
 
 
+NOT_TOLD: Final = Usage()
+
+
 def bounded(value: float, bounds: tuple[float, float]) -> float:
     # NaN comes out as the lower bound: it loses every comparison.
     return min(bounds[1], max(bounds[0], value))

@@ -70,8 +70,9 @@ class Plan(NamedTuple):
         return ("guard " if len(names) == 1 else "guards ") + ", ".join(names)
 
 
-def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
-    """Decide on a request. Raises ModelNotFound where no route has its model."""
+def plan(routes: Routes, asked: Asked, moment: Moment, for_us: bool = True) -> Plan:
+    """Decide on a request. Raises ModelNotFound where no route has its model. `for_us`: whether it may have headers by
+    which a caller decides itself."""
     found = routes.resolve(asked.model)
     if found is None:
         raise ModelNotFound(f"the model {asked.model!r} does not exist", param="model")
@@ -85,7 +86,7 @@ def plan(routes: Routes, asked: Asked, moment: Moment) -> Plan:
         asked.consumer = who
     elif asked.consumer is not None:  # it has waited, and the policy is open now
         asked.consumer = None
-    return plan_by(route, declared, asked, moment, wanted(asked), select)
+    return plan_by(route, declared, asked, moment, wanted(asked) if for_us else None, select)
 
 
 def plan_by(
@@ -100,6 +101,9 @@ def plan_by(
 
     `wants`: what the caller decides itself, if it may. `select`: how pools are selected, whatever the tiers say.
     """
+    plain = wants is None and select is None and route.plain
+    if plain and (known := route.plans.get(declared)) is not None:
+        return known
     view = held = None
     if route.guards is not None:
         view = route.view(asked, moment)
@@ -132,6 +136,8 @@ def plan_by(
         made = _within_their_power(made, asked)
     if route.mirror is not None and made.refused is None and (held is None or held.may(route.mirror.pool)):
         made = made._replace(mirror=copied(route, asked, moment.dice))
+    if plain:
+        route.plans[declared] = made
     return made
 
 

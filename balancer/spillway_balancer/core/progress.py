@@ -21,16 +21,23 @@ DEEP_QUEUE: Final = 2_000.0
 class Progress:
     """Tokens computed, and seconds, in which there was a deep queue; both fade."""
 
-    __slots__ = ("_at", "_deep", "_seconds", "_tokens")
+    __slots__ = ("_at", "_deep", "_idle", "_seconds", "_tokens")
 
     def __init__(self) -> None:
         self._tokens = 0.0
         self._seconds = 0.0
         self._deep = False
+        self._idle = True
+        """Whether there is no deep queue, and nothing is left of one."""
         self._at = 0.0
 
     def changed(self, queue: float, computed: float, now: float) -> None:
         """`computed` tokens of prompts are done since the last call, and now `queue` tokens wait."""
+        if self._idle:  # as nearly always: there is nothing that could fade
+            self._at = max(now, self._at)
+            self._deep = queue >= DEEP_QUEUE
+            self._idle = not self._deep
+            return
         passed = max(0.0, now - self._at)
         self._at = max(now, self._at)
         keep = exp(-passed / MEMORY)
@@ -40,9 +47,12 @@ class Progress:
             self._tokens += computed
             self._seconds += MEMORY * (1.0 - keep)  # what a steady inflow of seconds comes to, faded as it came
         self._deep = queue >= DEEP_QUEUE
+        self._idle = not (self._deep or self._tokens or self._seconds)
 
     def rate(self, learned: float, now: float) -> float:
         """Tokens a second; `learned` where no queue has told otherwise of late."""
+        if self._idle:
+            return learned
         keep = exp(min(0.0, self._at - now) / MEMORY)
         seconds = self._seconds * keep
         if self._deep:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from spillway_api import snapshot, types
 from spillway_api.durations import seconds
@@ -21,6 +21,9 @@ from .queueing import QueueRules
 from .retry_budget import RetryBudget
 from .selecting import Selection, Turns, chooser
 from .spilling import Spilling, by_load
+
+if TYPE_CHECKING:
+    from .planning import Plan
 
 
 class Target(NamedTuple):
@@ -143,6 +146,11 @@ class Route:
             for tier in rule.tiers
         )
         """Whether some target says what it can do, or some tier asks for more than a pool."""
+        conditional = any(rule.when is not None for rule in spec.rules)
+        self.plain = not (conditional or spec.guards or self.declares or copy)
+        """Whether all requests with one declared name have one plan, as far as they decide nothing themselves."""
+        self.plans: dict[str, Plan] = {}
+        """Those plans, by the declared name."""
         self.cuts = Cuts()
         self.home = next((tier.targets[0].pool for tiers in self.rules for tier in tiers), None)
         """The pool as which the key of a session is read, where no tier is chosen yet."""
@@ -156,6 +164,8 @@ class Route:
             seconds(timeouts.total),
         )
         streams = spec.streams
+        self.resumes = streams is not None and streams.resume != "Never"
+        """Whether cut streams are gone on with."""
         self.keep_alive = seconds(streams.keep_alive) if streams and streams.keep_alive else None
         """After so many seconds of silence a stream that has not begun shows life; None: never."""
         self.callers: Callers | None = Callers.of(spec, None if previous is None else previous.callers)
@@ -271,6 +281,9 @@ class Routes:
     def resolve(self, model: str) -> Found | None:
         """The route of a requested name. One that is not found exactly and ends in `:floor` or `:nitro` stands for
         what is before it; under a wildcard the names of its pools' models are exact, too."""
+        route = self.exact.get(model)
+        if route is not None:
+            return Found(route, model, model)
         found = self._resolve(model)
         if found is not None and (found.declared == model or found.route.has(model)):
             return found

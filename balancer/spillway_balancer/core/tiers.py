@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from . import spill
@@ -44,7 +44,8 @@ class Tiers:
         """Why the last tier that was asked had no endpoint, or the reason of the last failure."""
         self.closed: set[Reason] = set()
         """Why the pools that were asked had no endpoint."""
-        self.cold = ColdStart()
+        self.cold: ColdStart | None = None
+        """What was found asleep; None where nothing was."""
         self._full = -1  # the last tier with a pool whose endpoints hold all that they may
         self.observer: Observer | None = None
         self.purse: Purse | None = None
@@ -63,7 +64,8 @@ class Tiers:
         self._at, self._entered, self._full = 0, -1, -1
         self._shares = ()
         self._left = None
-        self.cold.reopen()
+        if self.cold is not None:
+            self.cold.reopen()
         self._count()
 
     def _count(self) -> None:
@@ -80,7 +82,7 @@ class Tiers:
             self.entering.look(self.all, now)
         while self._at < len(self.all):
             tier = self.all[self._at]
-            shut = self._shut(tier, now)
+            shut = None if tier.spilling is None else self._shut(tier, tier.spilling, now)
             if shut is not None:
                 self._home.append(self._at)
                 self.why = shut
@@ -88,9 +90,9 @@ class Tiers:
                 if self.leave(shut):
                     continue
             found = self._pick(self._at, failed, now)
-            if found is not None and not self._comes_late(tier, found, now):
+            if found is not None and (tier.spilling is None or not self._comes_late(tier, tier.spilling, found, now)):
                 return found
-            if tier.sleeps and self.cold.holds(tier, now):
+            if tier.sleeps and self._sleeper().holds(tier, now):
                 self._log.append(f"{tier.spec.name}: held, as it is scaled to zero")
                 break
             if not self.leave(self.why):
@@ -101,6 +103,15 @@ class Tiers:
                 return found
         # Where an endpoint is only full, another one that is ejected is not all there is.
         return None if self._full == min(self._at, len(self.all) - 1) else self._panic(failed, now)
+
+    def give_up(self) -> None:
+        """There is no room to hold the request in for a tier that is asleep."""
+        self._sleeper().give_up()
+
+    def _sleeper(self) -> ColdStart:
+        if self.cold is None:
+            self.cold = ColdStart()
+        return self.cold
 
     def leave(self, reason: Reason) -> bool:
         """Go to the next tier if it may be entered for this reason."""
@@ -162,14 +173,12 @@ class Tiers:
             return is_cold(self.all[self._at]) and REASONS[reason].enters in self.all[self._at + 1].spec.enter_on
         return REASONS[reason].enters in self.all[self._at + 1].spec.enter_on
 
-    def _shut(self, tier: Tier, now: float) -> Reason | None:
+    def _shut(self, tier: Tier, spilling: Spilling, now: float) -> Reason | None:
         """Why the tier is not open to this request before anything is sent there. Asked once a tier."""
         if self._entered >= self._at:
             return None
         self._entered = self._at
-        if tier.spilling is not None and self._spills(tier, tier.spilling, now):
-            return tier.spilling.reason
-        return None
+        return spilling.reason if self._spills(tier, spilling, now) else None
 
     def _spills(self, tier: Tier, spilling: Spilling, now: float) -> bool:
         """Whether load sends this request away."""
@@ -181,11 +190,11 @@ class Tiers:
             self.observer.spilling(tier, share, leaves)
         return leaves
 
-    def _comes_late(self, tier: Tier, found: Try, now: float) -> bool:
+    def _comes_late(self, tier: Tier, spilling: Spilling, found: Try, now: float) -> bool:
         """Whether this very request would wait as long as nobody is to wait there, however it is with a typical one:
         its prompt is long, or its endpoint is busier than the others. It leaves if the next tier takes it."""
         wait = found.picked.forecast.ttft
-        if wait is None or tier.spilling is None or wait < tier.spilling.longest or not self._may_leave(LATE):
+        if wait is None or wait < spilling.longest or not self._may_leave(LATE):
             return False
         self.unsent(found, now)
         self._home.append(self._at)
@@ -195,14 +204,15 @@ class Tiers:
 
     def _pick(self, at: int, failed: Collection[EndpointState], now: float) -> Try | None:
         tier = self.all[at]
-        key = self._key(tier.targets[0].pool)
-        for target in order(tier, key, self._facts, now, self._dice):
+        for target in self._order(tier, now) if len(tier.targets) > 1 else tier.targets:
             pool = target.pool
             upstream_model = pool.upstream_model(self._facts.model, target.model)
             want = None if upstream_model is None else self._want(pool, upstream_model)
             if self.observer is not None:
                 self.observer.looking(tier, target, want, failed, now)
-            if upstream_model is None or want is None or not self._affords(tier, target):
+            if upstream_model is None or want is None:
+                continue
+            if self.purse is not None and not self._affords(tier, target, self.purse):
                 continue
             permit = None if self.entering is None else self._permit(self.entering, at, target, now)
             if isinstance(permit, Refusal):
@@ -221,6 +231,9 @@ class Tiers:
             if not failed or picked != "no-ready-endpoint":
                 self.why = picked
         return None
+
+    def _order(self, tier: Tier, now: float) -> Sequence[Target]:
+        return order(tier, self._key(tier.targets[0].pool), self._facts, now, self._dice)
 
     def _permit(self, entering: Entering, at: int, target: Target, now: float) -> Permit | Refusal | None:
         """The way past the limits of the tier number `at`; None where neither limits nor a price have to know."""
@@ -243,9 +256,11 @@ class Tiers:
         at = min(self._at, len(self.all) - 1)
         tier = self.all[at]
         soonest: tuple[tuple[bool, float], Target, str, EndpointState] | None = None
-        for target in order(tier, self._key(tier.targets[0].pool), self._facts, now, self._dice):
+        for target in self._order(tier, now):
             upstream_model = target.pool.upstream_model(self._facts.model, target.model)
-            if upstream_model is None or not self._affords(tier, target):
+            if upstream_model is None:
+                continue
+            if self.purse is not None and not self._affords(tier, target, self.purse):
                 continue
             endpoint = target.pool.soonest_back(failed, now)
             if endpoint is not None and (soonest is None or endpoint.due_back < soonest[0]):
@@ -261,11 +276,8 @@ class Tiers:
         picked = pool.take(endpoint, self._want(pool, upstream_model), now)
         return self._try(tier, pool, upstream_model, picked, permit)
 
-    def _affords(self, tier: Tier, target: Target) -> bool:
+    def _affords(self, tier: Tier, target: Target, purse: Purse) -> bool:
         """Whether the request may cost what it might cost there."""
-        purse = self.purse
-        if purse is None:
-            return True
         pool = target.pool
         known = pool.name in purse.refused
         model = pool.model(self._facts.model, target.model)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .attention import pairs
-from .learning import Usage, compare
+from .learning import NOT_TOLD, Usage, compare
 from .notes import Ended, FirstToken
 from .progress import DEEP_QUEUE
 from .quotas import Said
@@ -39,11 +39,6 @@ class Forecast(NamedTuple):
     def uncached(self) -> float:
         return self.prompt_tokens - self.cached_tokens
 
-    @property
-    def pairs(self) -> float:
-        """What the length of the prompt adds to their work."""
-        return pairs(self.prompt_tokens, self.cached_tokens)
-
 
 class Visit:
     """Holds a lease on the endpoint's load and pins the prompt in its mirror. `end` it on every path.
@@ -52,6 +47,7 @@ class Visit:
     """
 
     __slots__ = (
+        "_added",
         "_alone",
         "_backlog",
         "_begun",
@@ -68,6 +64,7 @@ class Visit:
         "_pool",
         "_seen",
         "_sent",
+        "_uncached",
         "_usage",
         "endpoint",
     )
@@ -79,8 +76,9 @@ class Visit:
         self._forecast = forecast
         self._begun = now
         self._seen = False
-        self._usage = Usage()
-        uncached, added = forecast.uncached, forecast.pairs
+        self._usage = NOT_TOLD
+        self._uncached = uncached = forecast.uncached
+        self._added = added = pairs(forecast.prompt_tokens, forecast.cached_tokens)
         work = pool.learned.attention.work(uncached, added)
         self._backlog = pool.work_ahead(endpoint, now) + work
         self._first_in_line = not endpoint.load.pending
@@ -114,8 +112,7 @@ class Visit:
             return
         self._seen = True
         self._lease.first_token()
-        forecast = self._forecast
-        computed = self._pool.learned.attention.work(forecast.uncached, forecast.pairs)
+        computed = self._pool.learned.attention.work(self._uncached, self._added)
         self.endpoint.progress.changed(self.endpoint.load.pending_tokens, computed, now)
         self.endpoint.seen(self._place, now, first_token=True)
         if self._own:
@@ -172,9 +169,8 @@ class Visit:
     def _measure(self, now: float) -> None:
         took = now - self._begun
         endpoint = self.endpoint
-        forecast = self._forecast
-        if self._first_in_line and forecast.uncached >= DEEP_QUEUE:
-            self._pool.learned.attention.measured(forecast.uncached, forecast.pairs, took - endpoint.learned.fixed)
+        if self._first_in_line and self._uncached >= DEEP_QUEUE:
+            self._pool.learned.attention.measured(self._uncached, self._added, took - endpoint.learned.fixed)
         endpoint.learned.first_token(took, self._backlog, now)
         if self._alone:
             expected = self._pool.learned.computed_alone(self._backlog, took)

@@ -30,7 +30,7 @@ EXPLAIN: Final = PREFIX + "explain"
 def tells(spec: Explain | None, facts: Facts) -> bool:
     """Whether the policy lets this client be told."""
     if spec is None or spec.headers == "OnRequest":
-        return facts.header(EXPLAIN) is not None
+        return facts.for_us and facts.header(EXPLAIN) is not None
     return spec.headers == "Always"
 
 

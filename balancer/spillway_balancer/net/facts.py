@@ -37,6 +37,7 @@ class Facts:
         "_peeked",
         "client_ip",
         "consumer",
+        "for_us",
         "model",
         "output_tokens",
         "path",
@@ -45,12 +46,15 @@ class Facts:
         "streams",
     )
 
-    def __init__(self, headers: MultiMapping[str], client_ip: str | None, peeked: Peeked) -> None:
+    def __init__(self, headers: MultiMapping[str], client_ip: str | None, peeked: Peeked, for_us: bool = True) -> None:
+        """`for_us`: whether a header may be one of the balancer's own, `x-spillway-…`. Where none is, none is looked
+        for."""
         self._headers = headers
         self._peeked = peeked
         self._caller: str | None = None
         self._most: int | None = None
         self._key: str | None = None
+        self.for_us = for_us
         self.client_ip = client_ip
         self.consumer: Consumer | None = None
         """Who asks, once the route is found, where the route knows its callers."""

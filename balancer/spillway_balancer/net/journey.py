@@ -15,7 +15,6 @@ from ..core.errors import ConsumerLimited, SpillwayError
 from ..core.hedging import Hedging, waste
 from ..core.planning import Plan, plan
 from ..core.reasons import Failure
-from ..core.routing import Route
 from ..core.runtime import Runtime
 from ..core.visits import Visit
 from ..wire.clamps import Clamped
@@ -89,7 +88,7 @@ class Journey:
         shared, decision = self._shared, self._decision
         self._routes = runtime.routes
         moment = Moment(monotonic(), time(), shared.dice)
-        made = plan(runtime.routes, self._facts, moment)
+        made = plan(runtime.routes, self._facts, moment, self._facts.for_us)
         decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
         for rule, reason in made.errors:
             shared.telemetry.rule_error(made.route.name, rule, reason)
@@ -144,7 +143,7 @@ class Journey:
             made = await self._turn(made, None)
         route = made.route
         total = decision.started + route.deadlines.total
-        keeps = self._resumable(route)
+        keeps = self._resumable() if route.resumes and self._peeked.stream else None
         job = Job(
             self._peeked.path,
             self._peeked,
@@ -201,7 +200,8 @@ class Journey:
                 if outcome.won is not None:
                     assert isinstance(last, Exchange)
                     decision.status = last.interrupted.reason if last.interrupted else "ok"
-                    await self._go_on(outcome.won, last, keeps, attempts, job, made)
+                    if keeps is not None and last.withheld:
+                        await self._go_on(outcome.won, last, keeps, attempts, job, made)
                     return
                 for each, failure in outcome.failed:
                     attempts.failed(each, failure)
@@ -210,23 +210,20 @@ class Journey:
             failed = last if isinstance(last, Failure) else last.failure
             if failed is None:
                 assert isinstance(last, Exchange)
-                await self._go_on(step, last, keeps, attempts, job, made)
+                if keeps is not None and last.withheld:
+                    await self._go_on(step, last, keeps, attempts, job, made)
                 return
             attempts.failed(step, failed)
 
-    def _resumable(self, route: Route) -> Resumable | None:
-        """The answer in a form that can be gone on with, where the policy and the request allow it."""
-        streams, peeked = route.spec.streams, self._peeked
-        if streams is None or streams.resume == "Never" or not peeked.stream:
-            return None
+    def _resumable(self) -> Resumable | None:
+        """The answer in a form that can be gone on with, where the request allows it."""
+        peeked = self._peeked
         return Resumable(self._answer) if may_go_on(peeked.path, peeked.values()) else None
 
     async def _go_on(
-        self, step: Try, exchange: Exchange, keeps: Resumable | None, attempts: Attempts, job: Job, made: Plan
+        self, step: Try, exchange: Exchange, keeps: Resumable, attempts: Attempts, job: Job, made: Plan
     ) -> None:
-        """The answer has come to its end, but for a cut that the client has not been told of."""
-        if keeps is None or not exchange.withheld:
-            return
+        """The answer has come to its end with a cut that the client has not been told of."""
 
         def tell(step: Try) -> Told:
             return explained(made, step, attempts, self._decision.shadows) if self._explains else ()
@@ -289,7 +286,8 @@ class Journey:
                 return made
             self._routes = runtime.routes
             self._facts.model = self._peeked.model
-            made = plan(runtime.routes, self._facts, Moment(monotonic(), time(), shared.dice))
+            moment = Moment(monotonic(), time(), shared.dice)
+            made = plan(runtime.routes, self._facts, moment, self._facts.for_us)
             decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
             decision.audit = replanned(made, decision.audit)
             if decision.passed is not None and made.refused is None:

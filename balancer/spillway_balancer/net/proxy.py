@@ -99,8 +99,8 @@ class Proxy:
         self.in_flight += 1
         self._answers.add(answer)
         try:
-            check_request(request.method, request.version, request.raw_headers)
-            await self._answer(request, client, answer)
+            for_us = check_request(request.method, request.version, request.raw_headers)
+            await self._answer(request, client, answer, for_us)
         except SpillwayError as error:
             if answer.begun and not answer.opened:
                 answer.abort()
@@ -129,7 +129,8 @@ class Proxy:
             answer.keep_alive = False
         return Sent(answer.keep_alive)
 
-    async def _answer(self, request: web.BaseRequest, client: ClientConnection, answer: Answer) -> None:
+    async def _answer(self, request: web.BaseRequest, client: ClientConnection, answer: Answer, for_us: bool) -> None:
+        """`for_us`: whether some header is said to the balancer itself."""
         path = PATHS.get(request.path)
         if path is None:
             self._other(request, answer)
@@ -142,7 +143,7 @@ class Proxy:
             body = await self._read(request, answer)
             peeked = openai.peek(path, request.headers.get("content-type", ""), body)
             self._check_ready()
-            facts = Facts(request.headers, request.remote, peeked)
+            facts = Facts(request.headers, request.remote, peeked, for_us)
             headers = request_headers(request.raw_headers)
             journey = Journey(self._shared, facts, peeked, headers, client, answer, decision)
             await journey.run(self._serving.current)  # read once, held to the end of the request

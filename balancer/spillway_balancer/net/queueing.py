@@ -132,6 +132,8 @@ class Queue:
 
     def freed(self, pool: str) -> None:
         """A request has ended at one of the pool's endpoints."""
+        if not self._lines:
+            return
         for line in tuple(self._lines.values()):
             if pool in line.pools:
                 line.go()

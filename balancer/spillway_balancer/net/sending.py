@@ -10,7 +10,7 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from ..core.attempts import Try
-from ..core.learning import Usage
+from ..core.learning import NOT_TOLD, Usage
 from ..core.limits import NOTHING_USED, Used
 from ..core.pool import Pool
 from ..core.reasons import REASONS, Failure
@@ -174,7 +174,9 @@ class Sender:
             lesson = Lesson(job.prompts.get(step.upstream_model) if pool.wants_prompt else None, job.peeked.stream)
         committed = False
         try:
-            result = await self._exchange(step, job, self._on_first_byte(step, job, visit, begun, lesson), lesson)
+            ask = _usage_wanted(step, job) if counts else None
+            first_byte = self._on_first_byte(step, job, visit, begun, lesson)
+            result = await self._exchange(step, job, first_byte, lesson, ask)
             now = monotonic()
             failure = result if isinstance(result, Failure) else result.failure or result.interrupted
             committed = isinstance(result, Exchange) and result.failure is None
@@ -192,12 +194,12 @@ class Sender:
             reason = "outrun" if job.gate is not None and job.gate.outrun else "client-gone"
             raise
         finally:
-            usage = Usage()
+            usage = NOT_TOLD
             if lesson is not None and (reason == "ok" or counts):
                 usage = lesson.end(pool.learned.bytes_per_token)
             if step.permit is not None or job.decision.passed is not None or counts:
                 used = lesson is not None and (committed or (reason in ("client-gone", "outrun") and lesson.sent))
-                self._settle(step, job, visit, usage if used else None, lesson is not None and lesson.told)
+                self._settle(step, job, visit, usage if used else None, lesson is not None and lesson.told, counts)
             if lesson is not None and reason == "ok":
                 job.decision.usage = usage
                 lesson.teach(visit, usage, monotonic())
@@ -212,18 +214,19 @@ class Sender:
             if reason is not None:
                 self._telemetry.attempt(pool.name, endpoint.name, reason)
 
-    def _settle(self, step: Try, job: Job, visit: Visit, usage: Usage | None, told: bool) -> None:
+    def _settle(self, step: Try, job: Job, visit: Visit, usage: Usage | None, told: bool, counts: bool) -> None:
         """Charge an attempt, to its account, its tier and its consumer. `usage` is None where nothing was had: it has
         failed before anything of an answer came.
 
-        What an answer did not say (`told` is false), or was not there to say, is an estimate, and counted as one.
+        What an answer did not say (`told` is false), or was not there to say, is an estimate, and counted as one where
+        it matters (`counts`).
         """
         decision, permit, used = job.decision, step.permit, NOTHING_USED
         if usage is not None:
             guess = round(step.picked.forecast.prompt_tokens)
             prompt = guess if usage.prompt_tokens is None else usage.prompt_tokens
             used = Used(prompt, usage.cached_tokens or 0, usage.output_tokens or 0)
-            if _counts(step, job) and (usage.prompt_tokens is None or (job.path.generates and not told)):
+            if counts and (usage.prompt_tokens is None or (job.path.generates and not told)):
                 self._telemetry.costs.estimated(step.pool.name)
             if decision.passed is not None:
                 decision.passed.charge(None if permit is None else permit.price, *used)
@@ -236,11 +239,12 @@ class Sender:
             self._telemetry.costs.paid(*names, permit.price.currency, paid)
 
     async def _exchange(
-        self, step: Try, job: Job, on_first_byte: Callable[[], None], lesson: Lesson | None
+        self, step: Try, job: Job, on_first_byte: Callable[[], None], lesson: Lesson | None, ask: Edit | None
     ) -> Exchange | Failure:
+        """`ask`: the change to the body that makes its stream tell its usage, which the client is not to see then."""
         origin = origin_of(step.endpoint.url)
-        strip = None if _usage_wanted(step, job) is None else without_usage
-        pieces = self._request(step, job, origin)
+        strip = None if ask is None else without_usage
+        pieces = self._request(step, job, origin, ask)
         while True:
             connection = self._connections.reuse(origin)
             if connection is None:
@@ -288,33 +292,29 @@ class Sender:
     def _on_first_byte(
         self, step: Try, job: Job, visit: Visit, begun: float, lesson: Lesson | None
     ) -> Callable[[], None]:
-        answer = job.answer
+        answer, decision, streams = job.answer, job.decision, job.peeked.stream
+        pool, endpoint = step.pool.name, visit.endpoint.name
 
         def first_byte() -> None:
             now = monotonic()
-            if job.peeked.stream:
+            if streams:
                 visit.first_token(now)
             elif isinstance(answer, Answer) and answer.told and lesson is not None:
                 answer.told = paid(answer.told, step, lesson.heard())  # the head goes with the answer that says so
-            if job.decision.first_byte is None:  # else this is the rest of an answer
-                job.decision.first_byte = now
-            self._telemetry.first_byte(step.pool.name, step.endpoint.name, now - begun)
+            if decision.first_byte is None:  # else this is the rest of an answer
+                decision.first_byte = now
+            self._telemetry.first_byte(pool, endpoint, now - begun)
 
         return first_byte
 
     def body(self, step: Try, job: Job) -> Sequence[bytes | memoryview]:
         """The client's own body, as it goes to this endpoint."""
-        provider = step.pool.spec.provider
-        edits: tuple[Edit, ...] = () if job.clamped is None else tuple(job.clamped.edits(provider))
-        if provider is not None:
-            edits += adapted(job.peeked, ADAPTERS[provider].preset)
-        ask = _usage_wanted(step, job)
-        return job.peeked.forward(step.upstream_model, edits if ask is None else (*edits, ask))
+        return _body(step, job, _usage_wanted(step, job) if _counts(step, job) else None)
 
-    def _request(self, step: Try, job: Job, origin: Origin) -> list[bytes | memoryview]:
+    def _request(self, step: Try, job: Job, origin: Origin, ask: Edit | None) -> list[bytes | memoryview]:
         """The request to an endpoint: one head of ours, then the client's own bytes."""
         spec = step.endpoint.spec
-        body: Sequence[bytes | memoryview] = self.body(step, job) if job.body is None else [job.body]
+        body: Sequence[bytes | memoryview] = _body(step, job, ask) if job.body is None else [job.body]
         start = _request_start(step.pool.spec.provider, spec.url, job.path.path, origin)
         head = [start, b"content-length: %d\r\n" % sum(map(len, body))]
         credential = spec.credential
@@ -331,10 +331,16 @@ class Sender:
         self._connections.close()
 
 
+def _body(step: Try, job: Job, ask: Edit | None) -> Sequence[bytes | memoryview]:
+    provider = step.pool.spec.provider
+    edits: tuple[Edit, ...] = () if job.clamped is None else tuple(job.clamped.edits(provider))
+    if provider is not None:
+        edits += adapted(job.peeked, ADAPTERS[provider].preset)
+    return job.peeked.forward(step.upstream_model, edits if ask is None else (*edits, ask))
+
+
 def _usage_wanted(step: Try, job: Job) -> Edit | None:
-    """The change to a body that makes its stream tell its usage, where that is counted and the client does not ask."""
-    if not _counts(step, job):
-        return None
+    """The change to a body that makes its stream tell its usage, where that has to be asked for."""
     provider = step.pool.spec.provider
     return None if provider is not None and ADAPTERS[provider].preset.tells_usage else ask_for_usage(job.peeked)
 

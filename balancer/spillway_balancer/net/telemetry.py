@@ -19,7 +19,7 @@ from prometheus_client import (
 from ..core.allowance import Pass
 from ..core.attempts import Try
 from ..core.consumers import Consumer, Result
-from ..core.learning import Usage
+from ..core.learning import NOT_TOLD, Usage
 from ..core.pool import Pool
 from ..core.runtime import Runtime
 from ..core.shadows import Look
@@ -42,8 +42,6 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 
 KEPT_SECONDS = 300.0
 """How long the series of an endpoint that is gone can still be scraped."""
-
-NOT_TOLD = Usage()
 
 
 @dataclass(slots=True)
