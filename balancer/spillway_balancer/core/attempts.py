@@ -153,7 +153,8 @@ class Attempts:
         self._told = len(self.log)
 
     def _find(self, now: float) -> Try | None:
-        return self._taken(self.tiers.find(self._excluded, now))
+        found = self.tiers.find(self._excluded, now)
+        return found if self._purse is None else self._taken(found)
 
     def _taken(self, found: Try | None) -> Try | None:
         """The same, paid from the purse if there is one."""

@@ -262,7 +262,7 @@ def _key(made: Plan, asked: Request) -> tuple[str, int] | None:
 
 def _seen(pool: Pool, want: Want, tried: Collection[EndpointState], now: float) -> tuple[EndpointSeen, ...]:
     """All endpoints of the pool, those that may take the request with what the strategy goes by."""
-    candidates, _ = pool.candidates(want, tried, now)
+    candidates, _, _ = pool.candidates(want, tried, now)
     costs = pool.strategy.costs(candidates) if isinstance(pool.strategy, Adaptive) else [None] * len(candidates)
     able = {at.name: (at, cost) for at, cost in zip(candidates, costs, strict=True)}
     seen = []

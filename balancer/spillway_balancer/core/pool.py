@@ -148,17 +148,26 @@ class Pool:
     def pick(self, want: Want, exclude: Collection[EndpointState], now: float, dice: random.Random) -> Picked | Reason:
         """An endpoint for a request, or why there is none."""
         self.last_asked = now
-        candidates, why = self.candidates(want, exclude, now)
+        candidates, why, guessed = self.candidates(want, exclude, now)
         if self.slow_start:
             candidates = self._warmed(candidates, want.key, now, dice)
         cost = float(want.prompt_tokens + want.output_tokens) if self._by_tokens else 1.0
         choice = self.strategy.choose(Ask(want.key, cost), candidates, dice)
         if choice is None:
             return why
-        return self._take(self.endpoints[choice.name], choice, want, now)
+        cached: float | None = None
+        if not guessed:  # else it is not what the mirror of the endpoint says
+            for at in candidates:
+                if at.name == choice.name:
+                    cached = at.cached
+                    break
+        return self._take(self.endpoints[choice.name], choice, want, now, cached)
 
-    def candidates(self, want: Want, exclude: Collection[EndpointState], now: float) -> tuple[list[Candidate], Reason]:
-        """The endpoints that may take a request, slow start aside, in the order of the pool; why there are none."""
+    def candidates(
+        self, want: Want, exclude: Collection[EndpointState], now: float
+    ) -> tuple[list[Candidate], Reason, bool]:
+        """The endpoints that may take a request, slow start aside, in the order of the pool; why there are none; and
+        whether what they have cached was guessed."""
         prompt = want.prompt if self.wants_prompt else None
         tokens: float = want.prompt_tokens
         if prompt is not None:
@@ -167,7 +176,8 @@ class Pool:
         candidates, why, elsewhere = self._candidates(prompt, tokens, exclude, now, want.output_tokens)
         if elsewhere and prompt is not None and self._homes is not None:
             candidates = self._homes.guess(candidates, elsewhere, want.key, prompt, tokens, self.block_tokens)
-        return candidates, why
+            return candidates, why, True
+        return candidates, why, False
 
     def _candidates(
         self,
@@ -288,13 +298,15 @@ class Pool:
             seen.append(at)
         return seen
 
-    def forecast(self, endpoint: EndpointState, want: Want, now: float) -> Forecast:
-        """What is expected of the request there."""
+    def forecast(self, endpoint: EndpointState, want: Want, now: float, cached: float | None = None) -> Forecast:
+        """What is expected of the request there. `cached`: the tokens of its prompt that the mirror has, where it has
+        been asked already."""
         prompt = want.prompt if self.wants_prompt else None
         if prompt is None:
             return Forecast(want.prompt_tokens, 0.0, want.output_tokens, streams=want.streams, model=want.model)
         tokens = self._tokens(prompt)
-        cached = min(tokens - 1.0, endpoint.cache.match(prompt.blocks) * self.block_tokens)
+        if cached is None:
+            cached = min(tokens - 1.0, endpoint.cache.match(prompt.blocks) * self.block_tokens)
         own = self.learned.attention.work(tokens - cached, pairs(tokens, cached))
         ttft = endpoint.ttft(self.work_ahead(endpoint, now) + own, now)
         answer, streams = want.output_tokens, want.streams
@@ -323,8 +335,9 @@ class Pool:
         """
         book, learned = endpoint.load, self.learned
         attention = learned.attention
-        ahead = attention.work(book.pending_tokens, book.pending_pairs)
+        ahead = 0.0
         if book.pending:
+            ahead = attention.work(book.pending_tokens, book.pending_pairs)
             ahead = min(ahead, max(endpoint.remaining(now), ahead * (1 - 1 / book.pending)))
         waiting = book.others_waiting(now, self.stale_after)
         return ahead + waiting * attention.work(learned.miss_tokens, learned.miss_pairs) if waiting else ahead
@@ -426,9 +439,11 @@ class Pool:
         ]
         return min(waits, default=None)
 
-    def _take(self, endpoint: EndpointState, choice: Choice, want: Want, now: float) -> Picked:
+    def _take(
+        self, endpoint: EndpointState, choice: Choice, want: Want, now: float, cached: float | None = None
+    ) -> Picked:
         endpoint.circuit = endpoint.circuit.trial(now)
-        return Picked(endpoint, choice, self.forecast(endpoint, want, now))
+        return Picked(endpoint, choice, self.forecast(endpoint, want, now, cached))
 
     def succeeded(self, endpoint: EndpointState, begun: float, now: float) -> None:
         """Learn from an attempt that `begun` then and ended well."""

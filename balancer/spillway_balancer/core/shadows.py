@@ -69,7 +69,9 @@ class Glass(Pool):
     def untried(self, endpoint: EndpointState, begun: float, now: float) -> None:
         """No trial has begun, so none ends."""
 
-    def _take(self, endpoint: EndpointState, choice: Choice, want: Want, now: float) -> Picked:
+    def _take(
+        self, endpoint: EndpointState, choice: Choice, want: Want, now: float, cached: float | None = None
+    ) -> Picked:
         return Picked(endpoint, choice, Forecast(want.prompt_tokens, 0.0, want.output_tokens))
 
 

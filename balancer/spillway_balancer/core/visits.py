@@ -35,10 +35,6 @@ class Forecast(NamedTuple):
     model: str = ""
     """As its engine calls it."""
 
-    @property
-    def uncached(self) -> float:
-        return self.prompt_tokens - self.cached_tokens
-
 
 class Visit:
     """Holds a lease on the endpoint's load and pins the prompt in its mirror. `end` it on every path.
@@ -77,14 +73,15 @@ class Visit:
         self._begun = now
         self._seen = False
         self._usage = NOT_TOLD
-        self._uncached = uncached = forecast.uncached
-        self._added = added = pairs(forecast.prompt_tokens, forecast.cached_tokens)
+        prompt, cached = forecast.prompt_tokens, forecast.cached_tokens
+        self._uncached = uncached = prompt - cached
+        self._added = added = pairs(prompt, cached)
         work = pool.learned.attention.work(uncached, added)
         self._backlog = pool.work_ahead(endpoint, now) + work
         self._first_in_line = not endpoint.load.pending
         self._lease = endpoint.load.lease(round(forecast.prompt_tokens), forecast.output_tokens, uncached, added)
         self._pin = endpoint.cache.pin(forecast.blocks) if forecast.blocks else None
-        self._alone = pool.requests_at(endpoint, now) == 1
+        self._alone = endpoint.load.requests(now, pool.stale_after) == 1
         self._place = endpoint.queued(self, work, forecast.streams, now)
         endpoint.progress.changed(endpoint.load.pending_tokens, 0.0, now)
         quota = endpoint.quota

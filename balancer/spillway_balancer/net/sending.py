@@ -162,7 +162,7 @@ class Sender:
         The exchange that comes back has either been relayed to its end or holds a `failure` that the client has
         seen nothing of; a bare Failure means that there was no connection.
         """
-        endpoint, pool = step.endpoint, step.pool
+        endpoint, pool = step.picked.endpoint, step.pool
         begun = monotonic()
         reason: str | None = None
         if job.decision.audit is not None:
@@ -242,7 +242,7 @@ class Sender:
         self, step: Try, job: Job, on_first_byte: Callable[[], None], lesson: Lesson | None, ask: Edit | None
     ) -> Exchange | Failure:
         """`ask`: the change to the body that makes its stream tell its usage, which the client is not to see then."""
-        origin = origin_of(step.endpoint.url)
+        origin = origin_of(step.picked.endpoint.url)
         strip = None if ask is None else without_usage
         pieces = self._request(step, job, origin, ask)
         while True:
@@ -313,7 +313,7 @@ class Sender:
 
     def _request(self, step: Try, job: Job, origin: Origin, ask: Edit | None) -> list[bytes | memoryview]:
         """The request to an endpoint: one head of ours, then the client's own bytes."""
-        spec = step.endpoint.spec
+        spec = step.picked.endpoint.spec
         body: Sequence[bytes | memoryview] = _body(step, job, ask) if job.body is None else [job.body]
         start = _request_start(step.pool.spec.provider, spec.url, job.path.path, origin)
         head = [start, b"content-length: %d\r\n" % sum(map(len, body))]
