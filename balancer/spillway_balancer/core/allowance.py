@@ -12,7 +12,8 @@ from typing import Final, Literal, NamedTuple
 
 from spillway_api.types import ConsumerLimits, Price
 
-from .meters import Concurrent, Rate, Reserved, Spend, Taken
+from .metered import Metered
+from .meters import Concurrent, Reserved, Taken
 from .prices import EXACT, NOTHING, cost
 
 Limit = Literal["maxInFlight", "requestsPerMinute", "tokensPerMinute", "budget"]
@@ -37,43 +38,24 @@ class Quota(NamedTuple):
     """Seconds until all of it is."""
 
 
-class Allowance:
-    """The limits of one consumer at work. What they have counted outlives a reload: the meters are the same objects
-    before and after, so who is under way settles where it has reserved."""
+class Allowance(Metered):
+    """The limits of one consumer at work."""
 
-    __slots__ = ("currency", "in_flight", "money", "requests", "spec", "tokens")
+    __slots__ = ("in_flight", "spec")
 
     def __init__(self, spec: ConsumerLimits, previous: Allowance | None = None) -> None:
+        super().__init__(spec, previous)
         self.spec = spec
-        self.requests: Rate | None = None
-        self.tokens: Rate | None = None
         self.in_flight: Concurrent | None = None
-        self.money: Spend | None = None
-        budget = spec.budget
-        self.currency = "" if budget is None else budget.currency
-        if spec.requests_per_minute is not None:
-            self.requests = (previous and previous.requests) or Rate(spec.requests_per_minute)
-        if spec.tokens_per_minute is not None:
-            self.tokens = (previous and previous.tokens) or Rate(spec.tokens_per_minute)
         if spec.max_in_flight is not None:
             self.in_flight = (previous and previous.in_flight) or Concurrent(spec.max_in_flight)
-        if budget is not None:
-            same = previous is not None and previous.currency == self.currency
-            self.money = (previous.money if same and previous else None) or Spend(Decimal(budget.amount), budget.period)
         self.apply()
 
     def apply(self) -> None:
         """Put these settings in force, where others may have been on the same meters."""
-        spec = self.spec
-        if self.requests is not None and spec.requests_per_minute is not None:
-            self.requests.limit = spec.requests_per_minute
-        if self.tokens is not None and spec.tokens_per_minute is not None:
-            self.tokens.limit = spec.tokens_per_minute
-        if self.in_flight is not None and spec.max_in_flight is not None:
-            self.in_flight.limit = spec.max_in_flight
-        if self.money is not None and spec.budget is not None:
-            self.money.limit = Decimal(spec.budget.amount)
-            self.money.period = spec.budget.period
+        self.limit_by(self.spec)
+        if self.in_flight is not None and self.spec.max_in_flight is not None:
+            self.in_flight.limit = self.spec.max_in_flight
 
     def tokens_used(self, now: float) -> float:
         """Percent; 0 without such a limit, as all of these."""
@@ -92,12 +74,7 @@ class Allowance:
         found: dict[Limit, float] = {}
         if self.in_flight is not None:
             found["maxInFlight"] = self.in_flight.used_percent()
-        if self.requests is not None:
-            found["requestsPerMinute"] = self.requests.used_percent(now)
-        if self.tokens is not None:
-            found["tokensPerMinute"] = self.tokens.used_percent(now)
-        if self.money is not None:
-            found["budget"] = self.money.used_percent(unix)
+        found.update(self.metered_percent(now, unix))
         return found
 
     def affords(self, price: Price | None, money: Decimal, unix: float) -> bool:

@@ -8,7 +8,8 @@ from typing import Final, Literal, NamedTuple
 
 from spillway_api import types
 
-from .meters import SOON, Rate, Reserved, Spend, Taken
+from .metered import Metered
+from .meters import SOON, Reserved, Taken
 from .prices import cost
 from .reasons import Reason
 from .shares import Share
@@ -103,62 +104,36 @@ class Permit:
         self.settle(now, NOTHING_USED)
 
 
-class TierLimits:
-    """The limits of one tier at work. What they have counted outlives a reload.
+class TierLimits(Metered):
+    """The limits of one tier at work."""
 
-    The meters are the same objects before and after: whoever is under way settles where it has reserved.
-    """
-
-    __slots__ = ("currency", "money", "refused", "requests", "share", "spec", "spent_until", "tokens")
+    __slots__ = ("refused", "share", "spec", "spent_until")
 
     def __init__(self, spec: types.Limits, previous: TierLimits | None = None) -> None:
+        super().__init__(spec, previous)
         self.spec = spec
         self.spent_until = -inf
         """Unix time before which the budget has kept a request out, and nothing has changed since."""
         self.share: Share | None = None
-        self.requests: Rate | None = None
-        self.tokens: Rate | None = None
-        self.money: Spend | None = None
-        self.currency = spec.budget.currency if spec.budget else ""
         self.refused: dict[Limit, int] = previous.refused if previous else dict.fromkeys(LIMITS, 0)
         """Requests that each limit has kept out."""
         if spec.max_share_percent is not None:
             self.share = (previous and previous.share) or Share(spec.max_share_percent)
-        if spec.requests_per_minute is not None:
-            self.requests = (previous and previous.requests) or Rate(spec.requests_per_minute)
-        if spec.tokens_per_minute is not None:
-            self.tokens = (previous and previous.tokens) or Rate(spec.tokens_per_minute)
-        if spec.budget is not None:
-            same = previous is not None and previous.currency == self.currency
-            kept = previous.money if same and previous else None
-            self.money = kept or Spend(Decimal(spec.budget.amount), spec.budget.period)
         self.apply()
 
     def apply(self) -> None:
         """Put these settings in force, where others may have been on the same meters."""
-        spec = self.spec
         self.spent_until = -inf
-        if self.share is not None and spec.max_share_percent is not None:
-            self.share.percent = spec.max_share_percent
-        if self.requests is not None and spec.requests_per_minute is not None:
-            self.requests.limit = spec.requests_per_minute
-        if self.tokens is not None and spec.tokens_per_minute is not None:
-            self.tokens.limit = spec.tokens_per_minute
-        if self.money is not None and spec.budget is not None:
-            self.money.limit = Decimal(spec.budget.amount)
-            self.money.period = spec.budget.period
+        self.limit_by(self.spec)
+        if self.share is not None and self.spec.max_share_percent is not None:
+            self.share.percent = self.spec.max_share_percent
 
     def used_percent(self, now: float, unix: float) -> dict[Limit, float]:
         """How much of each limit there is is used, what is under way included."""
         found: dict[Limit, float] = {}
         if self.share is not None:
             found["maxSharePercent"] = self.share.used_percent(now)
-        if self.requests is not None:
-            found["requestsPerMinute"] = self.requests.used_percent(now)
-        if self.tokens is not None:
-            found["tokensPerMinute"] = self.tokens.used_percent(now)
-        if self.money is not None:
-            found["budget"] = self.money.used_percent(unix)
+        found.update(self.metered_percent(now, unix))
         return found
 
     def enter(
