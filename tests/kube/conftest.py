@@ -21,6 +21,9 @@ import pytest
 from tests.kube.access import Kubernetes
 from tests.kube.assets import HERE, Unavailable, folder_of
 from tests.kube.cluster import Cluster
+from tests.kube.listener import Listener
+from tests.kube.objects import Reader
+from tests.kube.operating import BalancerProcess, Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
 
@@ -128,6 +131,25 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
     words = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
     with kube.new_namespace(f"{words}-{os.urandom(3).hex()}") as name:
         yield name
+
+
+@pytest.fixture(scope="module")
+def listener(installed: Installation) -> Iterator[Listener]:
+    """A subscriber of the installation that a file makes of its own, as all of these."""
+    with installed.listener() as listener:
+        yield listener
+
+
+@pytest.fixture(scope="module")
+def balancer(installed: Installation, listener: Listener) -> BalancerProcess:
+    """Of the first operator's, beside the listener."""
+    return installed.balancer("balancer", f"https://localhost:{installed.operators[0].port}")
+
+
+@pytest.fixture
+def mine(plane: ControlPlane, namespace: str, listener: Listener) -> Reader:
+    """The objects of this test, once there is somebody to whom they can be told."""
+    return Reader(plane, namespace)
 
 
 def _install_crds(kube: Kubernetes) -> None:

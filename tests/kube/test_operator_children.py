@@ -6,11 +6,10 @@ import base64
 import contextlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.kube.access import until
+from tests.kube.keys import mount, state_of, telling, told
 from tests.kube.listener import Listener
 from tests.kube.objects import (
     BLACK_HOLE,
@@ -25,7 +24,7 @@ from tests.kube.objects import (
     service,
     static,
 )
-from tests.kube.operating import GATEWAY, BalancerProcess, Installation
+from tests.kube.operating import GATEWAY, Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
 
@@ -48,17 +47,6 @@ def installed(
     with Installation(plane, tmp_path_factory.mktemp("children"), options=options) as installed:
         installed.operator()
         yield installed
-
-
-@pytest.fixture(scope="module")
-def listener(installed: Installation) -> Iterator[Listener]:
-    with installed.listener() as listener:
-        yield listener
-
-
-@pytest.fixture
-def mine(plane: ControlPlane, namespace: str, listener: Listener) -> Reader:
-    return Reader(plane, namespace)
 
 
 def test_nothing_is_left_on_objects_of_users_but_status(
@@ -193,36 +181,8 @@ def test_a_rotated_secret_reaches_the_balancers_and_its_value_nothing_else(
     # Only what endpoints need is in the Secret, and nothing of it anywhere else.
     data = installed.child("secrets", f"{GATEWAY}-credentials")["data"]
     assert [key for key in data if key.startswith(f"{space}_")] == [file]
-    operator = installed.operators[0]
-    told = {
-        "the operator's log": operator.log,
-        "the balancer's log": balancer.log,
-        "the operator's metrics": operator.metrics,
-        "the balancer's metrics": balancer.metrics,
-        "events": plane.kubectl("get", "events", "-A", "-o", "json"),
-        "statuses": plane.kubectl("get", "modelpools,routepolicies", "-A", "-o", "json"),
-        "config maps": plane.kubectl("get", "configmaps", "-n", installed.namespace, "-o", "json"),
-        "what balancers boot from": repr(saved_in(installed.child("configmaps", f"{GATEWAY}-boot"))),
-        "the snapshot": repr(listener.snapshot),
-        "the lease": plane.kubectl("get", "leases", "-n", installed.namespace, "-o", "json"),
-        **{str(path): path.read_text(errors="replace") for path in state_of(balancer)},
-    }
-    encoded = base64.b64encode(MARKER.encode()).decode()[:16]
-    assert [where for where, text in told.items() if MARKER in text or encoded in text] == []
+    assert telling(told(installed, balancer, listener), MARKER) == []
     assert state_of(balancer)
-
-
-def mount(installed: Installation, balancer: BalancerProcess) -> None:
-    """What the kubelet does with the credentials Secret."""
-    data: dict[str, Any] = installed.child("secrets", f"{GATEWAY}-credentials").get("data") or {}
-    for name, value in data.items():
-        fresh = balancer.secrets / f"{name}.fresh"
-        fresh.write_bytes(base64.b64decode(value))
-        fresh.rename(balancer.secrets / name)
-
-
-def state_of(balancer: BalancerProcess) -> list[Path]:
-    return [path for path in (balancer.secrets.parent / "state").rglob("*") if path.is_file()]
 
 
 def test_a_gateway_comes_and_goes_with_its_deployment(

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from tests.kube.access import Object, until
 from tests.kube.assets import HERE
+from tests.kube.keys import mount, telling, told
 from tests.kube.objects import Reader, policy, pool, secret, static
-from tests.kube.operating import GATEWAY, BalancerProcess, Installation
+from tests.kube.operating import Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
-
-from spillway_operator.plan import saved_in
 
 ROOT = HERE.parents[1]
 MARKER = "sk-quagga-9a41d0"
@@ -84,35 +80,6 @@ def test_a_labelled_secret_is_a_consumer_until_it_is_deleted(
         mine.comes("RoutePolicy", "chat", "ResolvedRefs", "False", "SecretNotFound")
         until(lambda: balancer.ask("chat", f"{MARKER}-b2").status == 401, "nobody is left", SEEN)
 
-        operator = installed.operators[0]
-        told = {
-            "the operator's log": operator.log,
-            "the balancer's log": balancer.log,
-            "the operator's metrics": operator.metrics,
-            "the balancer's metrics": balancer.metrics,
-            "events": plane.kubectl("get", "events", "-A", "-o", "json"),
-            "statuses": plane.kubectl("get", "modelpools,routepolicies", "-A", "-o", "json"),
-            "config maps": plane.kubectl("get", "configmaps", "-n", installed.namespace, "-o", "json"),
-            "what balancers boot from": repr(saved_in(installed.child("configmaps", f"{GATEWAY}-boot"))),
-            "the snapshot": repr(listener.snapshot),
-            **{str(path): path.read_text(errors="replace") for path in state_of(balancer)},
-        }
-    encoded = base64.b64encode(MARKER.encode()).decode()[:16]
-    assert [where for where, text in told.items() if MARKER in text or encoded in text] == []
-    assert 'consumer="team-b"' not in told["the balancer's metrics"], "series go with the consumer"
-
-
-def mount(installed: Installation, balancer: BalancerProcess) -> None:
-    """What the kubelet does with the credentials Secret."""
-    data: dict[str, Any] = installed.child("secrets", f"{GATEWAY}-credentials").get("data") or {}
-    for name, value in data.items():
-        wanted = base64.b64decode(value)
-        file = balancer.secrets / name
-        if not file.exists() or file.read_bytes() != wanted:
-            fresh = balancer.secrets / f"{name}.fresh"
-            fresh.write_bytes(wanted)
-            fresh.rename(file)
-
-
-def state_of(balancer: BalancerProcess) -> list[Path]:
-    return [path for path in (balancer.secrets.parent / "state").rglob("*") if path.is_file()]
+        places = told(installed, balancer, listener)
+    assert telling(places, MARKER) == []
+    assert 'consumer="team-b"' not in places["the balancer's metrics"], "series go with the consumer"

@@ -29,22 +29,6 @@ def installed(
         yield installed
 
 
-@pytest.fixture(scope="module")
-def listener(installed: Installation) -> Iterator[Listener]:
-    with installed.listener() as listener:
-        yield listener
-
-
-@pytest.fixture(scope="module")
-def balancer(installed: Installation, listener: Listener) -> BalancerProcess:
-    return installed.balancer("balancer", f"https://localhost:{installed.operators[0].port}")
-
-
-@pytest.fixture
-def mine(plane: ControlPlane, namespace: str, listener: Listener) -> Reader:
-    return Reader(plane, namespace)
-
-
 def test_a_pod_is_an_endpoint_from_ready_to_terminating(plane: ControlPlane, mine: Reader, listener: Listener) -> None:
     space = mine.namespace
     mine.apply(

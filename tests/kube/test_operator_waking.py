@@ -26,22 +26,6 @@ def installed(
         yield installed
 
 
-@pytest.fixture(scope="module")
-def listener(installed: Installation) -> Iterator[Listener]:
-    with installed.listener() as listener:
-        yield listener
-
-
-@pytest.fixture(scope="module")
-def balancer(installed: Installation, listener: Listener) -> BalancerProcess:
-    return installed.balancer("balancer", f"https://localhost:{installed.operators[0].port}")
-
-
-@pytest.fixture
-def mine(plane: ControlPlane, namespace: str, listener: Listener) -> Reader:
-    return Reader(plane, namespace)
-
-
 def replicas(plane: ControlPlane, space: str, name: str, plural: str = "deployments") -> int:
     return int(plane.api.get(f"/apis/apps/v1/namespaces/{space}/{plural}/{name}")["spec"]["replicas"])
 
