@@ -139,3 +139,38 @@ async def test_an_account_that_is_full_makes_who_comes_wait(
     lb = await serve(docs=docs(objects, provider, [{"name": "a", "limits": {"maxInFlight": 2}}]))
     assert await ask_all(lb, dial, 40, 10) == {200: 40}
     assert provider.answered == {"a": 40}
+
+
+async def test_headers_steer_before_the_429(serve: Any, objects: Any, provider: Provider, dial: Any) -> None:
+    """Three quarters of the requests would go to the first account, and half of those would be refused."""
+    provider.tells = lambda _key: True
+    lb = await serve(docs=docs(objects, provider, [{"name": "a", "weight": 300}, {"name": "b"}], **NO_QUEUE))
+    assert await ask_all(lb, dial, 120, 8) == {200: 120}
+    assert provider.answered == {"a": 60, "b": 60}
+    assert not provider.refused
+    page = (await (await dial(lb)).get("/metrics")).body.decode()
+    for name in ("a", "b"):
+        said = f'endpoint="{name}",kind="requests",pool="default/cloud"'
+        assert f"spillway_endpoint_quota_remaining{{{said}}} 0.0" in page
+
+
+async def test_one_account_by_its_limits_and_one_by_its_headers(
+    serve: Any, objects: Any, provider: Provider, dial: Any
+) -> None:
+    provider.tells = lambda key: key == "b"
+    accounts = [{"name": "a", **SIXTY}, {"name": "b", "weight": 300}]
+    lb = await serve(docs=docs(objects, provider, accounts, **NO_QUEUE))
+    assert await ask_all(lb, dial, 120, 8) == {200: 120}
+    assert provider.answered == {"a": 60, "b": 60}
+    assert not provider.refused
+
+
+async def test_over_several_windows_no_client_sees_a_429(
+    serve: Any, objects: Any, provider: Provider, dial: Any
+) -> None:
+    """More than there is quota for, so some have to wait; who asks is told nothing of it."""
+    provider.quota, provider.window = 20, 0.3
+    provider.tells = lambda _key: True
+    lb = await serve(docs=docs(objects, provider, [{"name": "a"}, {"name": "b"}]))
+    assert await ask_all(lb, dial, 160, 8) == {200: 160}
+    assert sum(provider.answered.values()) == 160

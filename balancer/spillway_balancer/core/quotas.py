@@ -1,7 +1,8 @@
 """What an account may still be sent: by the limits that its owner sets, and by what its provider says is left.
 
 A limit is a promise and is kept: an account that is at one takes nothing. What a provider says is a hint. Requests go
-where more is left, before anybody has to answer 429; but headers may be wrong, and so they never close the last way.
+where more is left, before anybody has to answer 429; but headers may be wrong, and so they never close the last way:
+one request at a time goes there, and who serves it is not believed for a while.
 """
 
 from __future__ import annotations
@@ -65,11 +66,25 @@ class Heard(NamedTuple):
 
 NOT: Final = float("-inf")
 
+DISBELIEF: Final = 10.0
+"""Seconds for which headers are not believed that said nothing was left, when a request was served all the same."""
+
 
 class Quota:
     """The books of one account. They outlive a reload, as all that is known of an endpoint does."""
 
-    __slots__ = ("_heard", "_limits", "_output", "_prompt", "_requests", "_sent", "_tokens", "until")
+    __slots__ = (
+        "_believed",
+        "_heard",
+        "_limits",
+        "_output",
+        "_prompt",
+        "_requests",
+        "_sent",
+        "_tokens",
+        "_trial",
+        "until",
+    )
 
     def __init__(self) -> None:
         self._limits: AccountLimits | None = None
@@ -78,6 +93,8 @@ class Quota:
         # Once there, a meter stays: who is under way gives back where it was counted.
         self._sent = self._prompt = self._output = 0
         self._heard: dict[Kind, Heard] = {}
+        self._trial = 0
+        self._believed = NOT
         self.until = NOT
         """When the request that was kept out last may come; infinite where never. Seconds, monotonic."""
 
@@ -108,7 +125,10 @@ class Quota:
     def take(self, now: float, prompt: int, output: int) -> Sent:
         """A request is on its way, whatever the limits say: it was asked before whether it may be. It may come to so
         many tokens."""
+        left = self.left(prompt, output, now) if self._heard else None
         self._sent += 1
+        if left is not None and left[0] < 1 and not self._trial:
+            self._trial = self._sent
         self._prompt += prompt
         self._output += output
         if self._requests is not None:
@@ -121,12 +141,29 @@ class Quota:
         if sent.tokens is not None and self._tokens is not None:
             self._tokens.settle(sent.tokens, now, tokens)
 
-    def heard(self, said: Iterable[Said], sent: Sent, now: float) -> None:
-        """The answer to a request says what is left. One that was sent before the last that said so is no news."""
+    def answered(self, sent: Sent, said: Iterable[Said], ok: bool, now: float) -> None:
+        """The answer to a request has begun and says what is left. One that was sent before the last that said so is
+        no news. Where there was too little left and it went well, what was said was wrong."""
+        if ok and sent.requests == self._trial:
+            self._believed = now + DISBELIEF
+            self._heard.clear()
+        self.ended(sent)
+        if now < self._believed:
+            return
         for each in said:
             last = self._heard.get(each.kind)
             if last is None or now >= last.until or sent.requests >= last.at:
                 self._heard[each.kind] = Heard(each.remaining, now + each.reset, sent.of(each.kind), sent.requests)
+
+    def ended(self, sent: Sent) -> None:
+        """If it was the one that was sent though too little was left, another may go."""
+        if sent.requests == self._trial:
+            self._trial = 0
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether a request is there that was sent though too little was left, and is not answered."""
+        return self._trial > 0
 
     def full(self, in_flight: int) -> bool:
         """Whether it holds as many requests as it may."""
@@ -193,7 +230,7 @@ class PassedOver(NamedTuple):
 def passed_over(pool: Pool, prompt: int, output: int, exclude: Collection[EndpointState], now: float) -> PassedOver:
     """The accounts of a pool that a request of so many tokens is not to be sent to."""
     closed: set[EndpointState] = set()
-    low: list[tuple[float, str, EndpointState]] = []
+    low: list[tuple[float, float, str, EndpointState]] = []
     full = limited = others = False
     for name, endpoint in pool.endpoints.items():
         quota = endpoint.quota
@@ -214,12 +251,15 @@ def passed_over(pool: Pool, prompt: int, output: int, exclude: Collection[Endpoi
             if left is None or left[0] >= 1:
                 others = True
             else:
-                low.append((left[0], name, endpoint))
+                low.append((max(0.0, left[0]), -left[1], name, endpoint))
                 quota.until = now + left[1]
-    if low and not others:
-        last = max(low, key=lambda each: each[:2])
-        low.remove(last)
-        if last[2].quota is not None:
-            last[2].quota.until = NOT
-    closed.update(endpoint for _, _, endpoint in low)
+    if low and not others:  # the one with most left; of those with nothing, the first to have some again
+        last = max(low, key=lambda each: each[:3])
+        quota = last[-1].quota
+        if any(each[-1].quota is not None and each[-1].quota.on_trial for each in low):
+            limited = True
+        elif quota is not None:
+            low.remove(last)
+            quota.until = NOT
+    closed.update(each[-1] for each in low)
     return PassedOver(closed, full, limited)

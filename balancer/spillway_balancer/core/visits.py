@@ -121,10 +121,10 @@ class Visit:
         if self._number:
             self._pool.tell(FirstToken(self._number))
 
-    def said(self, said: Iterable[Said], now: float) -> None:
-        """The provider says what is left of the account's quota."""
+    def answered(self, said: Iterable[Said], ok: bool, now: float) -> None:
+        """An account has begun to answer, well or not, and says what is left of its quota."""
         if self._sent is not None and self.endpoint.quota is not None:
-            self.endpoint.quota.heard(said, self._sent, now)
+            self.endpoint.quota.answered(self._sent, said, ok, now)
 
     def charge(self, tokens: int, now: float) -> None:
         """What the request has really used, for the account's limits. Not known of another balancer's: there the
@@ -146,6 +146,8 @@ class Visit:
         if self.ended:
             return
         self._lease.release()
+        if self._sent is not None and self.endpoint.quota is not None:
+            self.endpoint.quota.ended(self._sent)
         if ok and not self._seen:
             output = self._usage.output_tokens
             short = output is not None and output <= SHORT_ANSWER

@@ -19,6 +19,7 @@ from ..wire import openai
 from ..wire.faults import parse_error, retry_after
 from ..wire.headers import response_headers
 from ..wire.paths import Path
+from ..wire.quota_headers import limited_for
 from ..wire.sse import StreamWatch
 from .upstream import Connection, RawHeaders
 
@@ -72,8 +73,10 @@ class Exchange:
         overhear: Callable[[bytes], None] | None = None,
         gate: Gate | None = None,
         strip: Callable[[bytes], bytes] | None = None,
+        told: Callable[[int, RawHeaders], None] | None = None,
     ) -> None:
-        """`overhear` is told what comes; `strip` leaves out of a stream's whole events what is not for the client."""
+        """`overhear` is told what comes; `strip` leaves out of a stream's whole events what is not for the client;
+        `told` gets status and headers."""
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._connection = connection
@@ -84,6 +87,7 @@ class Exchange:
         self._overhear = overhear
         self._gate = gate
         self._strip = strip
+        self._told = told
         now = monotonic()
         self._total = total
         self._first_byte = now + deadlines.first_byte
@@ -111,6 +115,8 @@ class Exchange:
         self._status = status
         self._headers = headers
         self._length = length
+        if self._told is not None:
+            self._told(status, headers)
         kind = encoding = b""
         for name, value in headers:
             if name == b"content-type":
@@ -248,6 +254,8 @@ class Exchange:
         body = b"".join(self._held)[:ERROR_BYTES]
         facts = parse_error(self._status, self._headers, body)
         wait = retry_after(self._headers, time())
+        if wait is None and self._status == 429:
+            wait = limited_for(self._headers, time())
         if wait is None:
             wait = facts.wait
         self._error_body = body

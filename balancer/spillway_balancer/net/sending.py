@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from time import monotonic
+from functools import lru_cache, partial
+from time import monotonic, time
 from typing import NamedTuple, Protocol
 
 from ..core.attempts import Try
@@ -23,6 +23,7 @@ from ..wire.peeked import Edit, Peeked
 from ..wire.prompt_blocks import PromptBlocks, continue_blocks
 from ..wire.providers import ADAPTERS
 from ..wire.providers.fields import adapted
+from ..wire.quota_headers import quotas
 from ..wire.usage import AnswerText, UsageWatch
 from ..wire.usage_chunk import ask_for_usage, without_usage
 from .answer import Answer
@@ -176,7 +177,7 @@ class Sender:
         try:
             ask = _usage_wanted(step, job) if counts else None
             first_byte = self._on_first_byte(step, job, visit, begun, lesson)
-            result = await self._exchange(step, job, first_byte, lesson, ask)
+            result = await self._exchange(step, job, visit, first_byte, lesson, ask)
             now = monotonic()
             failure = result if isinstance(result, Failure) else result.failure or result.interrupted
             committed = isinstance(result, Exchange) and result.failure is None
@@ -239,12 +240,19 @@ class Sender:
             self._telemetry.costs.paid(*names, permit.price.currency, paid)
 
     async def _exchange(
-        self, step: Try, job: Job, on_first_byte: Callable[[], None], lesson: Lesson | None, ask: Edit | None
+        self,
+        step: Try,
+        job: Job,
+        visit: Visit,
+        on_first_byte: Callable[[], None],
+        lesson: Lesson | None,
+        ask: Edit | None,
     ) -> Exchange | Failure:
         """`ask`: the change to the body that makes its stream tell its usage, which the client is not to see then."""
         origin = origin_of(step.picked.endpoint.url)
         strip = None if ask is None else without_usage
         pieces = self._request(step, job, origin, ask)
+        told = None if visit.endpoint.quota is None else partial(_told, visit)
         while True:
             connection = self._connections.reuse(origin)
             if connection is None:
@@ -258,7 +266,7 @@ class Sender:
                 lesson.sent = True
             gate = job.gate
             exchange = Exchange(
-                connection, job.answer, job.path, job.deadlines, job.total, on_first_byte, overhear, gate, strip
+                connection, job.answer, job.path, job.deadlines, job.total, on_first_byte, overhear, gate, strip, told
             )
             await self._carry(connection, exchange, job.client, pieces)
             # A kept connection that breaks before a byte of answer was most likely closed for idleness as we
@@ -343,6 +351,11 @@ def _usage_wanted(step: Try, job: Job) -> Edit | None:
     """The change to a body that makes its stream tell its usage, where that has to be asked for."""
     provider = step.pool.spec.provider
     return None if provider is not None and ADAPTERS[provider].preset.tells_usage else ask_for_usage(job.peeked)
+
+
+def _told(visit: Visit, status: int, headers: RawHeaders) -> None:
+    """The head of an answer has come: it may say what is left of the account's quota."""
+    visit.answered(quotas(headers, time()), status < 400, monotonic())
 
 
 def _counts(step: Try, job: Job) -> bool:
