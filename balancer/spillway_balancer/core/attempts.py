@@ -51,7 +51,7 @@ class Attempts:
         self._dice = dice
         self._deadline = deadline
         self._failed: list[tuple[Try, Failure]] = []
-        self._excluded: set[EndpointState] = set()
+        self._excluded: frozenset[EndpointState] = frozenset()
         """Those that have failed it."""
         self._waits: tuple[float, Again] | None = None
         """What is waited for, and until when."""
@@ -144,7 +144,7 @@ class Attempts:
     def failed(self, step: Try, failure: Failure) -> None:
         """The attempt ended before the client saw anything of it, or the rest is to come from elsewhere."""
         self._failed.append((step, failure))
-        self._excluded.add(step.endpoint)
+        self._excluded |= {step.endpoint}
         if self._purse is not None:
             self._purse.failed(step, failure)
         self._beside = 0

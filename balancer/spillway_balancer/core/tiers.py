@@ -42,7 +42,7 @@ class Tiers:
         self._left: Reason | None = None  # why the first tier was left
         self.why: Reason = "no-ready-endpoint"
         """Why the last tier that was asked had no endpoint, or the reason of the last failure."""
-        self.closed: set[Reason] = set()
+        self.closed: frozenset[Reason] = frozenset()
         """Why the pools that were asked had no endpoint."""
         self.cold: ColdStart | None = None
         """What was found asleep; None where nothing was."""
@@ -60,7 +60,7 @@ class Tiers:
         self.all = tiers
         self._keys.clear()
         self._home.clear()
-        self.closed.clear()
+        self.closed = frozenset()
         self._at, self._entered, self._full = 0, -1, -1
         self._shares = ()
         self._left = None
@@ -225,7 +225,7 @@ class Tiers:
                 return self._try(tier, pool, upstream_model, picked, permit)
             if permit is not None:
                 permit.cancel(now)
-            self.closed.add(picked)
+            self.closed |= {picked}
             if picked == "saturated":
                 self._full = self._at
             if not failed or picked != "no-ready-endpoint":
@@ -244,7 +244,7 @@ class Tiers:
 
     def _refused(self, tier: Tier, target: Target, refusal: Refusal) -> None:
         self.why = refusal.reason
-        self.closed.add(refusal.reason)
+        self.closed |= {refusal.reason}
         told = f"{tier.spec.name}: {refusal}"
         if told not in self._log[-1:]:
             self._log.append(told)

@@ -300,18 +300,16 @@ class Sender:
     def _on_first_byte(
         self, step: Try, job: Job, visit: Visit, begun: float, lesson: Lesson | None
     ) -> Callable[[], None]:
-        answer, decision, streams = job.answer, job.decision, job.peeked.stream
-        pool, endpoint = step.pool.name, visit.endpoint.name
-
         def first_byte() -> None:
+            answer, decision = job.answer, job.decision
             now = monotonic()
-            if streams:
+            if job.peeked.stream:
                 visit.first_token(now)
             elif isinstance(answer, Answer) and answer.told and lesson is not None:
                 answer.told = paid(answer.told, step, lesson.heard())  # the head goes with the answer that says so
             if decision.first_byte is None:  # else this is the rest of an answer
                 decision.first_byte = now
-            self._telemetry.first_byte(pool, endpoint, now - begun)
+            self._telemetry.first_byte(step.pool.name, visit.endpoint.name, now - begun)
 
         return first_byte
 
