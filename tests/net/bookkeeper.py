@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from aiohttp import web
+from tests.net.chats import Chats
 
 INPUT, CACHED, OUTPUT = "2.50", "0.25", "10.00"
 PRICE = {"input": INPUT, "cachedInput": CACHED, "output": OUTPUT}
@@ -16,7 +17,7 @@ PRICE = {"input": INPUT, "cachedInput": CACHED, "output": OUTPUT}
 WORD = "word "
 
 
-class Bookkeeper:
+class Bookkeeper(Chats):
     """Chat completions of `model`, as long as a request allows. `fate(number)` of the request says how it goes:
 
     `""` well, `"429"` refused, `"500"` broken, `"cut"` cut in the middle, `"silent"` without a word of usage, `"slow"`
@@ -24,6 +25,7 @@ class Bookkeeper:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.fate: Callable[[int], str] = lambda _number: ""
         self.bill = Fraction(0)
         self.requests: list[dict[str, Any]] = []
@@ -32,22 +34,10 @@ class Bookkeeper:
         self.gate = asyncio.Event()
         """Answers wait for it."""
         self.gate.set()
-        self._runner: web.AppRunner | None = None
-        self.url = ""
-
-    async def start(self) -> None:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._chat)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
 
     async def stop(self) -> None:
         self.gate.set()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await super().stop()
 
     def charge(self, prompt: int, cached: int, output: int) -> dict[str, Any]:
         """Put it on the bill; returns the usage that says so."""

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.net.chats import Chats
 
 
-class Provider:
+class Provider(Chats):
     """Counts the requests of each key in windows that begin with their first request, and refuses what is too much."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.quota = 60
         self.window = 60.0
         self.tells: Callable[[str], bool] = lambda _key: False
@@ -23,20 +25,6 @@ class Provider:
         self.answered: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._windows: dict[str, tuple[float, int]] = {}
-        self._runner: web.AppRunner | None = None
-        self.url = ""
-
-    async def start(self) -> None:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", self._chat)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
