@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Retry, Timeouts
@@ -22,16 +23,6 @@ from spillway_balancer.core.pace import Pace
 from spillway_balancer.core.pool import Picked, Want
 from spillway_balancer.core.runtime import Runtime
 from spillway_balancer.core.selecting import order
-
-
-class Request:
-    model, prompt_tokens = "chat", 100
-
-    def max_tokens(self) -> int:
-        return 0
-
-    def prompt(self, model: str) -> None:
-        return None
 
 
 class World:
@@ -60,7 +51,7 @@ class World:
         self._free = {name: [0.0] * slots for name in self.speed}
 
     def send(self, key: int | None = None, streams: bool = True, tokens: int = 200) -> str:
-        pool = order(self.tier, key, Request(), self.now, self.dice)[0].pool
+        pool = order(self.tier, key, Asked(), self.now, self.dice)[0].pool
         picked = pool.pick(Want(key, 100, 256, None, streams, "m"), (), self.now, self.dice)
         assert isinstance(picked, Picked)
         visit, sent, name = pool.visit(picked, self.now), self.now, pool.name.removeprefix("default/")
@@ -177,10 +168,10 @@ def test_long_answers_may_be_faster_elsewhere() -> None:
     world.traffic(20)
     for target in world.tier.targets:
         target.pool.learned.output_tokens = 20.0
-    assert order(world.tier, None, Request(), world.now, random.Random(2))[0].pool.name == "default/b"
+    assert order(world.tier, None, Asked(), world.now, random.Random(2))[0].pool.name == "default/b"
     for target in world.tier.targets:
         target.pool.learned.output_tokens = 2000.0
-    assert order(world.tier, None, Request(), world.now, random.Random(2))[0].pool.name == "default/a"
+    assert order(world.tier, None, Asked(), world.now, random.Random(2))[0].pool.name == "default/a"
 
 
 # ---- sessions
@@ -269,7 +260,7 @@ def test_two_models_of_one_pool_are_known_apart() -> None:
     made = Runtime(snapshot.Snapshot("default", (pool,), (route,))).routes.all[0].rules[0][0]
     dice, now, seen = random.Random(1), 0.0, Counter[str | None]()
     for _ in range(100):
-        target = order(made, None, Request(), now, dice)[0]
+        target = order(made, None, Asked(), now, dice)[0]
         upstream = target.pool.upstream_model("chat", target.model)
         picked = target.pool.pick(Want(None, 100, 256, None, True, upstream or ""), (), now, dice)
         assert isinstance(picked, Picked)

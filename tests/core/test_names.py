@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Price, Retry, Timeouts
@@ -17,27 +18,6 @@ from spillway_balancer.core.planning import plan
 from spillway_balancer.core.routing import Routes
 from spillway_balancer.core.runtime import Runtime
 from spillway_balancer.core.selecting import order
-
-
-class Request:
-    """Asks for a model, and has no more to tell."""
-
-    path, prompt_tokens, output_tokens, streams = "/v1/chat/completions", 100, 256, False
-    caller, consumer, client_ip, key_digest = "", None, None, None
-    tools = images = json = max_tokens = staticmethod(int)
-
-    def __init__(self, model: str) -> None:
-        self.model = model
-
-    def headers(self, names: Any) -> dict[str, str]:
-        return {}
-
-    def header(self, name: str) -> None: ...
-    def body(self, name: str) -> None: ...
-    def prefix(self, chars: int | None) -> None: ...
-    def prompt(self, model: str) -> None: ...
-    def user(self) -> str:
-        return ""
 
 
 def runtime(previous: Runtime | None = None, **policies: Any) -> Runtime:
@@ -147,7 +127,7 @@ def asked(made: Runtime, model: str, times: int = 50) -> set[str]:
     """Pools that are first in the first tier, over as many requests."""
     dice, seen = random.Random(1), set()
     for _ in range(times):
-        request: Any = Request(model)
+        request = Asked(model=model)
         tier = plan(made.routes, request, Moment(1000.0, 1.8e9, dice)).tiers[0]
         seen.add(order(tier, None, request, 1000.0, dice)[0].pool.name.removeprefix("default/chat-"))
     return seen
@@ -155,7 +135,7 @@ def asked(made: Runtime, model: str, times: int = 50) -> set[str]:
 
 def test_floor_is_the_cheapest_in_every_tier_whatever_the_policy_says() -> None:
     made = runtime(chat=(["chat"], [DEAR, CHEAP], [CHEAP, DEAR]))
-    request: Any = Request("chat:floor")
+    request = Asked(model="chat:floor")
     decided = plan(made.routes, request, Moment(1000.0, 1.8e9, random.Random(1)))
     assert request.model == "chat"  # what rules, keys and endpoints see
     assert decided.model == "chat"  # what metrics see
@@ -186,6 +166,6 @@ def test_what_a_suffix_has_learned_of_sessions_outlives_a_reload_and_goes_with_i
 
 
 def test_a_head_that_nobody_has_is_not_found_under_the_name_that_was_asked_for() -> None:
-    request: Any = Request("gpt:floor")
+    request = Asked(model="gpt:floor")
     with pytest.raises(ModelNotFound, match="gpt:floor"):
         plan(runtime(chat=(["chat"], ["m"])).routes, request, Moment(1000.0, 1.8e9, random.Random(1)))
