@@ -15,7 +15,7 @@ SCRAPED = {"engine": "vLLM", "metrics": {"mode": "Prometheus", "interval": "100m
 
 def metrics(lb: Any) -> tuple[str, str]:
     poller = lb.balancer.poller
-    made = report(lb.balancer.serving.current, poller.dialects, poller.scrapes, (), monotonic(), time())
+    made = report(lb.balancer.serving.current, poller.dialects, poller.scrapes, monotonic(), time())
     return (made.pools[0].metrics, made.pools[0].metrics_message) if made.pools else ("Off", "")
 
 
