@@ -118,6 +118,11 @@ class Quota:
         self.until = NOT
 
     @property
+    def known(self) -> bool:
+        """Whether anything of it is: limits, or what the provider says."""
+        return self._limits is not None or bool(self._heard)
+
+    @property
     def counts_tokens(self) -> bool:
         """Whether it matters how many tokens a request uses."""
         return self._limits is not None and self._limits.tokens_per_minute is not None
@@ -147,6 +152,7 @@ class Quota:
         if ok and sent.requests == self._trial:
             self._believed = now + DISBELIEF
             self._heard.clear()
+            self.until = NOT
         self.ended(sent)
         if now < self._believed:
             return
@@ -227,8 +233,16 @@ class PassedOver(NamedTuple):
     limited: bool
 
 
+_NOBODY: Final = PassedOver((), False, False)
+
+
 def passed_over(pool: Pool, prompt: int, output: int, exclude: Collection[EndpointState], now: float) -> PassedOver:
     """The accounts of a pool that a request of so many tokens is not to be sent to."""
+    for each in pool.endpoints.values():
+        if each.quota is not None and each.quota.known:
+            break
+    else:
+        return _NOBODY
     closed: set[EndpointState] = set()
     low: list[tuple[float, float, str, EndpointState]] = []
     full = limited = others = False
