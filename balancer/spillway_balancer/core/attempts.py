@@ -31,6 +31,22 @@ __all__ = ["Attempts", "Facts", "Step", "Stop", "Try", "Wait"]
 class Attempts:
     """The budget of one request, in attempts and time, over all endpoints, accounts and tiers."""
 
+    __slots__ = (
+        "_beside",
+        "_budget",
+        "_deadline",
+        "_dice",
+        "_excluded",
+        "_failed",
+        "_purse",
+        "_reopened",
+        "_retry",
+        "_told",
+        "_waits",
+        "log",
+        "tiers",
+    )
+
     def __init__(
         self,
         tiers: tuple[Tier, ...],

@@ -26,6 +26,27 @@ LATE: Final[Reason] = "wait-predicted"
 class Tiers:
     """The tiers of a plan, as one request sees them. What is not among them cannot be reached."""
 
+    __slots__ = (
+        "_at",
+        "_dice",
+        "_entered",
+        "_epoch",
+        "_facts",
+        "_full",
+        "_home",
+        "_keys",
+        "_left",
+        "_log",
+        "_shares",
+        "all",
+        "closed",
+        "cold",
+        "entering",
+        "observer",
+        "purse",
+        "why",
+    )
+
     def __init__(
         self, tiers: tuple[Tier, ...], facts: Facts, dice: random.Random, log: list[str], epoch: float = 0.0
     ) -> None:

@@ -56,6 +56,22 @@ class Shared(NamedTuple):
 class Journey:
     """One request. `run` answers it, or raises a SpillwayError before anything of an answer has been written."""
 
+    __slots__ = (
+        "_answer",
+        "_clamped",
+        "_client",
+        "_copy",
+        "_decision",
+        "_explains",
+        "_facts",
+        "_headers",
+        "_peeked",
+        "_place",
+        "_routes",
+        "_sent",
+        "_shared",
+    )
+
     def __init__(
         self,
         shared: Shared,
