@@ -129,12 +129,27 @@ async def test_a_stream_under_way_ends_whole_after_the_listener_has_closed(serve
     assert await task
 
 
-async def test_what_does_not_end_in_time_is_cut(serve, endpoint, dial, leaving) -> None:
+async def test_what_does_not_end_in_time_is_cut_and_told_so(serve, endpoint, dial, leaving) -> None:
     server = await endpoint(say.steps(say.SSE + say.chunks(say.role(), say.word("hel")), say.HANG))
     lb = await serve(server, drain_seconds=0.05)
     client = await dial(lb)
     await client.send(client.request("/v1/chat/completions", client.chat_body(stream=True)))
-    await client.head()
+    head = await client.head()
+    assert not await leaving(lb.balancer.drain())
+    reply = await client.rest(head)
+    assert reply.text == "hel"
+    assert b"stream_interrupted" in reply.body
+    assert b"[DONE]" not in reply.body
+    assert await client.closed() == b""
+    assert lb.in_flight == 0
+    assert lb.sample("spillway_requests_total", code="502") == 1
+
+
+async def test_what_has_not_begun_in_time_is_closed(serve, endpoint, dial, leaving) -> None:
+    lb = await serve(await endpoint(say.steps(say.HANG)), drain_seconds=0.05)
+    client = await dial(lb)
+    await client.send(client.request("/v1/chat/completions", client.chat_body(stream=True)))
+    await lb.until(lambda: lb.in_flight == 1)
     assert not await leaving(lb.balancer.drain())
     client.close()
 

@@ -62,6 +62,11 @@ class ClientConnection(web.RequestHandler):
         """The exchange that writes to this client now, so that back-pressure reaches its endpoint."""
         self._exchange = exchange
 
+    def cut_short(self) -> None:
+        """The balancer ends: a stream under way is told that it is cut."""
+        if self._exchange is not None:
+            self._exchange.cut_short()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._exchange is not None:

@@ -50,6 +50,10 @@ BODY_IDLE_SECONDS = 30.0
 """How long it may be silent within it."""
 
 
+LAST_SECONDS = 0.5
+"""How long the last bytes may take of streams that are cut as the balancer ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one request may take. Bytes."""
@@ -83,6 +87,8 @@ class Proxy:
         """Clients are told to leave: readiness is off, and answers say that their connection closes."""
         self._closing = False  # nothing new is accepted either
         self._answers: set[Answer] = set()
+        self._clients: set[ClientConnection] = set()
+        """Those with a request under way."""
         self._idle = asyncio.Event()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -98,6 +104,7 @@ class Proxy:
         )
         self.in_flight += 1
         self._answers.add(answer)
+        self._clients.add(client)
         try:
             for_us = check_request(request.method, request.version, request.raw_headers)
             await self._answer(request, client, answer, for_us)
@@ -120,6 +127,7 @@ class Proxy:
                 answer.error(SpillwayError("the balancer failed on this request"))
         finally:
             self._answers.discard(answer)
+            self._clients.discard(client)
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()
@@ -244,18 +252,27 @@ class Proxy:
                 answer.keep_alive = False
 
     async def drain(self, limit: float) -> bool:
-        """Close every connection with its answer; True when all have ended within `limit` seconds."""
+        """Close every connection with its answer; True when all have ended within `limit` seconds. Streams that have
+        not are told that they are cut."""
         self.leave()
         self._closing = True
         self.queue.drain(limit)
         self.copies.close()
         self._idle.clear()
-        if self.in_flight:
-            try:
-                async with asyncio.timeout(limit):
-                    await self._idle.wait()
-            except TimeoutError:
-                return False
+        if self.in_flight and not await self._ended(limit):
+            for client in tuple(self._clients):
+                client.cut_short()
+            await self._ended(LAST_SECONDS)
+            return False
+        return True
+
+    async def _ended(self, limit: float) -> bool:
+        """Whether no request is under way any more, within so many seconds."""
+        try:
+            async with asyncio.timeout(limit):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
         return True
 
     def close(self) -> None:

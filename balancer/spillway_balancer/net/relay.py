@@ -62,6 +62,37 @@ class Writer(Protocol):
 class Exchange:
     """Receives one endpoint's answer and relays it. Await `finished`."""
 
+    __slots__ = (
+        "_active",
+        "_answer",
+        "_connection",
+        "_deadlines",
+        "_error_body",
+        "_first_byte",
+        "_gate",
+        "_headers",
+        "_held",
+        "_held_size",
+        "_length",
+        "_loop",
+        "_on_first_byte",
+        "_overhear",
+        "_path",
+        "_paused",
+        "_status",
+        "_streaming",
+        "_strip",
+        "_timer",
+        "_told",
+        "_total",
+        "_watch",
+        "committed",
+        "failure",
+        "finished",
+        "interrupted",
+        "withheld",
+    )
+
     def __init__(
         self,
         connection: Connection,
@@ -289,6 +320,12 @@ class Exchange:
             self.withheld = True
             self._finish()
         else:
+            self.say_cut()
+
+    def cut_short(self) -> None:
+        """The balancer ends, and with it what has begun."""
+        if self.committed and not self.said and not self.finished.done():
+            self.interrupted = Failure("interrupted", self._status)
             self.say_cut()
 
     def say_cut(self) -> None:
