@@ -65,6 +65,11 @@ class Moment(NamedTuple):
     """Seconds since 1970."""
     dice: random.Random
 
+    @property
+    def epoch(self) -> float:
+        """What makes Unix time of the monotonic clock's."""
+        return self.unix - self.now
+
 
 class View:
     """A request as the expressions of its route see it. What no expression reads is never computed, nothing twice."""

@@ -189,9 +189,11 @@ class Tiers:
     def _may_leave(self, reason: Reason) -> bool:
         if self._at + 1 >= len(self.all):
             return False
-        spilling = self.all[self._at].spec.spill
-        if reason in ("no-ready-endpoint", "circuit-open") and spilling and not spilling.when_unavailable:
-            return is_cold(self.all[self._at]) and REASONS[reason].enters in self.all[self._at + 1].spec.enter_on
+        tier = self.all[self._at]
+        spilling = tier.spec.spill
+        stays = reason in ("no-ready-endpoint", "circuit-open") and spilling and not spilling.when_unavailable
+        if stays and not is_cold(tier):
+            return False
         return REASONS[reason].enters in self.all[self._at + 1].spec.enter_on
 
     def _shut(self, tier: Tier, spilling: Spilling, now: float) -> Reason | None:

@@ -104,8 +104,7 @@ class Journey:
         shared, decision = self._shared, self._decision
         self._routes = runtime.routes
         moment = Moment(monotonic(), time(), shared.dice)
-        made = plan(runtime.routes, self._facts, moment, self._facts.for_us)
-        decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
+        made = self._planned(moment)
         for rule, reason in made.errors:
             shared.telemetry.rule_error(made.route.name, rule, reason)
         if runtime.routes.shadows:
@@ -126,7 +125,7 @@ class Journey:
         if interval is not None and self._peeked.stream and self._peeked.path.generates:
             lively = KeepAlive(self._answer, interval)
         try:
-            await self._attempt(made)
+            await self._attempt(made, moment.epoch)
         except asyncio.CancelledError:
             if self._copy is not None:  # what nobody waits for in life nobody waits for in the mirror
                 self._copy.cancel()
@@ -138,6 +137,13 @@ class Journey:
                 self._place.leave()
             if shared.recorder is not None:
                 shared.recorder.record(self._record(monotonic()))
+
+    def _planned(self, moment: Moment) -> Plan:
+        """What the configuration in force decides on the request."""
+        decision = self._decision
+        made = plan(self._routes, self._facts, moment, self._facts.for_us)
+        decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
+        return made
 
     def _admitted(self, made: Plan, who: Consumer, moment: Moment) -> Plan:
         """The plan as far as the consumer's limits allow it."""
@@ -151,8 +157,8 @@ class Journey:
             self._answer.quota = quota(who.allowance, moment.now)
         return made
 
-    async def _attempt(self, made: Plan) -> None:
-        """Attempts until one is answered or nothing is left to try."""
+    async def _attempt(self, made: Plan, epoch: float) -> None:
+        """Attempts until one is answered or nothing is left to try. `epoch`: that of the moment it was planned at."""
         shared, facts, decision = self._shared, self._facts, self._decision
         # Who meets a tier that sleeps finds out first how long it is held for it.
         if shared.queue.crowded(made.route.name, made.rule) and not any(tier.sleeps for tier in made.tiers):
@@ -173,7 +179,6 @@ class Journey:
             listens=shared.recorder is not None,
             clamped=self._clamped,
         )
-        epoch = time() - monotonic()
         attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, shared.dice, total, epoch)
         # A second attempt may do nothing a second time: text is made, and nothing is kept.
         hedges = bool(route.hedging) and self._peeked.stream and self._peeked.path.stream_end == "done-sentinel"
@@ -302,9 +307,7 @@ class Journey:
                 return made
             self._routes = runtime.routes
             self._facts.model = self._peeked.model
-            moment = Moment(monotonic(), time(), shared.dice)
-            made = plan(runtime.routes, self._facts, moment, self._facts.for_us)
-            decision.route, decision.model, decision.rule = made.route.name, made.model, made.rule
+            made = self._planned(Moment(monotonic(), time(), shared.dice))
             decision.audit = replanned(made, decision.audit)
             if decision.passed is not None and made.refused is None:
                 made = within(made, decision.passed, self._facts)
