@@ -7,7 +7,6 @@ import gc
 import logging
 import random
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -309,12 +308,3 @@ async def serve(settings: Settings) -> bool:
         log.warning("cut %d requests at the %s", balancer.proxy.in_flight, "second signal" if now.is_set() else "limit")
     await balancer.stop()
     return whole
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a listener on `host`."""
-    try:
-        infos = socket.getaddrinfo(host, None)
-    except OSError:
-        return False
-    return all(info[4][0] == "::1" or str(info[4][0]).startswith("127.") for info in infos)
