@@ -40,11 +40,16 @@ _GAIN: Final = 0.1
 
 
 class Usage(NamedTuple):
-    """What an engine says of one request, in tokens; None is not told."""
+    """What an engine says of one request, in tokens; None is not told.
+
+    As OpenAI counts: prompts include what was read from a cache and what was written to one, answers include reasoning.
+    """
 
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     output_tokens: int | None = None
+    written_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
 
 NOT_TOLD: Final = Usage()
