@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from spillway_api.credentials import file_of
-from spillway_api.snapshot import Credential
+from spillway_api.snapshot import Credential, Endpoint
+from spillway_balancer.core.grants import AwsKeys
 from spillway_balancer.net.credentials import Credentials
 
 KEY = Credential("team/cloud", "api.key", "Authorization", "Bearer ")
@@ -103,3 +104,21 @@ def test_a_key_with_a_long_name_is_found_by_its_hash(tmp_path: Path) -> None:
     key = "k" * 253
     (tmp_path / file_of("team/cloud", key)).write_text("value")
     assert Credentials(tmp_path, {}).has("team/cloud", key)
+
+
+def test_keys_for_aws_are_read_in_several_lines_and_never_sent_as_a_header(tmp_path: Path) -> None:
+    spec = Endpoint("main", "https://bedrock-runtime.us-east-1.amazonaws.com", credential=KEY)
+    credentials = Credentials(tmp_path, {})
+    assert not credentials.keyed(spec)
+    (tmp_path / NAME).write_text("[default]\naws_access_key_id = AKIA1\naws_secret_access_key = hidden\n")
+    credentials.refresh()
+    assert credentials.keyed(spec)
+    assert credentials.aws_keys(spec) == AwsKeys("AKIA1", "hidden")
+    assert credentials.header(KEY) == b""
+    (tmp_path / NAME).write_text("a-bearer-key")
+    credentials.refresh()
+    assert credentials.keyed(spec)
+    assert credentials.aws_keys(spec) is None
+    (tmp_path / NAME).write_text("two\nlines")
+    credentials.refresh()
+    assert not credentials.keyed(spec)

@@ -5,6 +5,9 @@ gathers what pools refer to into one Secret of such keys. Or it is `FOLDER/names
 namespace `default`: the shape in which Kubernetes mounts a Secret, and easy to write by hand. Without a file, the
 environment variable `SPILLWAY_SECRET_<NAME>_<KEY>` (upper case, `_` for other characters) is taken; without that, what
 a Secret beside the objects in the files says.
+
+A value goes to the endpoint that names it, and nowhere else: it is written into the head of a request whose connection
+was dialled for that endpoint's own URL, and redirects are handed on to nobody.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from spillway_api.credentials import file_of
-from spillway_api.snapshot import Credential
+from spillway_api.snapshot import Credential, Endpoint
 
+from ..core.grants import AwsKeys
+from ..wire.identity.aws_keys import aws_keys
 from .watching import POLL_SECONDS, files_under, look
 
 log = logging.getLogger("spillway.config")
@@ -39,6 +44,7 @@ class Credentials:
         self._folder = folder
         self._environ = environ
         self._values: dict[tuple[str, str], str | None] = {}
+        self._aws: dict[tuple[str, str], AwsKeys | None] = {}
         self._given: Values = {}
 
     def give(self, values: Values) -> None:
@@ -55,10 +61,26 @@ class Credentials:
         value = self._value(secret, key)
         return None if value is None else hashlib.sha256(value.encode()).digest()
 
+    def keyed(self, spec: Endpoint) -> bool:
+        """Whether what the endpoint asks for, if anything, is there."""
+        credential = spec.credential
+        return credential is None or self.has(credential.secret, credential.key)
+
+    def aws_keys(self, spec: Endpoint) -> AwsKeys | None:
+        """The keys that requests to the endpoint are signed with; None where it takes a header instead."""
+        credential = spec.credential
+        if credential is None:
+            return None
+        known = (credential.secret, credential.key)
+        if known not in self._aws:
+            value = self._value(*known)
+            self._aws[known] = None if value is None else aws_keys(value)
+        return self._aws[known]
+
     def header(self, credential: Credential) -> bytes:
         """The header line that carries the credential; empty when it has vanished since the snapshot was made."""
         value = self._value(credential.secret, credential.key)
-        if value is None:
+        if value is None or not value.isprintable():
             return b""
         if credential.header == "api-key" and value[:7].lower() == "bearer ":
             # Azure takes a key there and a token here; who writes a token says so by its prefix.
@@ -68,6 +90,7 @@ class Credentials:
     def refresh(self) -> None:
         """Forget what was read; the next use reads the files again."""
         self._values.clear()
+        self._aws.clear()
 
     async def watch(self, changed: Callable[[], None]) -> None:
         """Follow the folder until cancelled: what has changed there is in force within a second."""
@@ -83,6 +106,7 @@ class Credentials:
                 seen = now
                 # Thousands of consumers may be among them, which must not hold up the loop.
                 self._values = await asyncio.to_thread(self._again, list(self._values))
+                self._aws.clear()
                 log.info("credentials have changed, and are read again")
                 changed()
 
@@ -112,6 +136,9 @@ class Credentials:
 
 
 def _usable(value: str) -> str | None:
-    """The value without the newline that editors add; None when it could not stand in a header."""
+    """The value without the newline that editors add; None when it could not stand in a header. Keys for AWS do not
+    stand in one, and may have several lines."""
     value = value.strip()
-    return value if value and value.isascii() and value.isprintable() else None
+    if not value or not value.isascii():
+        return None
+    return value if value.isprintable() or aws_keys(value) is not None else None

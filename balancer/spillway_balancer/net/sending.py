@@ -151,8 +151,7 @@ class Sender:
         """Which endpoints of a pool have their credential here: kubelet brings a new key into a Pod up to a minute
         after the snapshot that speaks of it. They get no requests until then."""
         for endpoint in pool.endpoints.values():
-            credential, before = endpoint.spec.credential, endpoint.keyed
-            endpoint.keyed = credential is None or self._credentials.has(credential.secret, credential.key)
+            before, endpoint.keyed = endpoint.keyed, self._credentials.keyed(endpoint.spec)
             if before and not endpoint.keyed:
                 name = f"{pool.name}/{endpoint.name}"
                 log.warning("endpoint %s has no credential here yet and gets no requests", name)
