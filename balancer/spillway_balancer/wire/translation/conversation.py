@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 Role = Literal["system", "user", "assistant"]
-Effort = Literal["none", "minimal", "low", "medium", "high", "max"]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class Text(NamedTuple):
