@@ -9,6 +9,9 @@ from typing import Final, Literal, NamedTuple
 
 OutputLimit = Literal["max_tokens", "max_completion_tokens"]
 
+Api = Literal["chat", "messages", "converse"]
+"""What a provider is spoken to in: OpenAI's API, Anthropic's Messages, Amazon Bedrock's Converse."""
+
 
 class Preset(NamedTuple):
     """One type of provider."""
@@ -25,6 +28,8 @@ class Preset(NamedTuple):
     """Fields of chat completions that it refuses, and what it calls them."""
     header: str = "Authorization"
     prefix: str = "Bearer "
+    api: Api = "chat"
+    """What conversations are translated to where the client speaks otherwise."""
 
 
 def _paths(*paths: str) -> frozenset[str]:

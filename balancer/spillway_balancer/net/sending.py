@@ -20,15 +20,15 @@ from ..core.visits import Visit
 from ..wire.clamps import Clamped
 from ..wire.paths import Path
 from ..wire.peeked import Edit, Peeked
-from ..wire.prompt_blocks import PromptBlocks, continue_blocks
+from ..wire.prompt_blocks import PromptBlocks
 from ..wire.providers import ADAPTERS
 from ..wire.providers.fields import adapted
 from ..wire.quota_headers import quotas
-from ..wire.usage import AnswerText, UsageWatch
 from ..wire.usage_chunk import ask_for_usage, without_usage
 from .answer import Answer
 from .credentials import Credentials
 from .explaining import paid
+from .lesson import Lesson
 from .relay import Exchange, Gate, Writer
 from .telemetry import Decision, Telemetry
 from .upstream import Connection, ConnectionPool, Origin, RawHeaders, origin_of
@@ -69,56 +69,6 @@ class Job(NamedTuple):
     """The place at the endpoint, where it has been taken before: the attempt gives it back."""
     body: bytes | None = None
     """Sent instead of the client's own, where a part of the answer is there already."""
-
-
-class Lesson:
-    """What an answer teaches while it goes by: how many tokens it took, and what the endpoint has cached since."""
-
-    __slots__ = ("_events", "_prompt", "_said", "_streams", "_text", "_usage", "sent", "told")
-
-    def __init__(self, prompt: PromptBlocks | None, streams: bool) -> None:
-        self._prompt = prompt
-        self._usage = UsageWatch()
-        self._text = AnswerText(streams)
-        self._streams = streams
-        self._events = 0
-        self._said: str | None = None
-        self.sent = False
-        """Whether the endpoint has been given the request."""
-        self.told = True
-        """Whether the answer itself says how many tokens it has."""
-
-    def heard(self) -> Usage:
-        """What it has said of its tokens so far."""
-        return self._usage.usage() or Usage()
-
-    def hear(self, data: bytes) -> None:
-        self._usage.feed(data)
-        self._text.feed(data)
-        if self._streams:
-            self._events += data.count(b"data:")
-
-    def end(self, bytes_per_token: float) -> Usage:
-        """What the answer has used, as far as it has come. Call it once.
-
-        Streams say how many tokens they had only if they are asked to; else it is estimated by their text, or as one
-        token an event where that cannot be read.
-        """
-        usage = self._usage.usage() or Usage()
-        self._said = text = self._text.text()
-        self.told = usage.output_tokens is not None
-        if usage.output_tokens is None and text:
-            usage = usage._replace(output_tokens=max(1, round(len(text.encode("utf-8", "replace")) / bytes_per_token)))
-        elif usage.output_tokens is None and self._events and text is None:
-            usage = usage._replace(output_tokens=self._events)
-        return usage
-
-    def teach(self, visit: Visit, usage: Usage, now: float) -> None:
-        """The answer has ended well, and with it the visit."""
-        visit.usage(usage)
-        text = self._said
-        answer = continue_blocks(self._prompt, text) if text and self._prompt is not None else ()
-        visit.end(now, answer)
 
 
 class Sender:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from spillway_api.providers import Preset
+from spillway_api.providers import Api, Preset
 
 
 class Target(Protocol):
@@ -21,3 +21,8 @@ class Adapter:
     type: str
     preset: Preset
     target: Target
+
+    @property
+    def api(self) -> Api:
+        """What it is spoken to in; conversations in another API are translated for it."""
+        return self.preset.api

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
+
+from spillway_api.providers import Api
 
 from .conversation import Conversation
 from .said import Event
 
-Api = Literal["chat", "messages", "converse"]
-"""OpenAI's chat completions, Anthropic's Messages, Amazon Bedrock's Converse."""
+__all__ = ["AnswerReader", "AnswerWriter", "Answering", "Api", "AskReader", "AskWriter", "Asking", "Body"]
 
 
 class Body(NamedTuple):
