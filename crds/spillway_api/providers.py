@@ -28,6 +28,11 @@ class Preset(NamedTuple):
     """Fields of chat completions that it refuses, and what it calls them."""
     header: str = "Authorization"
     prefix: str = "Bearer "
+    takes: frozenset[str] = frozenset()
+    """What it takes in chat completions beyond what all do, where a conversation is translated to them: `file` parts,
+    `top_k`, `reasoning_content` of earlier answers, `continue_final_message` behind the beginning of an answer."""
+    strict_tools: bool = False
+    """Its ids of tool calls are nine letters and digits, and no message of the user's may follow a tool's."""
     api: Api = "chat"
     """What conversations are translated to where the client speaks otherwise."""
 
@@ -41,7 +46,7 @@ _MODERN: Final[OutputLimit] = "max_completion_tokens"
 
 PRESETS: Final[dict[str, Preset]] = {
     # https://platform.openai.com/docs/api-reference
-    "OpenAI": Preset("https://api.openai.com/v1", limit=_MODERN),
+    "OpenAI": Preset("https://api.openai.com/v1", limit=_MODERN, takes=frozenset({"file"})),
     # https://learn.microsoft.com/azure/ai-foundry/openai/latest: names of models are those of deployments
     "AzureOpenAI": Preset(
         None,
@@ -62,6 +67,7 @@ PRESETS: Final[dict[str, Preset]] = {
         _paths("embeddings", "moderations", "audio/transcriptions"),
         tells_usage=True,
         renames=(("max_completion_tokens", "max_tokens"),),
+        strict_tools=True,
     ),
     # https://console.groq.com/docs/openai
     "Groq": Preset("https://api.groq.com/openai/v1", _paths("responses", "audio/speech", *_LISTENS), _MODERN),
@@ -69,18 +75,26 @@ PRESETS: Final[dict[str, Preset]] = {
     "Together": Preset(
         "https://api.together.ai/v1",
         _paths("completions", "embeddings", "rerank", "images/generations", "audio/speech", *_LISTENS),
+        takes=frozenset({"top_k"}),
     ),
     # https://docs.fireworks.ai/tools-sdks/openai-compatibility
     "Fireworks": Preset(
-        "https://api.fireworks.ai/inference/v1", _paths("completions", "responses", "embeddings", "rerank")
+        "https://api.fireworks.ai/inference/v1",
+        _paths("completions", "responses", "embeddings", "rerank"),
+        takes=frozenset({"reasoning_content", "top_k"}),
     ),
     # https://api-docs.deepseek.com
-    "DeepSeek": Preset("https://api.deepseek.com/v1", _paths()),
+    "DeepSeek": Preset("https://api.deepseek.com/v1", _paths(), takes=frozenset({"reasoning_content"})),
     # https://openrouter.ai/docs/api/reference/overview
-    "OpenRouter": Preset("https://openrouter.ai/api/v1", _paths("completions", "responses", "embeddings", "rerank")),
+    "OpenRouter": Preset(
+        "https://openrouter.ai/api/v1",
+        _paths("completions", "responses", "embeddings", "rerank"),
+        takes=frozenset({"file", "top_k"}),
+    ),
     # https://docs.x.ai/api-reference
     "xAI": Preset("https://api.x.ai/v1", _paths("responses", "images/generations"), _MODERN),
-    "OpenAICompatible": Preset(None),
+    # Engines: vLLM and SGLang take all three, others pass over what they do not know
+    "OpenAICompatible": Preset(None, takes=frozenset({"continue_final_message", "reasoning_content", "top_k"})),
 }
 
 
