@@ -25,6 +25,7 @@ from spillway_api.types import (
 from spillway_balancer.core.admitting import admit
 from spillway_balancer.core.conditions import Moment
 from spillway_balancer.core.planning import plan
+from spillway_balancer.core.prices import Used
 from spillway_balancer.core.runtime import Runtime
 from spillway_balancer.net.facts import Facts
 from spillway_balancer.net.quotas import quota
@@ -59,7 +60,7 @@ def asked_by_consumer(peeked: Peeked, limits: ConsumerLimits | None) -> Callable
         if passed is not None:
             assert facts.consumer.allowance is not None
             quota(facts.consumer.allowance, moment.now)
-            passed.charge(model.price, 20, 0, 20)
+            passed.charge(model.price, Used(20, 0, 20))
             passed.leave(moment.now, moment.unix)
 
     return ask

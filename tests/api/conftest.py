@@ -37,6 +37,15 @@ BASES: dict[str, dict[str, Any]] = {
             },
         },
     },
+    "stepped": _HEAD
+    | {
+        "kind": "ModelPool",
+        "metadata": {"name": "gemini"},
+        "spec": {
+            "models": [{"name": "gemini-pro", "price": {"input": "1.25", "longContext": [{"above": 200000}]}}],
+            "source": {"provider": {"type": "Gemini", "accounts": [{"name": "main"}]}},
+        },
+    },
     "pods": _HEAD
     | {
         "kind": "ModelPool",

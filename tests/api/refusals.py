@@ -39,7 +39,10 @@ from tests.api.tables import (
 def _filled(entry: Any, index: int) -> Any:
     if isinstance(entry, str):
         return entry.format(index)
-    return {key: value.format(index) if isinstance(value, str) else value for key, value in entry.items()}
+    return {
+        key: value.format(index) if isinstance(value, str) else index + 1 if value is int else value
+        for key, value in entry.items()
+    }
 
 
 def _around(path: str, value: Any) -> dict[str, Any]:

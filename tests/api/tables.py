@@ -12,6 +12,7 @@ ACCOUNT = f"{PROVIDER}.accounts[0]"
 PODS = "spec.source.pods"
 SERVICE = "spec.source.service"
 PRICE = "spec.models[0].price"
+STEP = f"{PRICE}.longContext[0]"
 SCALING = "spec.scaling"
 KEY = "spec.dispatch.key[0]"
 TIER = "spec.rules[0].tiers[0]"
@@ -68,6 +69,7 @@ NUMBERS = [
     ("pool", "spec.dataHandling.retentionDays", 0, None),
     ("hedged", f"{TIER}.hedge.maxPercent", 1, 100),
     ("scaled", f"{SCALING}.wakeReplicas", 1, 1000),
+    ("stepped", f"{STEP}.above", 1, None),
     ("policy", "spec.queue.maxRequests", 0, 1000000),
     ("policy", "spec.queue.maxBytes", 0, None),
     ("policy", "spec.priority.default", -1000, 1000),
@@ -94,6 +96,15 @@ TEXTS = [
     ("pool", f"{PRICE}.input", 0, 20, AMOUNT, "0.25", "-1"),
     ("pool", f"{PRICE}.cachedInput", 0, 20, AMOUNT, "0", "1."),
     ("pool", f"{PRICE}.output", 0, 20, AMOUNT, "999999999.999999999", "1e3"),
+    ("pool", f"{PRICE}.cacheWrite", 0, 20, AMOUNT, "3.75", "+1"),
+    ("pool", f"{PRICE}.cacheWriteLong", 0, 20, AMOUNT, "6", ".5"),
+    ("pool", f"{PRICE}.reasoning", 0, 20, AMOUNT, "3", "1,5"),
+    ("stepped", f"{STEP}.input", 0, 20, AMOUNT, "2.50", "-1"),
+    ("stepped", f"{STEP}.cachedInput", 0, 20, AMOUNT, "0.25", "1."),
+    ("stepped", f"{STEP}.cacheWrite", 0, 20, AMOUNT, "7.5", "+1"),
+    ("stepped", f"{STEP}.cacheWriteLong", 0, 20, AMOUNT, "12", ".5"),
+    ("stepped", f"{STEP}.output", 0, 20, AMOUNT, "15", "1e3"),
+    ("stepped", f"{STEP}.reasoning", 0, 20, AMOUNT, "15", "1,5"),
     ("pool", f"{PRICE}.currency", 0, 3, CURRENCY, "EUR", "eur"),
     ("pool", f"{ENDPOINT}.name", 1, 63, LOCAL, "gpu-0", "0-gpu"),
     ("provider", f"{ACCOUNT}.name", 1, 63, LOCAL, "main", "Main"),
@@ -215,7 +226,7 @@ CHOICES = [
 ]
 
 _TIER = {"name": "t{}", "pools": [{"name": "llama"}]}
-# base, path, fewest, most, an entry ({} becomes its index), how a second equal one is reported (None: it may be)
+# base, path, fewest, most, an entry ({} and int become its index), how a second equal one is reported (None: it may be)
 LISTS = [
     ("pool", "spec.models", 1, 64, {"name": "m{}"}, '{"name":"m0"}'),
     ("pool", "spec.source.static.endpoints", 1, 64, {"name": "e{}", "url": "http://a:1/"}, '{"name":"e0"}'),
@@ -232,6 +243,7 @@ LISTS = [
     ("pool", "spec.dataHandling.jurisdictions", 0, 32, "EU-{}", '"EU-0"'),
     ("policy", "spec.rules[0].tiers", 1, 8, _TIER, '{"name":"t0"}'),
     ("policy", f"{TIER}.pools", 1, 16, {"name": "p{}"}, None),
+    ("stepped", f"{PRICE}.longContext", 0, 4, {"above": int}, '{"above":1}'),
 ]
 
 REQUIRED = [
@@ -253,6 +265,7 @@ REQUIRED = [
     ("pool", f"{ENDPOINT}.url"),
     ("provider", f"{PROVIDER}.type"),
     ("provider", f"{PROVIDER}.accounts"),
+    ("stepped", f"{STEP}.above"),
     ("provider", f"{ACCOUNT}.name"),
     ("provider", f"{ACCOUNT}.secretRef.name"),
     ("pool", f"{KEY}.type"),

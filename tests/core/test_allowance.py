@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from spillway_api.types import ConsumerBudget, ConsumerLimits, Price
 from spillway_balancer.core.allowance import Allowance, Pass, Refusal
+from spillway_balancer.core.prices import Used
 
 NOON = 1_767_268_800.0
 """1 January 2026."""
@@ -58,7 +59,7 @@ def test_what_alone_is_more_than_a_limit_is_refused_for_ever():
 def test_who_has_no_money_left_is_served_what_is_free():
     allowance = Allowance(limits(euros="1"))
     one = let_in(allowance, money="1")
-    one.charge(EURO, 1, 0, 0)
+    one.charge(EURO, Used(1, 0, 0))
     one.leave(0.0, NOON)
     assert isinstance(let_in(allowance, money="0"), Pass)
     assert enter(allowance, money="0.5") == Refusal("budget", 86400 - NOON % 86400)
@@ -84,8 +85,8 @@ def test_a_refused_request_takes_nothing_of_any_limit():
 def test_all_attempts_are_charged_and_a_request_leaves_once():
     allowance = Allowance(limits(tokens=100, at_once=2, euros="50"))
     one = let_in(allowance, tokens=40, money="40")
-    one.charge(EURO, 5, 0, 5)
-    one.charge(EURO, 5, 5, 6)
+    one.charge(EURO, Used(5, 0, 5))
+    one.charge(EURO, Used(5, 5, 6))
     assert one.leave(1.0, NOON + 1) == (21, Decimal(21))
     assert one.leave(2.0, NOON + 2) == (21, Decimal(21))
     assert allowance.used_percent(2.0, NOON + 2) == {"maxInFlight": 0, "tokensPerMinute": 21, "budget": 42}
@@ -130,7 +131,7 @@ def test_a_reload_keeps_what_was_counted_and_who_is_in():
     before.apply()  # the reload came to nothing
     assert after.used_percent(0.0, NOON)["requestsPerMinute"] == 10
     after.apply()
-    one.charge(EURO, 1, 0, 1)
+    one.charge(EURO, Used(1, 0, 1))
     one.leave(0.0, NOON)
     used = {"maxInFlight": 0, "requestsPerMinute": 20, "tokensPerMinute": 1, "budget": 10}
     assert after.used_percent(0.0, NOON) == used
@@ -159,7 +160,7 @@ def test_no_limit_is_ever_passed_by_requests_that_use_no_more_than_they_reserve(
     for pause, estimate, used, leaving in asked:
         now += pause
         for one, real in inside[:leaving]:
-            one.charge(EURO, real, 0, 0)
+            one.charge(EURO, Used(real, 0, 0))
             paid += one.leave(now, NOON + now)[1]
         inside = inside[leaving:]
         entered = allowance.enter(now, NOON + now, estimate, Decimal(estimate))
@@ -173,7 +174,7 @@ def test_no_limit_is_ever_passed_by_requests_that_use_no_more_than_they_reserve(
         assert paid <= euros
         assert all(0 <= percent <= 100 for percent in allowance.used_percent(now, NOON + now).values())
     for one, real in inside:
-        one.charge(EURO, real, 0, 0)
+        one.charge(EURO, Used(real, 0, 0))
         paid += one.leave(now, NOON + now)[1]
     assert allowance.in_flight is not None
     assert allowance.money is not None

@@ -30,7 +30,8 @@ from spillway_api.types import (
 )
 from spillway_balancer.core.attempts import Attempts, Stop, Try
 from spillway_balancer.core.errors import BudgetSpent, NoReadyEndpoint, RateLimited
-from spillway_balancer.core.limits import Permit, Refusal, TierLimits, Used
+from spillway_balancer.core.limits import Permit, Refusal, TierLimits
+from spillway_balancer.core.prices import Used
 from spillway_balancer.core.reasons import Failure
 from spillway_balancer.core.runtime import Runtime
 from spillway_balancer.core.shares import Share

@@ -13,9 +13,10 @@ from spillway_api.snapshot import RouteTier, Target
 from spillway_api.stream import PoolReport, Report, TierReport
 from spillway_api.types import Budget, Capacity, Limits, Metrics, Model, Price, Ramp, Spill
 from spillway_balancer.core.health import UNHEALTHY
-from spillway_balancer.core.limits import Permit, Used
+from spillway_balancer.core.limits import Permit
 from spillway_balancer.core.load import Reported
 from spillway_balancer.core.pool import Picked, Want
+from spillway_balancer.core.prices import Used
 from spillway_balancer.core.reasons import Failure
 from spillway_balancer.core.runtime import Runtime
 from spillway_balancer.net.polling import Scrape

@@ -54,7 +54,9 @@ def cut(data: bytes, size: int) -> list[bytes]:
 @pytest.mark.parametrize("style", [{"indent": 4}, {"separators": (",", ":")}, {"separators": (" ,\r\n", "\t:\n ")}])
 def test_both_shapes_in_any_spacing(said: dict[str, Any], style: dict[str, Any]) -> None:
     answer = {"id": "x", "choices": [{"message": {"content": "Hi"}}], "usage": said, "service_tier": None}
-    assert usage_in(json.dumps(answer, **style).encode()) == Usage(12, 8, 5)
+    usage = usage_in(json.dumps(answer, **style).encode())
+    assert usage is not None
+    assert usage[:3] == (12, 8, 5)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_details_that_tell_nothing_or_more_than_there_is(details: object) -> Non
 
 def test_a_schema_that_is_named_usage_is_none() -> None:
     tools = [{"parameters": {"properties": {"usage": {"type": "object", "max_tokens": "x"}}}}]
-    assert usage_in(json.dumps({"usage": RESPONSES, "tools": tools}).encode()) == Usage(12, 8, 5)
+    assert usage_in(json.dumps({"usage": RESPONSES, "tools": tools}).encode()) == Usage(12, 8, 5, None, 0)
 
 
 @given(st.binary(max_size=200) | st.text(alphabet='"usage_tokens":{}\\,1 ', max_size=200).map(str.encode))
@@ -185,6 +187,12 @@ def test_text_of_streams_of_engines(golden: Golden, stream: str, expected: str |
         ({"output": [{"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}]}, "Hi"),
         ({"output": [{"type": "reasoning"}, {"type": "message", "content": [{"text": "Hi"}]}]}, None),
         ({"output": [{"type": "function_call", "name": "f"}]}, ""),
+        ({"type": "message", "content": [{"type": "text", "text": "Hi"}, {"type": "tool_use", "id": "a"}]}, "Hi"),
+        (
+            {"type": "message", "content": [{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "Hi"}]},
+            None,
+        ),
+        ({"type": "message", "content": "Hi"}, ""),
         ("text", None),
     ],
 )
@@ -197,6 +205,15 @@ def test_text_of_whole_answers(answer: object, expected: str | None) -> None:
 def test_an_answer_of_many_choices_says_what_the_first_says() -> None:
     other = event({"choices": [{"index": 1, "delta": {"content": "B"}}]})
     assert collected([*deltas("A"), other, *deltas("a")]) == "Aa"
+
+
+def test_a_message_in_a_stream_says_its_text() -> None:
+    def delta(kind: str, **said: str) -> bytes:
+        return event({"type": "content_block_delta", "index": 0, "delta": {"type": kind, **said}})
+
+    tool = delta("input_json_delta", partial_json='{"a":1}')
+    assert collected([delta("text_delta", text="one"), tool, delta("text_delta", text=" two")]) == "one two"
+    assert collected([delta("thinking_delta", thinking="Hm"), delta("text_delta", text="two")]) is None
 
 
 def test_a_completion_in_a_stream_says_its_text() -> None:

@@ -14,7 +14,7 @@ from spillway_api.types import ConsumerLimits, Price
 
 from .metered import Metered
 from .meters import Concurrent, Reserved, Taken
-from .prices import EXACT, NOTHING, cost
+from .prices import EXACT, NOTHING, Used, cost
 
 Limit = Literal["maxInFlight", "requestsPerMinute", "tokensPerMinute", "budget"]
 LIMITS: Final[tuple[Limit, ...]] = ("maxInFlight", "requestsPerMinute", "tokensPerMinute", "budget")
@@ -143,11 +143,11 @@ class Pass:
             return True
         return price.currency == self._allowance.currency and money <= self._money.amount
 
-    def charge(self, price: Price | None, prompt: int, cached: int, output: int) -> None:
-        """An attempt has used so many tokens, `cached` of the prompt's among them, at a model of this price."""
-        self._tokens += max(0, prompt) + max(0, output)
+    def charge(self, price: Price | None, used: Used) -> None:
+        """An attempt has used so many tokens, at a model of this price."""
+        self._tokens += max(0, used.prompt) + max(0, used.output)
         if price is not None and price.currency == self._allowance.currency:
-            self._paid = EXACT.add(self._paid, cost(price, prompt, cached, output))
+            self._paid = EXACT.add(self._paid, cost(price, used))
 
     def leave(self, now: float, unix: float) -> tuple[int, Decimal]:
         """The request has ended, and is gone from the limits but for what it has used: tokens and money, returned as

@@ -9,11 +9,10 @@ from typing import Final, Protocol
 
 from spillway_api.types import Model, Price
 
-from . import spill
+from . import prices, spill
 from .learning import BYTES_PER_TOKEN
 from .limits import Permit, Refusal
 from .pool import Pool
-from .prices import estimate
 from .routing import Tier
 from .steps import Facts
 
@@ -47,7 +46,7 @@ def at_most(facts: Sizes, pool: Pool, price: Price) -> Decimal:
     output = min(facts.max_tokens(), MOST)
     if not output:
         output = max(facts.output_tokens, int(LONG * pool.learned.output_tokens))
-    return estimate(price, prompt * MARGIN + TEMPLATE_TOKENS, 0, output)
+    return prices.at_most(price, prompt * MARGIN + TEMPLATE_TOKENS, output)
 
 
 class Entering:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import NamedTuple
 
-from .prices import NOTHING, cost
+from .prices import NOTHING, Used, cost
 from .steps import Try
 
 SAVED = 10
@@ -61,4 +61,4 @@ class Waste(NamedTuple):
 def waste(step: Try) -> Waste:
     tokens = round(step.picked.forecast.prompt_tokens)
     price = step.price
-    return Waste(tokens, cost(price, tokens, 0, 0), price.currency) if price else Waste(tokens, NOTHING, "")
+    return Waste(tokens, cost(price, Used(tokens)), price.currency) if price else Waste(tokens, NOTHING, "")

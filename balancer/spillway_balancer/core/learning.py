@@ -50,6 +50,8 @@ class Usage(NamedTuple):
     output_tokens: int | None = None
     written_tokens: int | None = None
     reasoning_tokens: int | None = None
+    kept_long_tokens: int | None = None
+    """Of those written to a cache, to be kept for an hour or longer."""
 
 
 NOT_TOLD: Final = Usage()

@@ -10,7 +10,7 @@ from spillway_api import types
 
 from .metered import Metered
 from .meters import SOON, Reserved, Taken
-from .prices import cost
+from .prices import NOTHING_USED, Used, cost
 from .reasons import Reason
 from .shares import Share
 
@@ -39,17 +39,6 @@ class Refusal(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.reason} (limits.{self.limit})"
-
-
-class Used(NamedTuple):
-    """What an attempt has used, in tokens; `prompt` includes `cached`."""
-
-    prompt: int = 0
-    cached: int = 0
-    output: int = 0
-
-
-NOTHING_USED: Final = Used()
 
 
 class Permit:
@@ -83,7 +72,7 @@ class Permit:
     def settle(self, now: float, used: Used) -> Decimal:
         """The attempt has ended and has used that. Returns what it has cost, 0 where there is no price."""
         price = self.price
-        paid = Decimal(0) if price is None else cost(price, used.prompt, used.cached, used.output)
+        paid = Decimal(0) if price is None else cost(price, used)
         if self.open:
             self.open = False
             if self._limits is not None:

@@ -1,12 +1,19 @@
-"""What tokens cost: exact decimals from a price per million, so that sums of many requests hold to the last digit."""
+"""What tokens cost: exact decimals from a price per million, so that sums of many requests hold to the last digit.
+
+Tokens are counted as OpenAI does, whoever has counted them: a prompt includes what of it was read from a cache or
+written to one, an answer includes its reasoning. Readers of other providers' answers (wire/usage.py) bring theirs into
+this form, so that there is one way to price a request.
+"""
 
 from __future__ import annotations
 
 from decimal import Context, Decimal, Inexact
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from spillway_api.types import Price
+from spillway_api.types import LongContext, Price
+
+from .learning import Usage
 
 EXACT = Context(prec=80, traps=[Inexact])
 """Adds and multiplies without rounding. Amounts have at most 9 digits before and 15 behind the point, so 80 digits
@@ -15,42 +22,123 @@ hold the sum of more requests than there are; should they not, it raises rather 
 NOTHING = Decimal(0)
 
 
+class Used(NamedTuple):
+    """What an attempt has used, in tokens."""
+
+    prompt: int = 0
+    """All of it: `cached` and `written` are parts of it."""
+    cached: int = 0
+    """Read from the endpoint's cache."""
+    output: int = 0
+    """All of it: `reasoning` is a part of it."""
+    written: int = 0
+    """Written to its cache."""
+    reasoning: int = 0
+    kept_long: int = 0
+    """Of those written, to be kept for an hour or longer."""
+
+
+NOTHING_USED: Final = Used()
+
+
+def used(usage: Usage, prompt_tokens: float) -> Used:
+    """What an answer has told, with an estimate for a prompt that it does not speak of."""
+    prompt = round(prompt_tokens) if usage.prompt_tokens is None else usage.prompt_tokens
+    return Used(
+        prompt,
+        usage.cached_tokens or 0,
+        usage.output_tokens or 0,
+        usage.written_tokens or 0,
+        usage.reasoning_tokens or 0,
+        usage.kept_long_tokens or 0,
+    )
+
+
 class Rates(NamedTuple):
     """A price for one token of each sort."""
 
     input: Decimal
     cached: Decimal
     output: Decimal
+    written: Decimal
+    reasoning: Decimal
+    kept_long: Decimal
+
+
+def rates(price: Price, prompt_tokens: float = 0) -> Rates:
+    """The rates of a price for a request with a prompt of so many tokens."""
+    steps = _steps(price)
+    found = steps[0][1]
+    for above, each in steps[1:]:
+        if prompt_tokens > above:
+            found = each
+    return found
 
 
 @lru_cache(maxsize=4096)
-def rates(price: Price) -> Rates:
-    """The rates of a price: it is per million tokens, cached ones cost as others do unless it says otherwise."""
-
-    def one(amount: str | None) -> Decimal:
-        return NOTHING if amount is None else EXACT.scaleb(Decimal(amount), -6)
-
-    fresh = one(price.input)
-    return Rates(fresh, fresh if price.cached_input is None else one(price.cached_input), one(price.output))
+def _steps(price: Price) -> tuple[tuple[int, Rates], ...]:
+    """The rates by the length that a prompt has to pass for them, ascending."""
+    longer = sorted(price.long_context, key=lambda step: step.above)
+    return ((0, _rates(price, None)), *((step.above, _rates(price, step)) for step in longer))
 
 
-def cost(price: Price, input_tokens: int, cached_tokens: int, output_tokens: int) -> Decimal:
+def _rates(price: Price, step: LongContext | None) -> Rates:
+    """It is per million tokens. Tokens of a sort that has no price of its own cost as others do."""
+
+    def one(name: str, otherwise: Decimal = NOTHING) -> Decimal:
+        amount = None if step is None else getattr(step, name)
+        amount = getattr(price, name) if amount is None else amount
+        return otherwise if amount is None else EXACT.scaleb(Decimal(amount), -6)
+
+    fresh, output = one("input"), one("output")
+    written = one("cache_write", fresh)
+    return Rates(
+        fresh,
+        one("cached_input", fresh),
+        output,
+        written,
+        one("reasoning", output),
+        one("cache_write_long", written),
+    )
+
+
+def cost(price: Price, used: Used) -> Decimal:
     """What a request costs, exactly, in the price's currency.
 
-    `input_tokens` includes `cached_tokens`, as OpenAI counts. What is more than that, or below zero, counts as the
-    bound: an endpoint may report nonsense, and nobody is paid for asking.
+    A part that is more than its whole, or below zero, counts as the bound: an endpoint may report nonsense, and nobody
+    is paid for asking.
     """
-    by = rates(price)
-    whole = max(input_tokens, 0)
-    cached = min(max(cached_tokens, 0), whole)
-    total = EXACT.multiply(by.output, Decimal(max(output_tokens, 0)))
+    prompt = max(used.prompt, 0)
+    output = max(used.output, 0)
+    cached = min(max(used.cached, 0), prompt)
+    written = min(max(used.written, 0), prompt - cached)
+    reasoning = min(max(used.reasoning, 0), output)
+    by = rates(price, prompt)
+    total = EXACT.multiply(by.input, Decimal(prompt - cached - written))
+    total = EXACT.add(total, EXACT.multiply(by.output, Decimal(output - reasoning)))
     if cached:
         total = EXACT.add(total, EXACT.multiply(by.cached, Decimal(cached)))
-    return EXACT.add(total, EXACT.multiply(by.input, Decimal(whole - cached)))
+    if written:
+        kept = min(max(used.kept_long, 0), written)
+        total = EXACT.add(total, EXACT.multiply(by.written, Decimal(written - kept)))
+        total = EXACT.add(total, EXACT.multiply(by.kept_long, Decimal(kept)))
+    if reasoning:
+        total = EXACT.add(total, EXACT.multiply(by.reasoning, Decimal(reasoning)))
+    return total
 
 
 def estimate(price: Price, prompt_tokens: float, cached_tokens: float, output_limit: int) -> Decimal:
     """What a request may cost that has not been sent: its prompt as estimated, `cached_tokens` of it believed to be in
     the endpoint's cache, and an answer as long as it may be. Fractions of tokens count as whole ones, and as few of
     them as cached as may be."""
-    return cost(price, -int(-prompt_tokens // 1), int(cached_tokens), output_limit)
+    return cost(price, Used(-int(-prompt_tokens // 1), int(cached_tokens), output_limit))
+
+
+def at_most(price: Price, prompt_tokens: float, output_limit: int) -> Decimal:
+    """The most that a request can cost with no more tokens than these: each of them, and the steps below the one that
+    it is in, at its dearest."""
+    prompt, output = -int(-prompt_tokens // 1), max(output_limit, 0)
+    reached = [by for above, by in _steps(price) if prompt > above or not above]
+    dearest = max(max(by.input, by.cached, by.written, by.kept_long) for by in reached)
+    answer = max(max(by.output, by.reasoning) for by in reached)
+    return EXACT.add(EXACT.multiply(dearest, Decimal(max(prompt, 0))), EXACT.multiply(answer, Decimal(output)))

@@ -223,8 +223,9 @@ def expected_cost(target: Target, asks: Asks, now: float) -> float | None:
     model = pool.model(asks.model, target.model)
     if model is None or model.price is None:
         return None
-    by, answer = prices.rates(model.price), output_tokens(pool, asks.max_tokens())
+    answer = output_tokens(pool, asks.max_tokens())
     tokens, cached = prompt_tokens(pool, asks), 0.0
+    by = prices.rates(model.price, tokens)
     if pool.wants_prompt and by.cached != by.input:
         prompt = asks.prompt(model.upstream_name or model.name)
         if prompt is not None:

@@ -12,7 +12,7 @@ from ..core.attempts import Attempts, Try
 from ..core.errors import InvalidKey
 from ..core.learning import Usage
 from ..core.planning import Plan
-from ..core.prices import cost, estimate
+from ..core.prices import cost, estimate, used
 from ..core.shadows import Look
 from ..core.telling import line, told
 from .answer import Told
@@ -68,7 +68,7 @@ def paid(told: Told, step: Try, usage: Usage) -> Told:
     """The same, once the answer has said how many tokens it has, and its head has not gone yet."""
     if step.price is None or usage.prompt_tokens is None or usage.output_tokens is None:
         return told
-    amount = cost(step.price, usage.prompt_tokens, usage.cached_tokens or 0, usage.output_tokens)
+    amount = cost(step.price, used(usage, 0))
     exact = _money(amount, step.price).encode()
     return tuple((name, exact if name == _COST else value) for name, value in told)
 

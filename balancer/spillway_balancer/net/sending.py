@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 from ..core.attempts import Try
 from ..core.learning import NOT_TOLD, Usage
-from ..core.limits import NOTHING_USED, Used
 from ..core.pool import Pool
+from ..core.prices import NOTHING_USED, used
 from ..core.reasons import REASONS, Failure
 from ..core.routing import Deadlines
 from ..core.runtime import Runtime
@@ -148,8 +148,8 @@ class Sender:
             if lesson is not None and (reason == "ok" or counts):
                 usage = lesson.end(pool.learned.bytes_per_token)
             if step.permit is not None or job.decision.passed is not None or counts:
-                used = lesson is not None and (committed or (reason in ("client-gone", "outrun") and lesson.sent))
-                self._settle(step, job, visit, usage if used else None, lesson is not None and lesson.told, counts)
+                had = lesson is not None and (committed or (reason in ("client-gone", "outrun") and lesson.sent))
+                self._settle(step, job, visit, usage if had else None, lesson is not None and lesson.told, counts)
             if lesson is not None and reason == "ok":
                 job.decision.usage = usage
                 lesson.teach(visit, usage, monotonic())
@@ -171,19 +171,17 @@ class Sender:
         What an answer did not say (`told` is false), or was not there to say, is an estimate, and counted as one where
         it matters (`counts`).
         """
-        decision, permit, used = job.decision, step.permit, NOTHING_USED
+        decision, permit, had = job.decision, step.permit, NOTHING_USED
         if usage is not None:
-            guess = round(step.picked.forecast.prompt_tokens)
-            prompt = guess if usage.prompt_tokens is None else usage.prompt_tokens
-            used = Used(prompt, usage.cached_tokens or 0, usage.output_tokens or 0)
+            had = used(usage, step.picked.forecast.prompt_tokens)
             if counts and (usage.prompt_tokens is None or (job.path.generates and not told)):
                 self._telemetry.costs.estimated(step.pool.name)
             if decision.passed is not None:
-                decision.passed.charge(None if permit is None else permit.price, *used)
-        visit.charge(used.prompt + used.output, monotonic())
+                decision.passed.charge(None if permit is None else permit.price, had)
+        visit.charge(had.prompt + had.output, monotonic())
         if permit is None:
             return
-        paid = permit.settle(monotonic(), used)
+        paid = permit.settle(monotonic(), had)
         if permit.price is not None:
             names = decision.route, decision.rule, step.tier, step.pool.name, permit.model.name
             self._telemetry.costs.paid(*names, permit.price.currency, paid)

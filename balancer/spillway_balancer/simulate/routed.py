@@ -15,9 +15,9 @@ from ..core.attempts import Attempts, Stop, Try
 from ..core.conditions import Moment
 from ..core.consumers import Consumer
 from ..core.learning import Usage
-from ..core.limits import NOTHING_USED, Used
 from ..core.planning import plan
 from ..core.prefix import Prompt
+from ..core.prices import NOTHING_USED, Used
 from ..core.runtime import Runtime
 from ..core.visits import Visit
 from .balancers import OUTPUT_ASKED, SCRAPE, prompt_of, read_metrics, session_of

@@ -1,7 +1,8 @@
 """What an answer tells of itself as it goes by: how many tokens it took, and what it said.
 
 Both watch whole answers and event streams, and look into them a few kilobytes at a time: a chunk costs little more
-than being put on a list. Formats: OpenAI's `usage` of /v1/chat/completions, /v1/completions and /v1/responses.
+than being put on a list. Formats: `usage` of OpenAI's /v1/chat/completions, /v1/completions and /v1/responses, and of
+Anthropic's /v1/messages; what its numbers mean is said in counts.py.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ..core.learning import Usage
-
-MAX_TOKENS: Final = 100_000_000
-"""No request has so many; a number beyond is a mistake, and unknown."""
+from .counts import counted
 
 MAX_CHARS: Final = 64 * 1024
 """An answer longer than this is not kept: 16,000 tokens of prose."""
@@ -27,13 +26,17 @@ _MAX_EVENT: Final = 4 * MAX_CHARS
 """An event longer than this is no piece of text that anybody keeps."""
 
 _NAME: Final = b'"usage"'
+_START: Final = b'"message_start"'
 _FIELD: Final = b'_tokens"'
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
 _INNER: Final = rb'\{(?:[^{}"]++|%b)*+\}' % _STRING
-_USAGE = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*(\{(?:[^{}"]++|%b|%b)*+\})' % (_STRING, _INNER), re.DOTALL).match
+_DEEPER: Final = rb'\{(?:[^{}"]++|%b|%b)*+\}' % (_STRING, _INNER)
+_USAGE = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*(\{(?:[^{}"]++|%b|%b)*+\})' % (_STRING, _DEEPER), re.DOTALL).match
 _BACKSLASH: Final = ord("\\")
 
 _any = msgspec.json.Decoder().decode
+Said = dict[str, object]
+"""A usage object."""
 
 
 def usage_in(tail: bytes) -> Usage | None:
@@ -42,33 +45,30 @@ def usage_in(tail: bytes) -> Usage | None:
     Text of the model cannot pass for it: within a JSON string quotes stand behind a backslash. A number that is
     negative, absurd or no integer is unknown.
     """
+    said = _last(tail)
+    return None if said is None else counted(said)
+
+
+def _last(tail: bytes) -> Said | None:
     at = tail.rfind(_NAME, 0, tail.rfind(_FIELD) + 1)  # many servers say "usage":null with every chunk
     while at >= 0:
-        found = _USAGE(tail, at)
-        if found and not (at and tail[at - 1] == _BACKSLASH):
-            usage = _usage(found[1])
-            if usage is not None:
-                return usage
+        said = _said(tail, at)
+        if said is not None:
+            return said
         at = tail.rfind(_NAME, 0, at)
     return None
 
 
-def _usage(data: bytes) -> Usage | None:
+def _said(data: bytes, at: int) -> Said | None:
+    """The usage object whose name stands there, if it counts anything."""
+    found = _USAGE(data, at)
+    if not found or (at and data[at - 1] == _BACKSLASH):
+        return None
     try:
-        said = _any(data)
+        said: Said = _any(found[1])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    details = said.get("prompt_tokens_details") or said.get("input_tokens_details")
-    prompt = _tokens(said.get("prompt_tokens", said.get("input_tokens")))
-    output = _tokens(said.get("completion_tokens", said.get("output_tokens")))
-    cached = _tokens(details.get("cached_tokens")) if isinstance(details, dict) else None
-    if prompt is not None and cached is not None and cached > prompt:
-        cached = None
-    return None if prompt is cached is output is None else Usage(prompt, cached, output)
-
-
-def _tokens(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
+    return None if counted(said) is None else said
 
 
 class _Batches:
@@ -98,21 +98,37 @@ class _Batches:
 
 
 class UsageWatch(_Batches):
-    """Finds the usage of one answer. Holds 6 KB of it at most, and the chunk that came last."""
+    """Finds the usage of one answer. Holds 6 KB of it at most, and the chunk that came last.
 
-    __slots__ = ("_found",)
+    Streams of Messages tell it in two parts, the prompt with `message_start` and the answer with `message_delta`, which
+    may repeat the first: https://docs.anthropic.com/en/api/messages-streaming.
+    """
+
+    __slots__ = ("_found", "_looked", "_start")
 
     def __init__(self) -> None:
         super().__init__()
-        self._found: Usage | None = None
+        self._found: Said | None = None
+        self._start: Said | None = None
+        self._looked = False
 
     def usage(self) -> Usage | None:
         """The last that was told so far: engines may tell it with every chunk."""
         self._flush()
-        return self._found
+        found, start = self._found, self._start
+        if found is None or start is None:
+            return None if found is None else counted(found)
+        if found == start:  # its count of the answer is that of a stream that has just begun
+            return counted({name: value for name, value in start.items() if name != "output_tokens"})
+        return counted({**start, **{name: value for name, value in found.items() if value is not None}})
 
     def _take(self, data: bytes) -> bytes:
-        self._found = usage_in(data) or self._found
+        if not self._looked:
+            start = data.find(_START)
+            at = -1 if start < 0 else data.find(_NAME, start)
+            self._start = None if at < 0 else _said(data, at)
+            self._looked = self._start is not None or len(data) > _OBJECT_BYTES
+        self._found = _last(data) or self._found
         return data[-_OBJECT_BYTES:]
 
 
@@ -139,11 +155,12 @@ class _Item(msgspec.Struct, gc=False):
 
 
 class _Event(msgspec.Struct, gc=False):
-    """A chunk of a stream, or a whole answer, of any of the three paths."""
+    """A chunk of a stream, or a whole answer, of any of the four paths."""
 
     choices: list[_Choice] = []
     type: str | None = None
     delta: Any = None
+    content: Any = None
     output: list[_Item] = []
 
 
@@ -211,10 +228,23 @@ class AnswerText(_Batches):
                 self._add(event.delta)
             elif event.type.startswith("response.reasoning"):
                 self._gone = True
+            elif event.type == "content_block_delta" and isinstance(event.delta, dict):
+                self._block(event.delta)
+            elif event.type == "message" and isinstance(event.content, list):
+                for block in event.content:
+                    if isinstance(block, dict):
+                        self._block(block)
         for item in event.output:
             self._gone = self._gone or item.type == "reasoning"
             for part in item.content or ():
                 self._add(part.text)
+
+    def _block(self, block: dict[str, object]) -> None:
+        """A piece of what Messages say, or a whole one."""
+        if block.get("type") in ("text", "text_delta"):
+            self._add(block.get("text"))
+        elif block.get("type") in ("thinking", "thinking_delta", "redacted_thinking"):
+            self._gone = True
 
     def _add(self, text: object) -> None:
         if text and isinstance(text, str):
