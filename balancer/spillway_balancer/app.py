@@ -34,6 +34,7 @@ from .net.recording import CannotRecord, Recorder
 from .net.reporting import steps
 from .net.saved import Saver, load
 from .net.serving import Serving
+from .net.spending import Spending
 from .net.telemetry import CONTENT_TYPE, Telemetry
 from .wire.headers import check_request
 
@@ -62,7 +63,7 @@ class Settings:
     operator: Where | None = None
     """In place of files."""
     state: Path | None = None
-    """Folder for the last good state that the operator sent."""
+    """Folder for the last good state that the operator sent; with files, for what budgets have spent."""
     boot: Path | None = None
     """File to start from when there is nothing later in `state`."""
     host: str = "127.0.0.1"
@@ -92,6 +93,7 @@ class Balancer:
         self._listeners: list[asyncio.Server] = []
         self._servers: list[Server] = []
         self._saver: Saver | None = None
+        self._spending: Spending | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -150,6 +152,10 @@ class Balancer:
 
     def _follow_files(self, begin: Snapshot) -> None:
         settings = self.settings
+        if settings.state is not None:
+            self._spending = Spending(settings.state)
+            self.serving.follow(self._spending.follow)
+            self._spawn(self._spending.run())
         self.serving.swap(begin)
         source = FileSource(
             settings.paths,
@@ -264,6 +270,8 @@ class Balancer:
         await self._session.close()
         if self._saver is not None:
             await self._saver.close()
+        if self._spending is not None:
+            await self._spending.close()
         await self._end_record()
 
     def _close_listeners(self) -> None:

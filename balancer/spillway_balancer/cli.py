@@ -91,7 +91,10 @@ def run(
     ] = None,
     state: Annotated[
         Path | None,
-        typer.Option(help="Folder where the last good state of the operator's is kept.", file_okay=False),
+        typer.Option(
+            help="Folder where the last good state of the operator's is kept; with -f what budgets have spent.",
+            file_okay=False,
+        ),
     ] = None,
     boot: Annotated[
         Path | None,
@@ -133,7 +136,7 @@ def run(
     else:
         if not file:
             raise fail("nothing to serve: use -f FILE, or --operator URL in a cluster", 2)
-        told = {"--token-file": token_file, "--ca-file": ca_file, "--state": state, "--boot": boot}
+        told = {"--token-file": token_file, "--ca-file": ca_file, "--boot": boot}
         if idle := [name for name, value in told.items() if value is not None]:
             raise fail(f"{', '.join(idle)} without --operator: files are read anew at every start", 2)
     settings = Settings(

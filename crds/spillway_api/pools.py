@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from spillway_api.known import Cluster, Discovered, HasSecret, Problem, key_of, named
+from spillway_api.priced import unpriced
 from spillway_api.providers import PRESETS
 from spillway_api.snapshot import Credential, Endpoint, Pool
 from spillway_api.types import ModelPool, SecretRef
@@ -18,7 +19,7 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
     spec = item.spec
     provider = spec.source.provider
     endpoints = _accounts(item, secrets, cluster, problems) + _addresses(item, secrets, cluster, problems)
-    return Pool(
+    made = Pool(
         name="/".join(key_of(item)),
         models=tuple(
             msgspec.structs.replace(model, upstream_name=model.upstream_name or model.name) for model in spec.models
@@ -32,7 +33,13 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
         health=spec.health,
         data_handling=spec.data_handling,
         wakes=_wakes(item, endpoints, cluster),
+        budget=spec.budget,
     )
+    if made.budget is not None:
+        missing = unpriced(made, None, [model.name for model in made.models], made.budget)
+        if missing is not None:
+            problems.append(Problem(named(item), "spec.budget", "Invalid", missing, fatal=True))
+    return made
 
 
 def _accounts(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> list[Endpoint]:

@@ -104,6 +104,7 @@ KINDS: dict[str, Kind] = {
             *_READY,
             Column("Models", "string", ".status.models", priority=1),
             Column("Routes", "integer", ".status.attachedRoutes", priority=1),
+            Column("Budget", "string", ".status.budgetSummary", priority=1),
             _AGE,
         ),
     ),

@@ -16,6 +16,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from spillway_api.types import (
     AccountLimits,
+    Budget,
     Capacity,
     Clamp,
     ConsumerLimits,
@@ -79,6 +80,8 @@ class Pool(Struct, frozen=True, rename="camel", omit_defaults=True):
     """What it declares; None passes no guard."""
     wakes: bool = False
     """Without endpoints it is asleep: it is woken when a request wants it."""
+    budget: Budget | None = None
+    """Of all routes together."""
 
 
 class Target(Struct, frozen=True, rename="camel"):

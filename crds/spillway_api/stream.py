@@ -68,6 +68,8 @@ class PoolReport(Struct, frozen=True, rename="camel"):
     """Accounts or endpoints that refuse their credential (401, 403)."""
     metrics: MetricsState = "Off"
     metrics_message: str = ""
+    spent: str = ""
+    """Money of its own budget spent in this period, as a decimal number; empty without a budget."""
 
 
 class TierReport(Struct, frozen=True, rename="camel"):

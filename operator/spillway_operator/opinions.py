@@ -27,6 +27,8 @@ class PoolOpinion(NamedTuple):
     refused: frozenset[str] = frozenset()
     metrics: MetricsState | None = None
     metrics_message: str = ""
+    spent: str = ""
+    """Of its own budget, in this period, by all balancers that say so; empty where none does."""
 
 
 NO_OPINION = PoolOpinion()
@@ -63,14 +65,15 @@ class Opinions:
             refused=refused,
             metrics=worst.metrics,
             metrics_message=worst.metrics_message,
+            spent=_sum(each.spent for each in said),
         )
 
     def tier(self, route: str, rule: str, tier: str, ready: int) -> TierSight:
         """How a tier is doing; where nobody says, by the endpoints that there are."""
         said = self._tiers.get((route, rule, tier))
         sight = self._tier(rule, tier, ready, said or [])
-        spent = [_amount(each.spent) for each in said or [] if each.spent]
-        return sight._replace(spent=f"{sum(spent, Decimal(0)):f}") if spent else sight
+        spent = _sum(each.spent for each in said or [])
+        return sight._replace(spent=spent) if spent else sight
 
     def _tier(self, rule: str, tier: str, ready: int, said: Sequence[TierReport]) -> TierSight:
         if not said:
@@ -89,6 +92,12 @@ class Opinions:
     def _by_half(self, named: Iterable[Sequence[str]]) -> frozenset[str]:
         counts = Counter(name for names in named for name in set(names))
         return frozenset(name for name, times in counts.items() if times * 2 >= self._balancers)
+
+
+def _sum(told: Iterable[str]) -> str:
+    """Of amounts; empty where there is none."""
+    amounts = [_amount(each) for each in told if each]
+    return f"{sum(amounts, Decimal(0)):f}" if amounts else ""
 
 
 def _amount(text: str) -> Decimal:

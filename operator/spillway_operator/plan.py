@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from spillway_api import stream
@@ -15,8 +16,8 @@ from spillway_api.compile import Cluster, Compiled, HasSecret, Problem, compile_
 from spillway_api.credentials import file_of
 from spillway_api.guards import passes
 from spillway_api.labelled import Labelled, selector
-from spillway_api.snapshot import Route, RouteTier, Snapshot
-from spillway_api.types import ModelPool, RoutePolicy
+from spillway_api.snapshot import Route, Snapshot
+from spillway_api.types import Budget, ModelPool, RoutePolicy
 
 from .conditions import PoolSight, Reach, RouteSight, TierSight
 from .facts import GATEWAY_LABEL, GatewayFacts, Watched
@@ -250,11 +251,15 @@ def _pool_sight(
     engine = next((each.engine for each in views if each.engine), None)
     if engine is None and spec is not None:
         engine = spec.source.provider.type if spec.source.provider is not None else spec.engine
+    spents = [each.spent for each in views if each.spent]
+    balancers = sum(_reach(view, gateway, part, watched).replicas for gateway in using)
     return sight, PoolNumbers(
         source_type=_source_type(watched.item),
         engine=engine,
         models=tuple(model.name for model in spec.models) if spec is not None else (),
         routes=routes,
+        spent=f"{sum(map(Decimal, spents), Decimal(0)):f}" if spents else "",
+        budget=_budget(spec.budget if spec is not None else None, balancers),
     )
 
 
@@ -307,7 +312,9 @@ def _route_sight(
                 open_to = [target.pool for target in tier.targets if target.pool not in barred]
                 seen = opinions[gateway].tier(name, rule.name, tier.name, sum(ready.get(pool, 0) for pool in open_to))
                 seen = seen if open_to else TierSight(rule.name, tier.name, "Unavailable", 0, 100)
-                tiers.append(seen._replace(budget=_budget(tier, _reach(view, gateway, part, watched).replicas)))
+                budget = None if tier.limits is None else tier.limits.budget
+                balancers = _reach(view, gateway, part, watched).replicas
+                tiers.append(seen._replace(budget=_budget(budget, balancers)))
     return RouteSight(
         unreadable=watched.unreadable,
         problems=problems,
@@ -319,9 +326,8 @@ def _route_sight(
     )
 
 
-def _budget(tier: RouteTier, balancers: int) -> str:
-    """What the balancers may spend in a tier, each for itself; empty without a budget."""
-    budget = None if tier.limits is None else tier.limits.budget
+def _budget(budget: Budget | None, balancers: int) -> str:
+    """What the balancers may spend, each for itself; empty without a budget."""
     if budget is None:
         return ""
     each = f"{balancers}x" if balancers > 1 else ""

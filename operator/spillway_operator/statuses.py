@@ -35,6 +35,10 @@ class PoolNumbers(NamedTuple):
     engine: str | None
     models: tuple[str, ...]
     routes: int
+    spent: str = ""
+    """Of its own budget, as a decimal number; empty without one, or where nobody says."""
+    budget: str = ""
+    """What may be spent, for people."""
 
 
 REPORTED = frozenset({"MetricsHealthy", "Spilling"})
@@ -70,6 +74,7 @@ def of_pool(
         },
         "attachedRoutes": numbers.routes,
         "models": list(numbers.models),
+        "budgetSummary": _spent(numbers.spent, numbers.budget) if numbers.spent and numbers.budget else None,
         "gateways": _gateways(sight.reach),
         "conditions": _conditions(POOL, sight, generation, before, now, unheard),
     }
@@ -113,11 +118,13 @@ def tier_summary(tiers: Sequence[TierSight]) -> str:
 def budget_summary(tiers: Sequence[TierSight]) -> str:
     """One line for a column: `default/cloud: 12.40 of 50.00 USD a day`. Money is told in hundredths, cut off."""
     told = [
-        f"{tier.rule}/{tier.name}: {Decimal(tier.spent).quantize(CENTS, ROUND_DOWN)} of {tier.budget}"
-        for tier in tiers
-        if tier.spent and tier.budget
+        f"{tier.rule}/{tier.name}: {_spent(tier.spent, tier.budget)}" for tier in tiers if tier.spent and tier.budget
     ]
     return "; ".join(told)
+
+
+def _spent(spent: str, budget: str) -> str:
+    return f"{Decimal(spent).quantize(CENTS, ROUND_DOWN)} of {budget}"
 
 
 def turns(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Turn]:

@@ -129,6 +129,10 @@ BASES["closed"] = _HEAD | {
 }
 
 
+BASES["funded"] = copy.deepcopy(BASES["provider"])
+BASES["funded"]["metadata"]["name"] = "funded"
+BASES["funded"]["spec"]["models"] = [{"name": "gpt-mini", "price": {"input": "1", "output": "2"}}]
+BASES["funded"]["spec"]["budget"] = {"amount": "50"}
 BASES["scaled"] = copy.deepcopy(BASES["pods"])
 BASES["scaled"]["metadata"]["name"] = "scaled"
 BASES["scaled"]["spec"]["scaling"] = {"targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "vllm"}}

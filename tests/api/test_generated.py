@@ -142,7 +142,7 @@ def test_the_outline_of_the_reference_is_yaml():
 
 
 COLUMNS = {
-    "ModelPool": "Source Engine Endpoints Metrics Ready Reason Models Routes Age",
+    "ModelPool": "Source Engine Endpoints Metrics Ready Reason Models Routes Budget Age",
     "RoutePolicy": "Models Tiers Spilling Ready Reason Budget Gateways Age",
 }
 

@@ -80,6 +80,15 @@ def test_a_budget_over_what_has_its_price_is_kept(models, policy, compiled):
     assert route.rules[0].tiers[1].limits is not None
 
 
+def test_a_pool_keeps_no_budget_over_a_model_without_a_price(built):
+    unpriced = built("funded", {"spec.models": [{"name": "gpt-mini", "price": PRICE}, {"name": "gpt-large"}]})
+    made = compile_snapshot([unpriced], "default", lambda *_: True)
+    told = [(each.object, each.path, each.reason, each.message, each.fatal) for each in made.problems]
+    message = NO_PRICE.replace("openai", "funded").replace("gpt-mini", "gpt-large")
+    assert told == [("ModelPool/default/funded", "spec.budget", "Invalid", message, True)]
+    assert not compile_snapshot([built("funded")], "default", lambda *_: True).problems
+
+
 def test_a_price_that_is_taken_away_leaves_the_last_good_policy_in_force(compiled):
     """The balancer lets nobody in there then: what it would cost is unknown."""
     last = compiled([{"name": "gpt-mini", "price": PRICE}]).memory

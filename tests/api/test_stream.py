@@ -44,7 +44,7 @@ FROM_BALANCER = {
     "report": Report(
         (
             PoolReport("default/a", "vLLM", ("x",), ("y",), (), "UnknownNames", "no vllm:num_requests_running"),
-            PoolReport("default/openai", refused=("main",)),
+            PoolReport("default/openai", refused=("main",), spent="7.5"),
         ),
         (
             TierReport("default/chat", "default", "local", "Spilling", 3, 18),

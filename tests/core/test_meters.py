@@ -152,12 +152,24 @@ def test_money_comes_back_with_the_next_period():
     assert (spend.spent, spend.total) == (Decimal(0), Decimal("0.499"))
 
 
-def test_what_is_under_way_counts_for_the_period_in_which_it_ends():
+def test_what_is_under_way_is_charged_to_the_period_in_which_it_was_let_in():
     spend = Spend(Decimal(1), "Hour")
     held = spend.reserve(3599.0, Decimal("0.75"))
-    assert spend.reserve(3601.0, Decimal("0.50")) is None
+    new = spend.reserve(3601.0, Decimal(1))
+    assert new is not None
     spend.settle(held, 3602.0, Decimal("0.25"))
-    assert spend.spent == Decimal("0.25")
+    assert (spend.spent, spend.reserved, spend.total) == (0, Decimal(1), Decimal("0.25"))
+    spend.settle(new, 3603.0, Decimal("0.50"))
+    assert (spend.spent, spend.reserved, spend.total) == (Decimal("0.50"), 0, Decimal("0.75"))
+
+
+def test_what_a_process_before_has_spent_counts_in_its_period_only():
+    spend = Spend(Decimal(1), "Hour")
+    spend.restore(3000.0, 7200.0, Decimal(1))  # of another one
+    assert spend.used(3000.0) == 0
+    spend.restore(3000.0, 3600.0, Decimal("0.75"))
+    assert spend.reserve(3001.0, Decimal("0.50")) is None
+    assert spend.reserve(3600.0, Decimal(1)) is not None
 
 
 @pytest.mark.parametrize(("before", "after"), [("Day", "Month"), ("Month", "Hour"), ("Day", "Day")])

@@ -25,7 +25,7 @@ from spillway_balancer.net.operator_source import Where
         (["--operator", "https://o:x"], "use https://HOST:PORT"),
         (["--operator", "https://user:key@o:9443"], "use https://HOST:PORT"),
         (["--operator", "https://o:9443/v1/stream"], "use https://HOST:PORT"),
-        (["-f", "x.yaml", "--state", "s", "--token-file", "t"], "--token-file, --state without --operator"),
+        (["-f", "x.yaml", "--state", "s", "--token-file", "t"], "--token-file without --operator"),
         (["-f", "x.yaml", "--boot", "b"], "--boot without --operator"),
         (["-f", "x.yaml", "--ca-file", "c"], "--ca-file without --operator"),
     ],

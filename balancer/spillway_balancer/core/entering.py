@@ -11,7 +11,7 @@ from spillway_api.types import Model, Price
 
 from . import prices, spill
 from .learning import BYTES_PER_TOKEN
-from .limits import Permit, Refusal
+from .limits import Limit, Permit, Refusal, TierLimits
 from .pool import Pool
 from .routing import Tier
 from .steps import Facts
@@ -49,6 +49,13 @@ def at_most(facts: Sizes, pool: Pool, price: Price) -> Decimal:
     return prices.at_most(price, prompt * MARGIN + TEMPLATE_TOKENS, output)
 
 
+def share_of_fund(facts: Sizes, pool: Pool, model: Model) -> Decimal | None:
+    """What a request may cost of the pool's own budget; None where there is none, or no price in its currency."""
+    if pool.fund is None or model.price is None or model.price.currency != pool.fund.spec.currency:
+        return None
+    return at_most(facts, pool, model.price)
+
+
 class Entering:
     """Asks limits on behalf of one request, over all of its attempts and however often it looks at its tiers anew."""
 
@@ -79,9 +86,23 @@ class Entering:
         """A permit for an attempt at a model of a pool, in the tier number `at`."""
         tier = tiers[at]
         limits = tier.limits
-        if limits is None:
-            return Permit(model, self._epoch)
-        name = tier.spec.name
+        fund, unix = pool.fund, now + self._epoch
+        cost = None if fund is None else share_of_fund(self._facts, pool, model)
+        if fund is not None:
+            wait = fund.until_free(unix, cost)
+            if wait > 0:
+                self.until = min(self.until, wait)
+                fund.refused += self._first(pool.name, "budget")
+                return Refusal("budget", wait, pool.name)
+        found = Permit(model, self._epoch) if limits is None else self._limited(limits, tiers, at, pool, model, now)
+        if isinstance(found, Permit) and fund is not None:
+            found.draws(fund.money, fund.hold(unix, cost))
+        return found
+
+    def _limited(
+        self, limits: TierLimits, tiers: Sequence[Tier], at: int, pool: Pool, model: Model, now: float
+    ) -> Permit | Refusal:
+        name = tiers[at].spec.name
         place: float | None = None
         taker = self._inside.get(name)
         inside = at == 0 or (taker is not None and not taker.cancelled)
@@ -102,10 +123,14 @@ class Entering:
                 self._inside[name] = found
             return found
         self.until = min(self.until, found.until)
-        if (name, found.limit) not in self._refused:
-            self._refused.add((name, found.limit))
-            limits.refused[found.limit] += 1
+        limits.refused[found.limit] += self._first(name, found.limit)
         return found
+
+    def _first(self, name: str, limit: Limit) -> bool:
+        """Whether a limit keeps this request out for the first time: each counts a request once."""
+        first = (name, limit) not in self._refused
+        self._refused.add((name, limit))
+        return first
 
     def again(self, permit: Permit, tiers: Sequence[Tier], tier: str, pool: Pool, now: float) -> Permit | Refusal:
         """One more permit of the same kind, for the same endpoint."""

@@ -198,6 +198,10 @@ class Watch:
         if tier.limits is not None:
             used = tier.limits.used_percent(now, now + self._epoch)
             look = replace(look, limits={str(name): percent for name, percent in used.items()})
+        if pool.fund is not None:
+            look = replace(
+                look, limits=look.limits | {"budget of the pool": pool.fund.money.used_percent(now + self._epoch)}
+            )
         if want is None:
             look = replace(look, reason=NO_MODEL)
         else:

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 from spillway_api import types
 
 from .metered import Metered
-from .meters import SOON, Reserved, Taken
+from .meters import SOON, Reserved, Spend, Taken
 from .prices import NOTHING_USED, Used, cost
 from .reasons import Reason
 from .shares import Share
@@ -32,13 +32,15 @@ class Refusal(NamedTuple):
     limit: Limit
     until: float
     """Seconds until it may, if nobody else comes; infinite where it never will."""
+    pool: str = ""
+    """Whose own budget it is; empty for a limit of the tier."""
 
     @property
     def reason(self) -> Reason:
         return REASON[self.limit]
 
     def __str__(self) -> str:
-        return f"{self.reason} (limits.{self.limit})"
+        return f"{self.reason} ({f'budget of {self.pool}' if self.pool else f'limits.{self.limit}'})"
 
 
 class Permit:
@@ -48,7 +50,20 @@ class Permit:
     calls counts. A permit without limits is there for its price.
     """
 
-    __slots__ = ("_epoch", "_limits", "_money", "_request", "_share", "_tokens", "cancelled", "model", "open", "price")
+    __slots__ = (
+        "_epoch",
+        "_fund",
+        "_held",
+        "_limits",
+        "_money",
+        "_request",
+        "_share",
+        "_tokens",
+        "cancelled",
+        "model",
+        "open",
+        "price",
+    )
 
     def __init__(self, model: types.Model, epoch: float, limits: TierLimits | None = None) -> None:
         """`epoch`: what makes Unix time of the clock's."""
@@ -63,6 +78,12 @@ class Permit:
         self._request: Taken | None = None
         self._tokens: Taken | None = None
         self._money: Reserved | None = None
+        self._fund: Spend | None = None
+        self._held: Reserved | None = None
+
+    def draws(self, fund: Spend, held: Reserved | None) -> None:
+        """So much is set aside of the pool's own budget as well."""
+        self._fund, self._held = fund, held
 
     @property
     def counts_tokens(self) -> bool:
@@ -75,6 +96,8 @@ class Permit:
         paid = Decimal(0) if price is None else cost(price, used)
         if self.open:
             self.open = False
+            if self._fund is not None and self._held is not None:
+                self._fund.settle(self._held, now + self._epoch, paid)
             if self._limits is not None:
                 if self._limits.tokens is not None and self._tokens is not None:
                     self._limits.tokens.settle(self._tokens, now, used.prompt + used.output)

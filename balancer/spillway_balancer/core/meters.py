@@ -128,28 +128,32 @@ class Rate:
 class Reserved:
     """An amount of money that was set aside. It is good for one correction."""
 
-    __slots__ = ("amount", "open")
+    __slots__ = ("amount", "open", "turn")
 
-    def __init__(self, amount: Decimal) -> None:
+    def __init__(self, amount: Decimal, turn: int) -> None:
         self.amount = amount
+        self.turn = turn
+        """Number of the period in which that was."""
         self.open = True
 
 
 class Spend:
     """At most `limit` of one currency in each period of the calendar, in UTC; weeks begin on Monday.
 
-    What has been set aside and not yet settled counts, and counts for the period in which it is settled: money is
-    spent when an answer ends. A request that costs more than was set aside for it is charged in full, so a limit is
+    What has been set aside and not yet settled counts. A request is charged to the period in which it was let in, also
+    where it ends in the next one: so what is under way when a period begins takes nothing of it, and no period's sum
+    hangs on how long answers take. One that costs more than was set aside for it is charged in full, so a limit is
     passed by no more than the requests under way were underestimated by.
     """
 
-    __slots__ = ("_ends", "_period", "limit", "reserved", "spent", "total")
+    __slots__ = ("_ends", "_period", "_turn", "limit", "reserved", "spent", "total")
 
     def __init__(self, limit: Decimal, period: Period) -> None:
         self.limit = limit
         """May be set at any time; what was counted stays."""
         self._period: Period = period
         self._ends = -inf
+        self._turn = 0
         self.spent = NOTHING
         """In this period, as of the last call."""
         self.reserved = NOTHING
@@ -175,7 +179,7 @@ class Spend:
         if EXACT.add(self.spent, held) > self.limit:
             return None
         self.reserved = held
-        return Reserved(amount)
+        return Reserved(amount, self._turn)
 
     def settle(self, reserved: Reserved, unix: float, real: Decimal) -> None:
         """What it has cost; 0 gives it back. A second call changes nothing."""
@@ -183,9 +187,20 @@ class Spend:
             return
         reserved.open = False
         self._roll(unix)
-        self.reserved = EXACT.subtract(self.reserved, reserved.amount)
-        self.spent = EXACT.add(self.spent, real)
         self.total = EXACT.add(self.total, real)
+        if reserved.turn == self._turn:
+            self.reserved = EXACT.subtract(self.reserved, reserved.amount)
+            self.spent = EXACT.add(self.spent, real)
+
+    def ends(self, unix: float) -> float:
+        """When the period of that time ends, in seconds since 1970."""
+        self._roll(unix)
+        return self._ends
+
+    def restore(self, unix: float, ends: float, spent: Decimal) -> None:
+        """A process before this one has spent so much in the period with that end: it counts, if that is under way."""
+        if self.ends(unix) == ends:
+            self.spent = EXACT.add(self.spent, spent)
 
     def used(self, unix: float) -> Decimal:
         """What is spent and set aside in this period."""
@@ -213,7 +228,8 @@ class Spend:
     def _roll(self, unix: float) -> None:
         if unix >= self._ends:
             self._ends = period_end(unix, self._period)
-            self.spent = NOTHING
+            self._turn += 1
+            self.spent = self.reserved = NOTHING
 
 
 class Concurrent:

@@ -11,6 +11,7 @@ from xxhash import xxh3_64_intdigest
 from .attempts import Facts, Try
 from .capabilities import Needs, lacks
 from .conditions import Asked
+from .entering import share_of_fund
 from .limits import Permit
 from .pool import Picked, Want
 from .reasons import Reason
@@ -60,7 +61,7 @@ def place_of(key: int) -> float:
 
 def aim(target: Target, facts: Facts, now: float, epoch: float, dice: random.Random) -> Try | Reason:
     """The endpoint for a copy, or why there is none. It is sent once, and tried nowhere else. `epoch` makes Unix time
-    of `now`. Its permit is for the price alone: no limit counts copies.
+    of `now`. No limit of a tier counts copies; a budget of the pool does, for a copy costs what a request does.
 
     Endpoints that are ejected or just coming back get none: the trial that lets them back is a caller's to make.
     """
@@ -71,9 +72,14 @@ def aim(target: Target, facts: Facts, now: float, epoch: float, dice: random.Ran
     name = model.upstream_name or model.name
     prompt = facts.prompt(name) if pool.wants_prompt else None
     want = Want(pool.key(facts), facts.prompt_tokens, facts.output_tokens, prompt, facts.streams, name)
+    fund, cost = pool.fund, share_of_fund(facts, pool, model)
+    if fund is not None and fund.until_free(now + epoch, cost) > 0:
+        return "budget"
     suspect = {each for each in pool.endpoints.values() if each.circuit.ejected_until is not None}
     picked = pool.pick(want, suspect, now, dice)
     if not isinstance(picked, Picked):
         return picked
     permit = None if model.price is None else Permit(model, epoch)
+    if fund is not None and permit is not None:
+        permit.draws(fund.money, fund.hold(now + epoch, cost))
     return Try(NAME, pool, picked, name, spilled=False, permit=permit)

@@ -17,6 +17,7 @@ from .attention import pairs
 from .circuit import CircuitPolicy, may_eject, spares, warmth
 from .endpoint import EndpointState
 from .exchange import Sisters
+from .funds import Fund
 from .health import UNPROBED
 from .homes import Homes
 from .keys import KeyFacts, key_of
@@ -82,8 +83,7 @@ class Pool:
         self.stale_after = seconds(spec.metrics.stale_after)
         self._accounts = any(endpoint.quota is not None for endpoint in self.endpoints.values())
         self._by_tokens = spec.dispatch.load == "Tokens"
-        members = {endpoint.name: endpoint.weight for endpoint in spec.endpoints}
-        self.members: dict[str, int] = members
+        self.members = members = {endpoint.name: endpoint.weight for endpoint in spec.endpoints}
         if previous and previous.members == members and previous.spec.dispatch == spec.dispatch:
             # A round-robin cursor or a ring need not start anew.
             self.strategy: Strategy = previous.strategy
@@ -102,8 +102,9 @@ class Pool:
             model.capabilities or model.context_window for model in spec.models
         )
         """Whether a model says what it can do, so that a request may be beyond it."""
-        self.priced = any(model.price is not None for model in spec.models)
-        """Whether some request to it has a cost that is known."""
+        self.fund: Fund | None = Fund.of(spec.budget, previous.fund if previous else None)
+        self.priced = self.fund is not None or any(model.price is not None for model in spec.models)
+        """Whether it matters what some request to it costs."""
 
     def serves(self, path: str) -> bool:
         """Whether its provider has this part of the API."""

@@ -46,6 +46,8 @@ class Runtime:
         for pool in self.pools.values():
             for endpoint in pool.spec.endpoints:
                 pool.endpoints[endpoint.name].follow(endpoint, pool.spec.provider is not None)
+            if pool.fund is not None:
+                pool.fund.apply()
         for route in self._by_name.values():
             route.reinstate()
 

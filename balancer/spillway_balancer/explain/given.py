@@ -71,6 +71,7 @@ class PoolGiven(EndpointGiven, frozen=True, rename="camel", kw_only=True):
     tokens_per_second: (
         Annotated[float, doc("Tokens a second of an answer of late, for the same.", ge=0.1, le=100_000)] | None
     ) = None
+    budget: Annotated[Percent, doc("Of the money of the period that the pool's own budget allows.")] | None = None
     ready: Annotated[Count, doc("How many endpoints take requests, the first by name order of the pool.")] | None = None
     endpoints: Annotated[
         dict[str, EndpointGiven], doc("By name, what differs from the other endpoints of the pool.")

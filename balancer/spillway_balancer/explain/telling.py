@@ -20,6 +20,7 @@ from ..core.endpoint import EndpointState
 from ..core.health import HEALTHY, UNHEALTHY
 from ..core.limits import TierLimits
 from ..core.load import Reported
+from ..core.meters import Spend
 from ..core.pace import Pace
 from ..core.pool import Picked, Pool
 from ..core.progress import DEEP_QUEUE
@@ -53,6 +54,8 @@ def tell(runtime: Runtime, state: State, facts: Facts, unix: float) -> None:
     for name, pool_given in state.pools.items():
         if (pool := runtime.pools.get(whole(name))) is not None:
             _tell_pool(pool, pool_given, facts)
+            if pool.fund is not None and pool_given.budget is not None:
+                _spend(pool.fund.money, pool_given.budget, unix)
     for route in runtime.routes.all:
         given = state.policies.get(route.name) or state.policies.get(route.name.removeprefix("default/"))
         for tier in {} if given is None else (each for tiers in route.rules for each in tiers):
@@ -71,10 +74,14 @@ def _tell_limits(limits: TierLimits | Allowance, used: UsedGiven, unix: float) -
     if limits.tokens is not None and used.tokens_per_minute is not None:
         limits.tokens.reserve(NOW, int(limits.tokens.limit * used.tokens_per_minute / 100))
     if limits.money is not None and used.budget is not None:
-        spent = limits.money.limit * Decimal(str(used.budget)) / 100
-        held = limits.money.reserve(unix, spent)
-        if held is not None:
-            limits.money.settle(held, unix, spent)
+        _spend(limits.money, used.budget, unix)
+
+
+def _spend(money: Spend, percent: float, unix: float) -> None:
+    spent = money.limit * Decimal(str(percent)) / 100
+    held = money.reserve(unix, spent)
+    if held is not None:
+        money.settle(held, unix, spent)
 
 
 def _tell_share(share: Share, percent: float) -> None:

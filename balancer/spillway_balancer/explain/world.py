@@ -177,6 +177,7 @@ def slips(state: Read[State], snapshot: Snapshot) -> Iterator[str]:
     yield from _slips_of_policies(state, snapshot, unknown)
     yield from _slips_of_consumer(state, snapshot)
     pools = {pool.name: [endpoint.name for endpoint in pool.endpoints] for pool in snapshot.pools}
+    budgeted = {pool.name: pool.budget is not None for pool in snapshot.pools}
     for name, given in state.value.pools.items():
         endpoints = pools.get(whole(name))
         if endpoints is None:
@@ -185,6 +186,8 @@ def slips(state: Read[State], snapshot: Snapshot) -> Iterator[str]:
         for endpoint in given.endpoints:
             if endpoint not in endpoints:
                 yield unknown(("pools", name, "endpoints", endpoint), "endpoint", endpoint, endpoints)
+        if given.budget is not None and not budgeted[whole(name)]:
+            yield state.problem(("pools", name, "budget"), "the pool has no budget")
         if given.ready is not None and given.ready > len(endpoints):
             yield state.problem(("pools", name, "ready"), f"the pool has {len(endpoints)} endpoints")
 

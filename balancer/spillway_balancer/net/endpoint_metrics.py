@@ -14,7 +14,7 @@ from ..core.pool import Pool
 from ..core.routing import Route
 from ..core.runtime import Runtime
 from .account_metrics import read_accounts
-from .limit_metrics import read_limits
+from .limit_metrics import read_funds, read_limits
 from .pace_metrics import read_paces
 from .quotas import read_consumers
 
@@ -110,6 +110,7 @@ class EndpointMetrics(Collector):
             *_read((), 0.0),
             _shares((), 0.0),
             *read_limits((), 0.0),
+            *read_funds(()),
             *read_consumers((), 0.0),
             *read_paces((), 0.0),
             *read_accounts((), 0.0),
@@ -120,7 +121,7 @@ class EndpointMetrics(Collector):
         routes = runtime.routes.all
         limits = (*read_limits(routes, now), *read_consumers(routes, now))
         pools = runtime.pools.values()
-        accounts = read_accounts(pools, now)
+        accounts = (*read_accounts(pools, now), *read_funds(pools))
         self._metrics = [*_read(pools, now), _shares(routes, now), *limits, *read_paces(pools, now), *accounts]
 
     def collect(self) -> Iterable[Metric]:

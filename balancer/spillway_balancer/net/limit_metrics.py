@@ -9,6 +9,7 @@ from time import time
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from ..core.pool import Pool
 from ..core.routing import Route
 
 _TIER = ["route", "rule", "tier"]
@@ -63,4 +64,26 @@ def read_limits(routes: Iterable[Route], now: float, unix: float | None = None) 
             for limit, percent in limits.used_percent(now, unix).items():
                 used.add_metric([*names, limit], percent)
                 limited.add_metric([*names, limit], limits.refused[limit])
+    yield from (spent, used, limited)
+
+
+def read_funds(pools: Iterable[Pool], unix: float | None = None) -> Iterator[Metric]:
+    """The pools' own budgets as they are, likewise."""
+    unix = time() if unix is None else unix
+    spent = CounterMetricFamily(
+        "spillway_pool_spent", "Money spent in a pool that has a budget, over all periods.", labels=["pool", "currency"]
+    )
+    used = GaugeMetricFamily(
+        "spillway_pool_budget_used_percent", "How much of a pool's own budget is used, what is under way included.",
+        labels=["pool"],
+    )  # fmt: skip
+    limited = CounterMetricFamily(
+        "spillway_pool_limited", "Requests that a pool's own budget has kept out.", labels=["pool"]
+    )
+    for pool in pools:
+        fund = pool.fund
+        if fund is not None:
+            spent.add_metric([pool.name, fund.spec.currency], float(fund.money.total))
+            used.add_metric([pool.name], fund.money.used_percent(unix))
+            limited.add_metric([pool.name], fund.refused)
     yield from (spent, used, limited)

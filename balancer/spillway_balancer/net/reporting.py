@@ -49,7 +49,7 @@ def steps(
     pools = []
     ready: dict[str, int] = {}
     for name, pool in runtime.pools.items():
-        told, ready[name] = _pool(pool, dialects, scrapes, now)
+        told, ready[name] = _pool(pool, dialects, scrapes, now, unix)
         if told is not None:
             pools.append(told)
         yield
@@ -71,6 +71,7 @@ def _pool(
     dialects: Mapping[EndpointState, str],
     scrapes: Mapping[EndpointState, Scrape],
     now: float,
+    unix: float,
 ) -> tuple[PoolReport | None, int]:
     unhealthy: list[str] = []
     ejected: list[str] = []
@@ -94,9 +95,10 @@ def _pool(
         engine = min(engines, key=lambda each: (-engines[each], each))
     # Of an endpoint that is down its metrics are no news, unless all are.
     metrics, message = _metrics(pool, up or list(pool.endpoints.values()), scrapes, now)
-    if engine is None and metrics == "Off" and not (unhealthy or ejected or refusing):
+    if engine is None and metrics == "Off" and not (unhealthy or ejected or refusing or pool.fund):
         return None, ready
-    told = PoolReport(pool.name, engine, tuple(unhealthy), tuple(ejected), tuple(refusing), metrics, message)
+    spent = "" if pool.fund is None else f"{pool.fund.money.spent_at(unix):f}"
+    told = PoolReport(pool.name, engine, tuple(unhealthy), tuple(ejected), tuple(refusing), metrics, message, spent)
     return told, ready
 
 
@@ -159,8 +161,9 @@ def _tier(route: str, rule: str, tier: Tier, ready: Mapping[str, int], now: floa
     share = 0.0 if spilling is None else spilling.share(now)
     spent = _spent(tier, unix)
     closed = tier.limits is not None and unix < tier.limits.spent_until
+    closed = closed or all(pool.fund is not None and pool.fund.closed(unix) for pool in pools)
     full = all(pool.full(now) for pool in pools)
-    if share <= 0.0 and not spent and not full:
+    if share <= 0.0 and not spent and not full and not closed:
         return None
     count = sum(ready[name] for name in {each.pool.name for each in targets if each.weight > 0})
     percent = max(1, int(share * 100)) if share > 0.0 else 0

@@ -51,15 +51,20 @@ def _read(place: Path, gateway: str) -> Saved | None:
 
 def write(folder: Path, saved: Saved) -> None:
     """Replace what lies there: whole, or not at all. Raises OSError."""
-    data = stream.pack(saved)
+    replace(folder, FILE, stream.pack(saved))
+
+
+def replace(folder: Path, file: str, data: bytes) -> None:
+    """Put `data` in the place of a file: whole, or not at all, and so that a power cut does not undo it. Raises
+    OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=folder)
+    handle, name = tempfile.mkstemp(prefix=f".{file}.", dir=folder)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, folder / FILE)
+        with os.fdopen(handle, "wb") as written:
+            written.write(data)
+            written.flush()
+            os.fsync(written.fileno())
+        os.replace(name, folder / file)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)

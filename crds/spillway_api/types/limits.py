@@ -18,7 +18,7 @@ TokensPerMinute = Annotated[
 
 
 class Budget(Struct, frozen=True, rename="camel"):
-    """Money for each period of the calendar, in UTC. Every model of the tier needs a price in its currency."""
+    """Money for each period of the calendar, in UTC. Every model that it is kept over needs a price in its currency."""
 
     amount: Annotated[Amount, doc("The most that is spent in a period.")]
     currency: Currency = "USD"

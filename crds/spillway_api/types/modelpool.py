@@ -11,6 +11,7 @@ from spillway_api.types.dispatch import Capacity, Dispatch
 from spillway_api.types.fields import API_VERSION, ObjectMeta
 from spillway_api.types.guard import DataHandling
 from spillway_api.types.health import Health, Metrics
+from spillway_api.types.limits import Budget
 from spillway_api.types.price import Price
 from spillway_api.types.scaling import Scaling
 from spillway_api.types.selector import LabelSelector
@@ -148,6 +149,16 @@ class ModelPoolSpec(Struct, frozen=True, rename="camel"):
         Health, doc("When an endpoint takes traffic: by probes, and by what becomes of its requests.")
     ] = field(default_factory=Health)
 
+    budget: (
+        Annotated[
+            Budget,
+            doc(
+                "Money that all routes together may spend here in each period; set aside before sending, and settled "
+                "after."
+            ),
+        ]
+        | None
+    ) = None
     scaling: (
         Annotated[
             Scaling,

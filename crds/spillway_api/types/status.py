@@ -70,6 +70,7 @@ class ModelPoolStatus(Struct, frozen=True, rename="camel"):
     endpoints: EndpointCounts | None = None
     attached_routes: Annotated[int, doc("RoutePolicies that lead here."), INT32] | None = None
     models: Annotated[tuple[str, ...], doc("Names of the models served.", max_length=64), ATOMIC] | None = None
+    budget_summary: Annotated[str, Meta(description="What is spent of the budget.")] | None = None
     gateways: Gateways | None = None
     conditions: Conditions | None = None
 
