@@ -18,7 +18,6 @@ REFERENCES = frozenset(
         "SecretNotFound",
         "SecretKeyNotFound",
         "SecretsNotListed",
-        "ConfigMapNotFound",
         "PoolNotFound",
         "ServiceNotFound",
         "PortNotFound",

@@ -27,12 +27,11 @@ from ..wire.quota_headers import quotas
 from ..wire.usage_chunk import ask_for_usage, without_usage
 from .answer import Answer
 from .credentials import Credentials
-from .dialling import Dialler, Origin, origin_of, said, way_of
 from .explaining import paid
 from .lesson import Lesson
 from .relay import Exchange, Gate, Writer
 from .telemetry import Decision, Telemetry
-from .upstream import Connection, ConnectionPool, RawHeaders
+from .upstream import Connection, ConnectionPool, Origin, RawHeaders, origin_of
 
 log = logging.getLogger("spillway.endpoints")
 
@@ -81,7 +80,7 @@ class Sender:
         self.freed: Callable[[str], None] | None = None
         """Told the name of a pool when a request has ended there."""
         self._runtime: Runtime | None = None
-        self._connections = ConnectionPool(Dialler(asyncio.get_running_loop(), credentials))
+        self._connections = ConnectionPool(asyncio.get_running_loop())
 
     def follow(self, runtime: Runtime) -> None:
         """Look for the credentials of the pools that have changed."""
@@ -139,8 +138,7 @@ class Sender:
                 reason = failure.reason
                 blamed = not (job.copy and REASONS[reason].counts)
                 if blamed and pool.failed(endpoint, failure, begun, now):
-                    why = f": {failure.why}" if failure.why else ""
-                    log.warning("endpoint %s/%s is ejected: %s%s", pool.name, endpoint.name, failure, why)
+                    log.warning("endpoint %s/%s is ejected: %s", pool.name, endpoint.name, failure)
             return result
         except asyncio.CancelledError:
             reason = "outrun" if job.gate is not None and job.gate.outrun else "client-gone"
@@ -198,7 +196,7 @@ class Sender:
         ask: Edit | None,
     ) -> Exchange | Failure:
         """`ask`: the change to the body that makes its stream tell its usage, which the client is not to see then."""
-        origin = origin_of(step.picked.endpoint.url, way_of(step.pool.spec))
+        origin = origin_of(step.picked.endpoint.url)
         strip = None if ask is None else without_usage
         pieces = self._request(step, job, origin, ask)
         told = None if visit.endpoint.quota is None else partial(_told, visit)
@@ -208,8 +206,8 @@ class Sender:
                 patience = min(job.deadlines.connect, job.total - monotonic())
                 try:
                     connection = await self._connections.dial(origin, max(patience, 0.0))
-                except (OSError, TimeoutError) as error:
-                    return Failure("connect", retry_on="ConnectError", why=said(error))
+                except (OSError, TimeoutError):
+                    return Failure("connect", retry_on="ConnectError")
             overhear = None if lesson is None else lesson.hear
             if lesson is not None:
                 lesson.sent = True
