@@ -25,6 +25,7 @@ from .core.errors import NotFound, SpillwayError
 from .net.answer import Answer, Sent
 from .net.client import ClientConnection, Server, has_c_parser
 from .net.credentials import Credentials
+from .net.dialling import Dialler, Resolver
 from .net.filesource import FileSource, judge, summary
 from .net.operator_source import OperatorSource, Where
 from .net.polling import Poller
@@ -110,9 +111,13 @@ class Balancer:
         self._session = aiohttp.ClientSession(
             trust_env=False,
             auto_decompress=True,
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
+            connector=aiohttp.TCPConnector(
+                limit=0,
+                keepalive_timeout=4,
+                resolver=Resolver(Dialler(asyncio.get_running_loop(), self.credentials)),
+            ),
         )
-        self.poller = Poller(self._session, dice, self.telemetry)
+        self.poller = Poller(self._session, self.credentials, dice, self.telemetry)
         limits = Limits(body=settings.max_body)
         self.proxy = Proxy(self.serving, self.credentials, self.telemetry, limits, dice, self.recorder)
         for follower in (self.poller.follow, self.telemetry.follow, self.proxy.follow):

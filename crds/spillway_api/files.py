@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from spillway_api.filemaps import FileConfigMap, config_map_of, is_config_map, map_errors
 from spillway_api.filesecrets import FileSecret, errors_of, is_secret, secret_of
 from spillway_api.labelled import Labelled, has_labels
 from spillway_api.problem import FieldError, Steps, did_you_mean, path_of, steps_of
@@ -66,6 +67,11 @@ class Loaded(NamedTuple):
     skipped: tuple[Skipped, ...]
     origins: dict[str, Origin]
     secrets: tuple[FileSecret, ...] = ()
+    config_maps: tuple[FileConfigMap, ...] = ()
+
+    def config(self, name: str, key: str) -> str | None:
+        """What the ConfigMap `namespace/name` has under a key."""
+        return next((each.values.get(key) for each in self.config_maps if each.name == name), None)
 
     def selected(self, namespace: str, labels: Mapping[str, str]) -> list[Labelled]:
         """The Secrets of a namespace that have these labels."""
@@ -92,7 +98,12 @@ def load(paths: Sequence[Path]) -> Loaded:
     for path in paths:
         reader.path(path)
     return Loaded(
-        tuple(reader.objects), tuple(reader.problems), tuple(reader.skipped), reader.origins, tuple(reader.secrets)
+        tuple(reader.objects),
+        tuple(reader.problems),
+        tuple(reader.skipped),
+        reader.origins,
+        tuple(reader.secrets),
+        tuple(reader.config_maps),
     )
 
 
@@ -126,6 +137,7 @@ class _Reader:
         self.problems: list[FileProblem] = []
         self.skipped: list[Skipped] = []
         self.secrets: list[FileSecret] = []
+        self.config_maps: list[FileConfigMap] = []
         self.origins: dict[str, Origin] = {}
         self._seen: set[Path] = set()
 
@@ -176,8 +188,8 @@ class _Reader:
 
     def _object(self, file: str, root: Node | None, document: Document) -> None:
         value = None if root is None else root.value
-        is_ours = is_secret(value)
-        if isinstance(value, dict) and _is_foreign(value) and not is_ours:
+        secret, config_map = is_secret(value), is_config_map(value)
+        if isinstance(value, dict) and _is_foreign(value) and not (secret or config_map):
             said = f"{value['apiVersion']} {value['kind']} is not of {GROUP}"
             self.skipped.append(Skipped(file, root.line if root else 0, said))
             return
@@ -188,11 +200,15 @@ class _Reader:
             self.problems.append(FileProblem(file, flaw.line, flaw.column, "", message, name))
         if root is None or value is None:
             return
-        if is_ours:
-            for error in errors_of(value):
+        if secret or config_map:
+            for error in errors_of(value) if secret else map_errors(value):
                 self._report(file, root, name, error)
-            if len(self.problems) == before and self._is_new(file, root, name):
+            if len(self.problems) > before or not self._is_new(file, root, name):
+                return
+            if secret:
                 self.secrets.append(secret_of(value))
+            else:
+                self.config_maps.append(config_map_of(value))
             return
         for error in _errors_of_head(value):
             self._report(file, root, name, error)

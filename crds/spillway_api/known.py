@@ -9,7 +9,7 @@ import msgspec
 
 from spillway_api.labelled import Labelled
 from spillway_api.snapshot import Endpoint, Pool, Snapshot, Target
-from spillway_api.types import ModelPool, RoutePolicy, matches
+from spillway_api.types import ModelPool, RoutePolicy, SecretRef, matches
 
 HasSecret = Callable[[str, str], bool]
 """Whether the Secret "namespace/name" exists and has this key."""
@@ -60,6 +60,8 @@ class Cluster(NamedTuple):
     """Endpoints of a pool whose source is pods, service or inferencePool."""
     exists: Callable[[str], bool] = lambda _secret: False
     """Whether there is a Secret "namespace/name", whatever its keys."""
+    config: Callable[[str, str], str | None] = lambda _config_map, _key: None
+    """What the ConfigMap "namespace/name" has under a key; None without the key, or without the ConfigMap."""
     labels: Callable[[str], Mapping[str, str]] = lambda _namespace: {}
     """Labels of a namespace."""
     selected: Callable[[str, Mapping[str, str]], Collection[Labelled] | None] = lambda _namespace, _labels: ()
@@ -112,6 +114,24 @@ def key_of(item: ModelPool | RoutePolicy) -> tuple[str, str]:
 
 def named(item: ModelPool | RoutePolicy) -> str:
     return "/".join((type(item).__name__, *key_of(item)))
+
+
+class Missing(NamedTuple):
+    """Something that an object names and that is not there."""
+
+    reason: str
+    message: str
+
+
+def missing_secret(item: ModelPool, ref: SecretRef, secrets: HasSecret, cluster: Cluster) -> Missing | None:
+    """Why a Secret of the object's namespace cannot be used; None where it can."""
+    namespace = item.metadata.namespace
+    name = f"{namespace}/{ref.name}"
+    if secrets(name, ref.key):
+        return None
+    if cluster.exists(name):
+        return Missing("SecretKeyNotFound", f'Secret "{ref.name}" has no key "{ref.key}", or nothing in it')
+    return Missing("SecretNotFound", f'no Secret "{ref.name}" with a key "{ref.key}" in namespace {namespace}')
 
 
 def refuse(item: RoutePolicy, path: str, reason: str, message: str, problems: list[Problem]) -> None:

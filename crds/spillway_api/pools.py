@@ -7,11 +7,12 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET
 
-from spillway_api.known import Cluster, Discovered, HasSecret, Problem, key_of, named
+from spillway_api.known import Cluster, Discovered, HasSecret, Problem, key_of, missing_secret, named
 from spillway_api.priced import unpriced
 from spillway_api.providers import PRESETS
 from spillway_api.snapshot import Credential, Endpoint, Pool
 from spillway_api.types import ModelPool, SecretRef
+from spillway_api.ways import way
 
 
 def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> Pool:
@@ -19,6 +20,7 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
     spec = item.spec
     provider = spec.source.provider
     endpoints = _accounts(item, secrets, cluster, problems) + _addresses(item, secrets, cluster, problems)
+    reached = way(item, secrets, cluster, problems)
     made = Pool(
         name="/".join(key_of(item)),
         models=tuple(
@@ -26,7 +28,7 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
         ),
         engine=spec.engine,
         provider=None if provider is None else provider.type,
-        endpoints=tuple(endpoints),
+        endpoints=tuple(endpoints) if reached.known else (),
         dispatch=spec.dispatch,
         capacity=spec.capacity,
         metrics=spec.metrics,
@@ -34,6 +36,8 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
         data_handling=spec.data_handling,
         wakes=_wakes(item, endpoints, cluster),
         budget=spec.budget,
+        trust=reached.trust,
+        proxy=reached.proxy,
     )
     if made.budget is not None:
         missing = unpriced(made, None, [model.name for model in made.models], made.budget)
@@ -119,16 +123,10 @@ def _found(
     cluster: Cluster,
     problems: list[Problem],
 ) -> bool:
-    namespace = item.metadata.namespace
-    name = f"{namespace}/{ref.name}"
-    if secrets(name, ref.key):
-        return True
-    if cluster.exists(name):
-        reason, missing = "SecretKeyNotFound", f'Secret "{ref.name}" has no key "{ref.key}", or nothing in it'
-    else:
-        reason, missing = "SecretNotFound", f'no Secret "{ref.name}" with a key "{ref.key}" in namespace {namespace}'
-    problems.append(Problem(named(item), path, reason, f"{missing}; {left_out}", fatal=False))
-    return False
+    missing = missing_secret(item, ref, secrets, cluster)
+    if missing is not None:
+        problems.append(Problem(named(item), path, missing.reason, f"{missing.message}; {left_out}", fatal=False))
+    return missing is None
 
 
 def _credential(item: ModelPool, ref: SecretRef, header: str, prefix: str) -> Credential:

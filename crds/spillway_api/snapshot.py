@@ -50,6 +50,24 @@ class Credential(Struct, frozen=True, rename="camel"):
     prefix: str
 
 
+class Trust(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Whom TLS believes."""
+
+    authorities: str | None = None
+    """Certificates in PEM, which are public; None is the system's."""
+    server_name: str | None = None
+    """That certificates are for; None is the host of the URL."""
+    insecure_skip_verify: bool = False
+
+
+class Proxy(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """An HTTP proxy that makes tunnels."""
+
+    url: str
+    credential: Credential | None = None
+    """Where user:password is found."""
+
+
 class Endpoint(Struct, frozen=True, rename="camel"):
     """One address that serves, or one account of a provider (its url is then the provider's base URL)."""
 
@@ -82,6 +100,15 @@ class Pool(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Without endpoints it is asleep: it is woken when a request wants it."""
     budget: Budget | None = None
     """Of all routes together."""
+    trust: Trust | None = None
+    """None: as the system does."""
+    proxy: Proxy | None = None
+
+    def credentials(self) -> Iterator[Credential]:
+        """All that a balancer needs to have to send anything to it."""
+        yield from (each.credential for each in self.endpoints if each.credential is not None)
+        if self.proxy is not None and self.proxy.credential is not None:
+            yield self.proxy.credential
 
 
 class Target(Struct, frozen=True, rename="camel"):

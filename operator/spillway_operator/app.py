@@ -90,6 +90,7 @@ class Operator:
         self._begin("authority", self.authority.run())
         self._begin("gateways", self.reconciler.gateways.follow(self.reconciler.config_changed))
         self._begin("secrets", self.reconciler.secrets.follow(self.reconciler.config_changed))
+        self._begin("configmaps", self.reconciler.config_maps.follow(self.reconciler.config_changed))
         self._begin("relay", self.relay.run())
         self._begin("stream", self._serve_stream())
         self._begin("signals", self._signalled())

@@ -18,6 +18,7 @@ REFERENCES = frozenset(
         "SecretNotFound",
         "SecretKeyNotFound",
         "SecretsNotListed",
+        "ConfigMapNotFound",
         "PoolNotFound",
         "ServiceNotFound",
         "PortNotFound",

@@ -49,6 +49,7 @@ class ConfigView(NamedTuple):
     last_good: Snapshot | None
     selected: Callable[[str, str], Collection[Labelled] | None] = lambda _namespace, _labels: None
     """Secrets of a namespace by their labels; None where they may not be listed."""
+    config: Callable[[str, str], str | None] = lambda _config_map, _key: None
 
 
 def snapshot_of(view: ConfigView) -> Compiled:
@@ -57,6 +58,7 @@ def snapshot_of(view: ConfigView) -> Compiled:
     cluster = Cluster(
         discovered=lambda pool: view.found(pool).discovered,
         exists=view.secret_exists,
+        config=view.config,
         labels=view.labels,
         selected=lambda namespace, labels: view.selected(namespace, selector(labels)),
         last_good=view.last_good,
@@ -76,13 +78,23 @@ def referenced(pools: Iterable[Watched[ModelPool]], last_good: Iterable[Snapshot
             continue
         spec = watched.item.spec
         refs = [spec.auth.secret_ref] if spec.auth is not None else []
-        if spec.source.provider is not None:
-            refs += [each.secret_ref for each in spec.source.provider.accounts if each.secret_ref is not None]
+        provider = spec.source.provider
+        if provider is not None:
+            refs += [each.secret_ref for each in provider.accounts if each.secret_ref is not None]
+            if provider.proxy is not None and provider.proxy.secret_ref is not None:
+                refs.append(provider.proxy.secret_ref)
         names |= {f"{watched.namespace}/{ref.name}" for ref in refs}
     if unreadable:
         kept = (pool for last in last_good if last is not None for pool in last.pools if pool.name in unreadable)
-        names |= {each.credential.secret for pool in kept for each in pool.endpoints if each.credential is not None}
+        names |= {each.secret for pool in kept for each in pool.credentials()}
     return frozenset(names)
+
+
+def config_maps(pools: Iterable[Watched[ModelPool]]) -> frozenset[str]:
+    """The ConfigMaps that pools refer to, as namespace/name."""
+    specs = ((watched.namespace, watched.item.spec.tls) for watched in pools if watched.item is not None)
+    refs = ((space, tls.ca_config_map_ref) for space, tls in specs if tls is not None)
+    return frozenset(f"{space}/{ref.name}" for space, ref in refs if ref is not None)
 
 
 def selections(
@@ -127,7 +139,7 @@ def credentials_secret(
     mounts. Endpoints come first: consumers for whose keys there is no room are unknown to the gateway."""
     data: dict[str, str] = {}
     room = CREDENTIAL_BYTES
-    endpoints = (each.credential for pool in snapshot.pools for each in pool.endpoints if each.credential is not None)
+    endpoints = (each for pool in snapshot.pools for each in pool.credentials())
     members = (each for route in snapshot.routes if route.consumers is not None for each in route.consumers.members)
     for secret, key in [
         *((each.secret, each.key) for each in endpoints),

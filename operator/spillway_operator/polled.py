@@ -1,4 +1,4 @@
-"""What is asked for instead of being watched: Secrets that pools name, and the Deployments of gateways.
+"""What is asked for instead of being watched: Secrets and ConfigMaps that pools name, and gateways' Deployments.
 
 A watch of Secrets would need the right to list them, which is the right to read all of them; by name only those are
 read that somebody refers to. Consumers are found by their Secrets' labels, which does need that right: who wants them
@@ -24,13 +24,14 @@ from .facts import GATEWAY_LABEL, GatewayFacts, gateway
 
 log = logging.getLogger("spillway.polled")
 
-SECRET_SECONDS = 10.0
-"""Between two looks at the Secrets: how late a rotation is seen, at most."""
+SECONDS = 10.0
+"""Between two looks at what is named: how late a rotation is seen, at most."""
 GATEWAY_SECONDS = 3.0
 AT_ONCE = 4
-"""Secrets that are asked for at a time."""
+"""Objects that are asked for at a time."""
 
 Data = Mapping[str, bytes]
+Reader = Callable[[Mapping[str, str]], Data]
 Selection = tuple[str, str]
 """A namespace, and labels as a list request takes them."""
 
@@ -42,60 +43,50 @@ class Listed(NamedTuple):
     data: Data
 
 
-class Secrets:
-    """The Secrets that are referred to, as they were last seen. Values stay in this process's memory."""
+class Named:
+    """Objects that are referred to by name, as they were last seen. Values stay in this process's memory."""
 
-    def __init__(self, cluster: Cluster, dice: random.Random, may_list: bool = False) -> None:
+    def __init__(self, cluster: Cluster, dice: random.Random, kind: str, plural: str, read: Reader) -> None:
         self._cluster = cluster
         self._dice = dice
-        self._may_list = may_list
+        self._kind = kind
+        self._plural = plural
+        self._reader = read
         self._known: dict[str, Data | None] = {}
         self._wanted: frozenset[str] = frozenset()
-        self._listed: dict[Selection, dict[str, Listed] | None] = {}
-        """None where they may not be listed. By namespace/name, as their order is nobody's."""
-        self._selections: frozenset[Selection] = frozenset()
 
-    async def want(self, names: Collection[str], selections: Collection[Selection] = ()) -> None:
-        """Keep these, as namespace/name or as what they are selected by, and no others. New ones are read before this
-        returns. Raises ApiError."""
-        self._wanted, self._selections = frozenset(names), frozenset(selections)
+    async def want_named(self, names: Collection[str]) -> None:
+        """Keep these, as namespace/name, and no others. New ones are read before this returns. Raises ApiError."""
+        self._wanted = frozenset(names)
         for gone in self._known.keys() - self._wanted:
             del self._known[gone]
-        for left in self._listed.keys() - self._selections:
-            del self._listed[left]
         await self._read(sorted(self._wanted - self._known.keys()))
-        await self._list(sorted(self._selections - self._listed.keys()))
 
-    def has(self, secret: str, key: str) -> bool:
-        """Whether the Secret has the key, with something in it."""
-        return bool(self.value(secret, key))
+    def exists(self, name: str) -> bool:
+        return self._known.get(name) is not None
 
-    def exists(self, secret: str) -> bool:
-        return self._known.get(secret) is not None
-
-    def value(self, secret: str, key: str) -> bytes | None:
-        if (named := self._known.get(secret)) is not None:
-            return named.get(key)
-        found = (each[secret] for each in self._listed.values() if each is not None and secret in each)
-        return next((each.data.get(key) for each in found), None)
-
-    def selected(self, namespace: str, labels: str) -> Collection[Labelled] | None:
-        """The Secrets of a namespace that have these labels; None where they may not be listed."""
-        listed = self._listed.get((namespace, labels))
-        return None if listed is None else [each.face for each in listed.values()]
+    def value(self, name: str, key: str) -> bytes | None:
+        named = self._known.get(name)
+        return None if named is None else named.get(key)
 
     async def follow(self, changed: Callable[[], None]) -> None:
         """Look at them again and again until cancelled; while the API server is away, what was seen last counts."""
         while True:
-            await asyncio.sleep(SECRET_SECONDS * self._dice.uniform(0.8, 1.0))
-            before = dict(self._known), dict(self._listed)
+            await asyncio.sleep(SECONDS * self._dice.uniform(0.8, 1.0))
+            before = self._seen()
             try:
-                await self._read(sorted(self._wanted))
-                await self._list(sorted(self._selections))
+                await self._look()
             except ApiError as error:
-                log.warning("Secrets could not be read: %s", error)
-            if (self._known, self._listed) != before:
+                log.warning("%ss could not be read: %s", self._kind, error)
+            if self._seen() != before:
                 changed()
+
+    def _seen(self) -> object:
+        """What a change is told by."""
+        return dict(self._known)
+
+    async def _look(self) -> None:
+        await self._read(sorted(self._wanted))
 
     async def _read(self, names: Collection[str]) -> None:
         slots = asyncio.Semaphore(AT_ONCE)
@@ -104,20 +95,73 @@ class Secrets:
             async with slots:
                 space, own = name.split("/", 1)
                 try:
-                    found = await self._cluster.get("v1", "secrets", space, own)
+                    found = await self._cluster.get("v1", self._plural, space, own)
                 except ApiError as error:
                     if error.status != 403:
                         raise
-                    log.warning("the Secret %s may not be read; its pool is told that it is not there", name)
+                    log.warning("the %s %s may not be read; its pool is told that it is not there", self._kind, name)
                     found = None
             if name in self._wanted:
-                self._known[name] = None if found is None else _decoded(found.get("data") or {})
+                self._known[name] = None if found is None else self._reader(found.get("data") or {})
 
         # One that may not be read keeps none of the others from being read.
         results = await asyncio.gather(*map(read, names), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+
+class ConfigMaps(Named):
+    """The ConfigMaps that pools name: authorities that TLS is to believe."""
+
+    def __init__(self, cluster: Cluster, dice: random.Random) -> None:
+        super().__init__(cluster, dice, "ConfigMap", "configmaps", _encoded)
+
+    def text(self, name: str, key: str) -> str | None:
+        value = self.value(name, key)
+        return None if value is None else value.decode()
+
+
+class Secrets(Named):
+    """The Secrets that are referred to, and those that are found by their labels."""
+
+    def __init__(self, cluster: Cluster, dice: random.Random, may_list: bool = False) -> None:
+        super().__init__(cluster, dice, "Secret", "secrets", _decoded)
+        self._may_list = may_list
+        self._listed: dict[Selection, dict[str, Listed] | None] = {}
+        """None where they may not be listed. By namespace/name, as their order is nobody's."""
+        self._selections: frozenset[Selection] = frozenset()
+
+    async def want(self, names: Collection[str], selections: Collection[Selection] = ()) -> None:
+        """Keep these, by their names or by what they are selected by, and no others. New ones are read before this
+        returns. Raises ApiError."""
+        self._selections = frozenset(selections)
+        for left in self._listed.keys() - self._selections:
+            del self._listed[left]
+        await self.want_named(names)
+        await self._list(sorted(self._selections - self._listed.keys()))
+
+    def has(self, secret: str, key: str) -> bool:
+        """Whether the Secret has the key, with something in it."""
+        return bool(self.value(secret, key))
+
+    def value(self, name: str, key: str) -> bytes | None:
+        if self.exists(name):
+            return super().value(name, key)
+        found = (each[name] for each in self._listed.values() if each is not None and name in each)
+        return next((each.data.get(key) for each in found), None)
+
+    def selected(self, namespace: str, labels: str) -> Collection[Labelled] | None:
+        """The Secrets of a namespace that have these labels; None where they may not be listed."""
+        listed = self._listed.get((namespace, labels))
+        return None if listed is None else [each.face for each in listed.values()]
+
+    def _seen(self) -> object:
+        return super()._seen(), dict(self._listed)
+
+    async def _look(self) -> None:
+        await super()._look()
+        await self._list(sorted(self._selections))
 
     async def _list(self, selections: Collection[Selection]) -> None:
         for selection in selections:
@@ -138,6 +182,10 @@ class Secrets:
 def _face(body: Mapping[str, Any]) -> Listed:
     data = _decoded(body.get("data") or {})
     return Listed(labelled(body["metadata"]), {KEY: data[KEY]} if KEY in data else {})
+
+
+def _encoded(data: Mapping[str, str]) -> Data:
+    return {key: text.encode() for key, text in data.items()}
 
 
 def _decoded(data: Mapping[str, str]) -> Data:

@@ -27,6 +27,7 @@ from .plan import (
     StatusView,
     Written,
     boot_config_map,
+    config_maps,
     credentials_secret,
     referenced,
     saved_in,
@@ -34,7 +35,7 @@ from .plan import (
     snapshot_of,
     statuses_of,
 )
-from .polled import Gateways, Secrets, Selection
+from .polled import ConfigMaps, Gateways, Secrets, Selection
 from .progress import Progress, Subscriber
 from .queue import WorkQueue
 from .settings import Settings
@@ -71,6 +72,14 @@ class Key(NamedTuple):
         return f"{self.what} of gateway {self.gateway}" if self.gateway else self.what
 
 
+class Referenced(NamedTuple):
+    """What objects refer to that is asked for and not watched."""
+
+    secrets: frozenset[str]
+    selections: frozenset[Selection]
+    config_maps: frozenset[str]
+
+
 class Streams(Protocol):
     """The config stream, as the reconcile uses it."""
 
@@ -102,6 +111,7 @@ class Reconciler:
         self._wall = wall
         self.world: World | None = None
         self.secrets = Secrets(cluster, dice, settings.consumers)
+        self.config_maps = ConfigMaps(cluster, dice)
         self.gateways = Gateways(cluster, settings.namespace, settings.fullname)
         self.waking = Waking(cluster)
         self.progress: dict[str, Progress] = {}
@@ -175,10 +185,11 @@ class Reconciler:
             found = await self._cluster.get("v1", "configmaps", self._settings.namespace, f"{facts.deployment}-boot")
             progress.seed(saved_in(found))
             self.progress[name] = progress
-        wanted: tuple[frozenset[str], frozenset[Selection]] | None = None
+        wanted: Referenced | None = None
         while wanted != (now := self._referenced(world)):  # objects may change while Secrets are read
             wanted = now
-            await self.secrets.want(*wanted)
+            await self.secrets.want(wanted.secrets, wanted.selections)
+            await self.config_maps.want_named(wanted.config_maps)
         # From here to the publishing nothing is awaited, so that the view is of one moment.
         view = ConfigView(
             name,
@@ -190,6 +201,7 @@ class Reconciler:
             self.secrets.exists,
             progress.last_good,
             self.secrets.selected,
+            self.config_maps.text,
         )
         compiled = snapshot_of(view)
         at = self._wall()
@@ -201,9 +213,11 @@ class Reconciler:
         self.queue.wake(Key("children", name))
         self.queue.wake(Key("status"))
 
-    def _referenced(self, world: World) -> tuple[frozenset[str], frozenset[Selection]]:
+    def _referenced(self, world: World) -> Referenced:
         last = [progress.last_good for progress in self.progress.values()]
-        return referenced(world.pools(), last), selections(world.policies(), last)
+        return Referenced(
+            referenced(world.pools(), last), selections(world.policies(), last), config_maps(world.pools())
+        )
 
     async def _children(self, name: str) -> float | None:
         facts, progress = self.gateways.known.get(name), self.progress.get(name)

@@ -46,6 +46,22 @@ BASES: dict[str, dict[str, Any]] = {
             "source": {"provider": {"type": "Gemini", "accounts": [{"name": "main"}]}},
         },
     },
+    "proxied": _HEAD
+    | {
+        "kind": "ModelPool",
+        "metadata": {"name": "proxied"},
+        "spec": {
+            "models": [{"name": "gpt-mini"}],
+            "tls": {"caConfigMapRef": {"name": "company-ca"}, "serverName": "api.example.com"},
+            "source": {
+                "provider": {
+                    "type": "OpenAI",
+                    "accounts": [{"name": "main"}],
+                    "proxy": {"url": "http://proxy:3128", "secretRef": {"name": "proxy"}},
+                }
+            },
+        },
+    },
     "pods": _HEAD
     | {
         "kind": "ModelPool",

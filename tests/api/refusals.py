@@ -128,15 +128,15 @@ def refusals() -> Iterator[tuple[str, dict[str, Any], str]]:
     yield "guarded", {path: {}}, f"{path}: Invalid value: 0: {path} in body should have at least 1 properties"
     for base, path in REQUIRED:
         yield base, {path: "ABSENT"}, f"{path}: Required value"
-    for base, path in URLS:
+    for base, path, scheme in URLS:
         for url, message in BAD_URLS.items():
-            yield base, {path: url}, f'{path}: Invalid value: "string": {message}'
+            yield base, {path: url.replace("https://", f"{scheme}://")}, f'{path}: Invalid value: "string": {message}'
         yield (
             base,
             {path: "http://"},
             f'{path}: Invalid value: "http://": {path} in body should be at least 8 chars long',
         )
-        yield base, {path: "https://" + "a" * 2041}, f"{path}: Too long: may not be more than 2048 bytes"
+        yield base, {path: f"{scheme}://".ljust(2049, "a")}, f"{path}: Too long: may not be more than 2048 bytes"
     for base, edits, path, kind, message in RULES:
         yield base, edits, f'{path}: Invalid value: "{kind}": {message}'
     for base, path, value, wanted, found in TYPES:
@@ -178,9 +178,9 @@ def accepted() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield base, _around(path, choice)
     for base, path, _, most, entry, _ in LISTS:
         yield base, {path: [_filled(entry, index) for index in range(most)]}
-    for base, path in URLS:
+    for base, path, scheme in URLS:
         for url in ("https://host", "https://host:8443/v1/", "https://[::1]:80/", "https://192.168.0.1"):
-            yield base, {path: url}
+            yield base, {path: url.replace("https", scheme)}
     yield "pool", {f"{ENDPOINT}.url": "HTTP://host/"}
     yield "provider", {f"{PROVIDER}.baseURL": "http://host/v1", f"{PROVIDER}.allowPlainHTTP": True}
     for port in (1, 65535, "8000", "http", "a-0"):

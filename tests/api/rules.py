@@ -106,6 +106,20 @@ RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "object",
         "baseURL must use https unless allowPlainHTTP is true",
     ),
+    (
+        "proxied",
+        {f"{PROVIDER}.proxy.url": "https://proxy:3128"},
+        f"{PROVIDER}.proxy",
+        "object",
+        "a proxy is spoken to by http; what goes through it may be https",
+    ),
+    (
+        "proxied",
+        {"spec.tls.insecureSkipVerify": True},
+        "spec.tls",
+        "object",
+        "caConfigMapRef says whom to believe and insecureSkipVerify to believe anybody: leave one out",
+    ),
     ("pool", {f"{KEY}.name": "ABSENT"}, KEY, "object", "name is required for Header and Body and forbidden otherwise"),
     (
         "pool",

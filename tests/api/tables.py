@@ -9,6 +9,7 @@ from spillway_api.types import Capability, ProviderType, Select, StrategyName
 ENDPOINT = "spec.source.static.endpoints[0]"
 PROVIDER = "spec.source.provider"
 ACCOUNT = f"{PROVIDER}.accounts[0]"
+PROXY = f"{PROVIDER}.proxy"
 PODS = "spec.source.pods"
 SERVICE = "spec.source.service"
 PRICE = "spec.models[0].price"
@@ -120,6 +121,11 @@ TEXTS = [
     ("service", f"{SERVICE}.name", 1, 63, LOCAL, "engines", "0-engines"),
     ("service", f"{SERVICE}.port", 0, 15, None, "http-8000", None),
     ("inference", "spec.source.inferencePool.name", 1, 253, SECRET_NAME, "a.b-c", "a_b"),
+    ("proxied", f"{PROXY}.secretRef.name", 1, 253, SECRET_NAME, "a.b-c", "a_b"),
+    ("proxied", f"{PROXY}.secretRef.key", 1, 253, SECRET_KEY, "login.txt", "a/b"),
+    ("proxied", "spec.tls.caConfigMapRef.name", 1, 253, SECRET_NAME, "a.b-c", "a_b"),
+    ("proxied", "spec.tls.caConfigMapRef.key", 1, 253, SECRET_KEY, "ca.pem", "a/b"),
+    ("proxied", "spec.tls.serverName", 1, 253, "^[-A-Za-z0-9_.]+$", "llm.internal", "a b"),
     ("pool", "spec.auth.secretRef.name", 1, 253, SECRET_NAME, "key", "-key"),
     ("pool", "spec.auth.secretRef.key", 1, 253, SECRET_KEY, "token", "a b"),
     ("pool", "spec.auth.header", 0, 64, "^[-A-Za-z0-9]+$", "X-Api-Key", "X_Api_Key"),
@@ -271,6 +277,9 @@ REQUIRED = [
     ("stepped", f"{STEP}.above"),
     ("provider", f"{ACCOUNT}.name"),
     ("provider", f"{ACCOUNT}.secretRef.name"),
+    ("proxied", f"{PROXY}.url"),
+    ("proxied", f"{PROXY}.secretRef.name"),
+    ("proxied", "spec.tls.caConfigMapRef.name"),
     ("pool", f"{KEY}.type"),
     ("pool", "spec.auth.secretRef"),
     ("pool", "spec.auth.secretRef.name"),
@@ -315,7 +324,12 @@ REQUIRED = [
 NOT_ABSOLUTE = "must be an absolute http or https URL"
 NOT_BARE = "must hold no query, fragment or credentials"
 NOT_ALLOWED = "must not name a metadata service or the Kubernetes API"
-URLS = [("pool", f"{ENDPOINT}.url"), ("provider", f"{PROVIDER}.baseURL")]
+URLS = [
+    ("pool", f"{ENDPOINT}.url", "https"),
+    ("provider", f"{PROVIDER}.baseURL", "https"),
+    ("proxied", f"{PROXY}.url", "http"),
+]
+"""And the scheme that each takes."""
 BAD_URLS = {
     "ftp://host/": NOT_ABSOLUTE,
     "host-without-scheme": NOT_ABSOLUTE,

@@ -59,6 +59,13 @@ DEFAULTS = {
         "source.provider.accounts[0].weight": 100,
         "source.provider.accounts[0].secretRef.key": "api-key",
     },
+    "proxied": {
+        "source.provider.allowPlainHTTP": False,
+        "source.provider.accounts[0].weight": 100,
+        "source.provider.proxy.secretRef.key": "api-key",
+        "tls.caConfigMapRef.key": "ca.crt",
+        "tls.insecureSkipVerify": False,
+    },
     "pods": {
         "source.pods.scheme": "http",
         "source.pods.weightAnnotation": "spillway.dev/weight",
@@ -126,7 +133,7 @@ def test_defaults_are_those_of_the_reference_and_no_others(base, edited):
     filled = _leaves(validate(structural(document["kind"]), document).document["spec"])
     added = {path: value for path, value in filled.items() if path not in given_}
     if base not in ("pool", "policy"):  # what every pool has is in the row of the first
-        added = {path: value for path, value in added.items() if path.startswith("source.")}
+        added = {path: value for path, value in added.items() if path.startswith(("source.", "tls."))}
     assert added == DEFAULTS[base]
 
 

@@ -189,14 +189,14 @@ def test_documents_of_other_apis_are_left_alone_whatever_is_in_them(tmp_path):
     (tmp_path / "all.yaml").write_text(
         "apiVersion: apps/v1\nkind: Deployment\non: 1\na: 1\na: 2\n---\n"
         + POOL
-        + "---\n# nothing here\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"
+        + "---\n# nothing here\n---\napiVersion: v1\nkind: Service\nmetadata: {name: x}\n"
     )
     loaded = load([tmp_path])
     assert loaded.problems == ()
     assert len(loaded.objects) == 1
     assert [(note.line, note.message) for note in loaded.skipped] == [
         (1, "apps/v1 Deployment is not of spillway.dev"),
-        (20, "v1 ConfigMap is not of spillway.dev"),
+        (20, "v1 Service is not of spillway.dev"),
     ]
 
 

@@ -76,6 +76,10 @@ def service(name: str, app: str, *ports: Object) -> Object:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
 
 
+def config_map(name: str, **data: str) -> Object:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
 def secret(name: str, *, labels: Mapping[str, str] | None = None, **data: str) -> Object:
     meta = {"name": name, "labels": dict(labels or {})}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": data}

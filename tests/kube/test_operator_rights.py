@@ -11,12 +11,14 @@ from itertools import product
 from typing import NamedTuple
 
 import pytest
+import trustme
 import yaml
 from tests.kube.access import Audited, Object, until
 from tests.kube.assets import HERE
 from tests.kube.objects import (
     BLACK_HOLE,
     Reader,
+    config_map,
     deployment,
     inference_pool,
     inference_pool_crd,
@@ -108,13 +110,15 @@ def whole_life(plane: ControlPlane, installed: Installation, mine: Reader, lists
             pool("by-pool", {"inferencePool": {"name": "ours"}}),
             pool("by-hand", static(BLACK_HOLE)),
             pool("cloud", provider(("main", "key", "api-key"))),
-            policy("chat", f"{space}-chat", "by-pods", "by-service", "by-pool", "by-hand", "cloud"),
+            config_map("company-ca", **{"ca.crt": trustme.CA().cert_pem.bytes().decode()}),
+            pool("believed", static(BLACK_HOLE), tls={"caConfigMapRef": {"name": "company-ca"}}),
+            policy("chat", f"{space}-chat", "by-pods", "by-service", "by-pool", "by-hand", "cloud", "believed"),
             policy("closed", f"{space}-closed", "by-hand", consumers={"secretSelector": selector}),
             secret("team-a", labels={"app": "key"}, **{"api-key": "sk-2"}),
         )
         mine.comes("ModelPool", "by-service", "ResolvedRefs", "False", "ServiceNotFound")
         mine.apply(engines)
-        names = ("by-pods", "by-service", "by-pool", "by-hand", "cloud")
+        names = ("by-pods", "by-service", "by-pool", "by-hand", "cloud", "believed")
         mine.ready(*(f"modelpool/{name}" for name in names), "routepolicy/chat")
         assert {name: len(listener.endpoints(space, name)) for name in names} == dict.fromkeys(names, 1)
         if lists:

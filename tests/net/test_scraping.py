@@ -70,7 +70,7 @@ async def scrape(tmp_path: Path, objects: Any) -> AsyncIterator[Start]:
         judged = judge((file,), "default", Credentials(None))
         assert judged.snapshot is not None, judged.errors
         telemetry = Telemetry()
-        started.append(Poller(session, random.Random(1), telemetry, quiet_after))
+        started.append(Poller(session, Credentials(), random.Random(1), telemetry, quiet_after))
         return Scraping(started[-1], Runtime(judged.snapshot), telemetry)
 
     yield start

@@ -12,7 +12,7 @@ import tests.operator.objects as make
 from tests.operator.clock import run
 
 from spillway_operator.cluster import ApiError
-from spillway_operator.polled import AT_ONCE, GATEWAY_SECONDS, SECRET_SECONDS, Gateways, Secrets
+from spillway_operator.polled import AT_ONCE, GATEWAY_SECONDS, SECONDS, Gateways, Secrets
 
 MARKER = "sk-quagga-key"
 
@@ -120,14 +120,14 @@ def test_consumers_are_found_by_their_labels_and_followed(shelf):
         assert known.value("default/a", "other") is None
         assert known.value("team/other", "api-key") is None
         following = asyncio.ensure_future(known.follow(lambda: told.append(1)))
-        await asyncio.sleep(SECRET_SECONDS)
+        await asyncio.sleep(SECONDS)
         assert told == []
         shelf.put_consumer("default/b", "two")
-        await asyncio.sleep(SECRET_SECONDS)
+        await asyncio.sleep(SECONDS)
         assert len(told) == 1
         assert [face.name for face in known.selected(*SELECTION)] == ["a", "b"]
         del shelf.secrets["default/a"]
-        await asyncio.sleep(SECRET_SECONDS)
+        await asyncio.sleep(SECONDS)
         assert len(told) == 2
         assert not known.has("default/a", "api-key")
         await known.want(set())
@@ -167,7 +167,7 @@ def test_while_the_api_server_is_away_consumers_stay(shelf):
         await known.want(set(), {SELECTION})
         shelf.wrong["list"] = 503
         following = asyncio.ensure_future(known.follow(lambda: None))
-        await asyncio.sleep(3 * SECRET_SECONDS)
+        await asyncio.sleep(3 * SECONDS)
         assert [face.name for face in known.selected(*SELECTION)] == ["a"]
         following.cancel()
 
@@ -219,10 +219,10 @@ def test_a_rotation_is_seen_and_told_once(shelf):
         known, told = secrets(shelf), []
         shelf.put("default/a", key="old")
         await known.want({"default/a"})
-        await follow(known, lambda: told.append(1), 3 * SECRET_SECONDS)
+        await follow(known, lambda: told.append(1), 3 * SECONDS)
         assert told == []
         shelf.put("default/a", key="new")
-        await follow(known, lambda: told.append(known.value("default/a", "key")), SECRET_SECONDS + 0.1)
+        await follow(known, lambda: told.append(known.value("default/a", "key")), SECONDS + 0.1)
         assert told == [b"new"]
 
     run(main())
@@ -235,7 +235,7 @@ def test_a_secret_that_comes_and_one_that_goes_are_told(shelf):
         await known.want({"default/a", "default/b"})
         del shelf.secrets["default/a"]
         shelf.put("default/b", key="y")
-        await follow(known, lambda: told.append(1), SECRET_SECONDS + 0.1)
+        await follow(known, lambda: told.append(1), SECONDS + 0.1)
         assert told == [1]
         assert (known.exists("default/a"), known.exists("default/b")) == (False, True)
 
@@ -248,12 +248,12 @@ def test_while_the_api_server_is_away_what_was_seen_last_counts(shelf, caplog):
         shelf.put("default/a", key=MARKER)
         await known.want({"default/a"})
         shelf.wrong["*"] = 0
-        await follow(known, lambda: told.append(1), 10 * SECRET_SECONDS)
+        await follow(known, lambda: told.append(1), 10 * SECONDS)
         assert told == []
         assert known.value("default/a", "key") == MARKER.encode()
         shelf.wrong.clear()
         shelf.put("default/a", key="new")
-        await follow(known, lambda: told.append(1), SECRET_SECONDS + 0.1)
+        await follow(known, lambda: told.append(1), SECONDS + 0.1)
         assert told == [1]
 
     with caplog.at_level(logging.DEBUG):

@@ -121,6 +121,7 @@ class Failure(NamedTuple):
     status: int | None = None  # the endpoint's HTTP status, where there was one
     retry_after: float | None = None  # seconds
     retry_on: Literal["ConnectError", "Reset", "FirstByteTimeout"] | None = None  # as `retry.retryOn` names it
+    why: str = ""  # in words, for our log alone
 
     def __str__(self) -> str:
         return self.reason if self.status is None else f"{self.reason} ({self.status})"

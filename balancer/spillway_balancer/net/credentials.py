@@ -87,6 +87,10 @@ class Credentials:
             return f"Authorization: {value}\r\n".encode()
         return f"{credential.header}: {credential.prefix}{value}\r\n".encode()
 
+    def value(self, credential: Credential) -> str | None:
+        """What is kept, without a header's words around it; None when it has vanished."""
+        return self._value(credential.secret, credential.key)
+
     def refresh(self) -> None:
         """Forget what was read; the next use reads the files again."""
         self._values.clear()

@@ -58,8 +58,9 @@ def judge(paths: Sequence[Path], gateway: str, credentials: Credentials, cluster
 
 
 def _cluster(loaded: Loaded, base: Cluster) -> Cluster:
-    """The Secrets of the files, in the place of a cluster's."""
-    return base._replace(selected=loaded.selected, exists={each.name for each in loaded.secrets}.__contains__)
+    """The Secrets and ConfigMaps of the files, in the place of a cluster's."""
+    exists = {each.name for each in loaded.secrets}.__contains__
+    return base._replace(selected=loaded.selected, exists=exists, config=loaded.config)
 
 
 class FileSource:

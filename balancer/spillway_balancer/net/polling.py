@@ -19,6 +19,8 @@ from ..core.load import Reported
 from ..core.pool import Pool
 from ..core.runtime import Runtime
 from ..wire.engines import DIALECTS, Dialect, Layout, Page, detect, read
+from .credentials import Credentials
+from .dialling import AskedBy, asked_by
 from .telemetry import Telemetry
 
 log = logging.getLogger("spillway.endpoints")
@@ -61,11 +63,13 @@ class Poller:
     def __init__(
         self,
         session: aiohttp.ClientSession,
+        credentials: Credentials,
         dice: random.Random,
         telemetry: Telemetry,
         quiet_after: float = QUIET_SECONDS,
     ) -> None:
         self._session = session
+        self._credentials = credentials
         self._dice = dice
         self._telemetry = telemetry
         self._quiet_after = quiet_after
@@ -168,10 +172,13 @@ class Poller:
         before, ejected_until = endpoint.probe, endpoint.circuit.ejected_until
         try:
             async with self._session.get(
-                endpoint.url + path, timeout=aiohttp.ClientTimeout(seconds(active.timeout))
+                endpoint.url + path,
+                timeout=aiohttp.ClientTimeout(seconds(active.timeout)),
+                **self._way(endpoint),
             ) as response:
-                # A server that has no such path is alive; where the path was named, only success counts.
-                passed = response.status < 300 or (active.path is None and response.status < 500)
+                # A server that has no such path is alive; where the path was named, only success counts. A redirect is
+                # one, as it is to kubelet, and is not followed: it may lead anywhere.
+                passed = response.status < (500 if active.path is None else 400)
         except (aiohttp.ClientError, OSError, TimeoutError):
             pass
         endpoint.probed(passed, active, ejected_until)
@@ -186,7 +193,8 @@ class Poller:
         book = endpoint.load
         own, pending, context = book.in_flight, book.pending, book.context
         begun = monotonic()
-        done, data = await self._page(metrics_url(endpoint.url, spec.metrics.path, spec.metrics.port))
+        url = metrics_url(endpoint.url, spec.metrics.path, spec.metrics.port)
+        done, data = await self._page(url, self._way(endpoint))
         now = monotonic()
         if done.result == "ok":
             page = Page(data, self._layouts.setdefault(endpoint, Layout()))
@@ -213,13 +221,16 @@ class Poller:
         self.scrapes[endpoint] = done
         self._telemetry.scraped(endpoint.pool, done.result, now - begun, len(data))
 
-    async def _page(self, url: str) -> tuple[Scrape, bytes]:
+    def _way(self, endpoint: EndpointState) -> AskedBy:
+        return asked_by(self._pools[endpoint.pool].spec, self._credentials)
+
+    async def _page(self, url: str, way: AskedBy) -> tuple[Scrape, bytes]:
         """End and page of one scrape. The page is read to its end: only then can its connection be used again."""
         data = bytearray()
         status = 0
         try:
             async with self._session.get(
-                url, timeout=aiohttp.ClientTimeout(SCRAPE_TIMEOUT), headers=HEADERS
+                url, timeout=aiohttp.ClientTimeout(SCRAPE_TIMEOUT), headers=HEADERS, **way
             ) as response:
                 status = response.status
                 async for piece in response.content.iter_any():

@@ -27,11 +27,12 @@ from ..wire.quota_headers import quotas
 from ..wire.usage_chunk import ask_for_usage, without_usage
 from .answer import Answer
 from .credentials import Credentials
+from .dialling import Dialler, Origin, origin_of, said, way_of
 from .explaining import paid
 from .lesson import Lesson
 from .relay import Exchange, Gate, Writer
 from .telemetry import Decision, Telemetry
-from .upstream import Connection, ConnectionPool, Origin, RawHeaders, origin_of
+from .upstream import Connection, ConnectionPool, RawHeaders
 
 log = logging.getLogger("spillway.endpoints")
 
@@ -80,7 +81,7 @@ class Sender:
         self.freed: Callable[[str], None] | None = None
         """Told the name of a pool when a request has ended there."""
         self._runtime: Runtime | None = None
-        self._connections = ConnectionPool(asyncio.get_running_loop())
+        self._connections = ConnectionPool(Dialler(asyncio.get_running_loop(), credentials))
 
     def follow(self, runtime: Runtime) -> None:
         """Look for the credentials of the pools that have changed."""
@@ -138,7 +139,8 @@ class Sender:
                 reason = failure.reason
                 blamed = not (job.copy and REASONS[reason].counts)
                 if blamed and pool.failed(endpoint, failure, begun, now):
-                    log.warning("endpoint %s/%s is ejected: %s", pool.name, endpoint.name, failure)
+                    why = f": {failure.why}" if failure.why else ""
+                    log.warning("endpoint %s/%s is ejected: %s%s", pool.name, endpoint.name, failure, why)
             return result
         except asyncio.CancelledError:
             reason = "outrun" if job.gate is not None and job.gate.outrun else "client-gone"
@@ -196,7 +198,7 @@ class Sender:
         ask: Edit | None,
     ) -> Exchange | Failure:
         """`ask`: the change to the body that makes its stream tell its usage, which the client is not to see then."""
-        origin = origin_of(step.picked.endpoint.url)
+        origin = origin_of(step.picked.endpoint.url, way_of(step.pool.spec))
         strip = None if ask is None else without_usage
         pieces = self._request(step, job, origin, ask)
         told = None if visit.endpoint.quota is None else partial(_told, visit)
@@ -206,8 +208,8 @@ class Sender:
                 patience = min(job.deadlines.connect, job.total - monotonic())
                 try:
                     connection = await self._connections.dial(origin, max(patience, 0.0))
-                except (OSError, TimeoutError):
-                    return Failure("connect", retry_on="ConnectError")
+                except (OSError, TimeoutError) as error:
+                    return Failure("connect", retry_on="ConnectError", why=said(error))
             overhear = None if lesson is None else lesson.hear
             if lesson is not None:
                 lesson.sent = True

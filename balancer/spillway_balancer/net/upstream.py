@@ -8,14 +8,13 @@ as much per request and a third less per streamed chunk, which is most of what a
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import NamedTuple, Protocol, cast
-from urllib.parse import urlsplit
+from typing import Protocol, cast
 
 import httptools
+
+from .dialling import Dialler, Origin
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -25,28 +24,6 @@ request sent into that close is lost."""
 
 MAX_HEAD_BYTES = 64 * 1024
 """Bound of an answer's status line and headers; llhttp itself has none."""
-
-
-class Origin(NamedTuple):
-    host: str
-    port: int
-    tls: bool
-
-    @property
-    def authority(self) -> str:
-        """The value of a Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
-
-
-@lru_cache(maxsize=8192)
-def origin_of(url: str) -> Origin:
-    """Origin of an absolute http or https URL; raises ValueError on any other."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"not an absolute http or https URL: {url!r}")
-    tls = parts.scheme == "https"
-    return Origin(parts.hostname, parts.port or (443 if tls else 80), tls)
 
 
 class Receiver(Protocol):
@@ -216,11 +193,11 @@ class Connection(asyncio.Protocol):
 class ConnectionPool:
     """Idle connections by origin, most recently used first."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, idle_seconds: float = IDLE_SECONDS) -> None:
-        self._loop = loop
+    def __init__(self, dialler: Dialler, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._dialler = dialler
+        self._loop = dialler.loop
         self._idle_seconds = idle_seconds
         self._idle: dict[Origin, deque[Connection]] = {}
-        self._tls: ssl.SSLContext | None = None
         self._sweep: asyncio.TimerHandle | None = None
 
     def reuse(self, origin: Origin) -> Connection | None:
@@ -237,13 +214,7 @@ class ConnectionPool:
     async def dial(self, origin: Origin, timeout: float) -> Connection:
         """A new connection. Raises OSError (DNS, TCP, TLS) or TimeoutError after `timeout` seconds."""
         async with asyncio.timeout(timeout):
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self, origin),
-                origin.host,
-                origin.port,
-                ssl=self._context() if origin.tls else None,
-            )
-        return connection
+            return await self._dialler.dial(origin, lambda: Connection(self, origin))
 
     def put(self, connection: Connection) -> None:
         connection.idle_since = self._loop.time()
@@ -274,8 +245,3 @@ class ConnectionPool:
                 del self._idle[origin]
         if self._idle:
             self._sweep = self._loop.call_later(self._idle_seconds, self._expire)
-
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:  # reading the system's certificates takes 20 ms: once, and only where TLS is used
-            self._tls = ssl.create_default_context()
-        return self._tls

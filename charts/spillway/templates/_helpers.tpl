@@ -122,7 +122,11 @@ tolerations: {{- toYaml . | nindent 0 }}
 - apiGroups: [inference.networking.k8s.io]
   resources: [inferencepools]
   verbs: [list, watch]
-# The Secrets that objects refer to, by name. Never list or watch: those would show all of them.
+# The ConfigMaps that objects refer to, by name: authorities that TLS is to believe (spec.tls).
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get]
+# The Secrets that they refer to, by name. Never list or watch: those would show all of them.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]

@@ -17,6 +17,7 @@ from spillway_api.types.dispatch import (
     Overflow,
     StrategyName,
 )
+from spillway_api.types.egress import ConfigMapRef, Proxy, Tls
 from spillway_api.types.explain import Explain, ExplainHeaders
 from spillway_api.types.fields import (
     API_VERSION,
@@ -51,6 +52,7 @@ from spillway_api.types.queue import Fairness, Priority, Queue
 from spillway_api.types.retry import Jitter, Retry, RetryOn, Timeouts
 from spillway_api.types.routepolicy import PolicyMode, RoutePolicy, RoutePolicySpec, Rule
 from spillway_api.types.scaling import FromZero, ScaleTarget, Scaling
+from spillway_api.types.secretref import SecretRef
 from spillway_api.types.selector import LabelRequirement, LabelSelector, matches
 from spillway_api.types.source import (
     Account,
@@ -60,7 +62,6 @@ from spillway_api.types.source import (
     Pods,
     Provider,
     ProviderType,
-    SecretRef,
     Service,
     Source,
     Static,
@@ -85,6 +86,7 @@ __all__ = [
     "Capacity",
     "Chwbl",
     "Clamp",
+    "ConfigMapRef",
     "ConsumerBudget",
     "ConsumerLimits",
     "Consumers",
@@ -138,6 +140,7 @@ __all__ = [
     "ProbeMode",
     "Provider",
     "ProviderType",
+    "Proxy",
     "Queue",
     "Ramp",
     "ReasoningEffort",
@@ -163,6 +166,7 @@ __all__ = [
     "Streams",
     "Tier",
     "Timeouts",
+    "Tls",
     "Url",
     "UrlPath",
     "Weight",

@@ -8,6 +8,7 @@ from msgspec import Struct, field
 
 from spillway_api.markup import INT32, SET, Cel, doc, map_list, pattern
 from spillway_api.types.dispatch import Capacity, Dispatch
+from spillway_api.types.egress import Tls
 from spillway_api.types.fields import API_VERSION, ObjectMeta
 from spillway_api.types.guard import DataHandling
 from spillway_api.types.health import Health, Metrics
@@ -137,6 +138,7 @@ class ModelPoolSpec(Struct, frozen=True, rename="camel"):
         ),
     ] = field(default_factory=Dispatch)
     auth: Annotated[Auth, doc("Credential that self-hosted endpoints ask for (vLLM --api-key).")] | None = None
+    tls: Annotated[Tls, doc("How the certificates of endpoints are verified.")] | None = None
     capacity: Annotated[Capacity, doc("What one endpoint can take.")] = field(default_factory=Capacity)
     metrics: Annotated[
         Metrics,

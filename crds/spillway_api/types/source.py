@@ -7,8 +7,10 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Struct
 
 from spillway_api.markup import INT32, INT64, SET, Cel, checked, doc, map_list, pattern
+from spillway_api.types.egress import Proxy
 from spillway_api.types.fields import IntOrName, LocalName, Url, Weight
 from spillway_api.types.limits import TokensPerMinute
+from spillway_api.types.secretref import SecretRef
 from spillway_api.types.selector import LabelSelector
 
 ProviderType = Literal[
@@ -25,21 +27,6 @@ ProviderType = Literal[
     "OpenAICompatible",
 ]
 Scheme = Literal["http", "https"]
-
-
-class SecretRef(Struct, frozen=True, rename="camel"):
-    """A key of a Secret in the namespace of the object; a reference, never the value."""
-
-    name: Annotated[
-        str,
-        doc("Name of a Secret in the same namespace.", min_length=1, max_length=253),
-        pattern(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"),
-    ]
-    key: Annotated[
-        str,
-        doc("Key of the Secret whose value is the credential.", min_length=1, max_length=253),
-        pattern(r"^[-._a-zA-Z0-9]+$"),
-    ] = "api-key"
 
 
 class Auth(Struct, frozen=True, rename="camel"):
@@ -203,6 +190,7 @@ class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_
         bool,
         doc("Allows a baseURL with http. Credentials then travel in the clear; for test servers only."),
     ] = False
+    proxy: Annotated[Proxy, doc("HTTP proxy through which the provider is reached.")] | None = None
 
     RULES: ClassVar[tuple[Cel, ...]] = (
         Cel(

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.wire.conversations import conversations
+from tests.wire.translation.strategies import conversations
 
 from spillway_balancer.core.errors import BadRequest
 from spillway_balancer.wire.translation import claude
@@ -52,7 +52,7 @@ def written(asked: Conversation, model: str = NEW) -> dict[str, Any]:
 
 
 def test_an_agents_body_is_read(golden: Golden) -> None:
-    asked = read(golden("messages/agent.json"))
+    asked = read(golden("translation/messages/agent.json"))
     assert asked.system == (
         Text("You are an agent that works in a terminal."),
         Text("Working directory: /home/me/app", True, "1h"),
@@ -86,9 +86,9 @@ def test_an_agents_body_is_read(golden: Golden) -> None:
 
 
 def test_an_agents_body_is_written_again_but_for_what_is_elsewhere(golden: Golden) -> None:
-    asked = read(golden("messages/agent.json"))._replace(extras={})
+    asked = read(golden("translation/messages/agent.json"))._replace(extras={})
     body = written(asked, OLD)
-    came = json.loads(golden("messages/agent.json"))
+    came = json.loads(golden("translation/messages/agent.json"))
     assert body["messages"][0] == came["messages"][0]
     assert body["messages"][1] == came["messages"][1]
     assert body["messages"][2]["content"][1] == came["messages"][2]["content"][2]
@@ -103,12 +103,13 @@ def test_an_agents_body_is_written_again_but_for_what_is_elsewhere(golden: Golde
 def test_what_is_written_is_read_as_it_was(asked: Conversation, model: str) -> None:
     assert ASKING.uncarried(asked) == ()
     again = read(ASKING.write(asked, model).body)
-    sampled = not claude.model(model).samples or again.reasoning not in (None, Reasoning("none"))
+    sampled = claude.model(model).samples and again.reasoning in (None, Reasoning("none"))
     assert again == asked._replace(
         max_tokens=asked.max_tokens or claude.model(model).most_tokens,
-        temperature=None if sampled else asked.temperature,
+        temperature=asked.temperature if sampled else None,
+        top_p=asked.top_p if sampled and asked.temperature is None else None,
         reasoning=again.reasoning,
-        choice=asked.choice if asked.tools else None,
+        shape=asked.shape and Shape(asked.shape.schema),
     )
     if asked.reasoning is None:
         assert again.reasoning is None
