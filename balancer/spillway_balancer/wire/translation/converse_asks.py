@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from .conversation import Conversation, Media, Shape, Text, Thought, Tool, ToolResult, ToolUse, Turn
+from .conversation import Conversation, Media, Part, Shape, Text, Thought, Tool, ToolResult, ToolUse, Turn
 from .converse_families import Family, extra, family_of
 from .dialects import Asking, Body
 
@@ -59,6 +59,7 @@ _NOTHING_ASKED: Final = {
     "frequency_penalty": (b"0", b"0.0"),
     "logit_bias": (b"{}",),
     "logprobs": (b"false",),
+    "modalities": (b'["text"]',),
     "n": (b"1",),
     "presence_penalty": (b"0", b"0.0"),
     "top_logprobs": (b"0",),
@@ -104,7 +105,7 @@ def uncarried(asked: Conversation) -> tuple[str, ...]:
     found: list[str] = []
     for number, turn in enumerate(asked.turns):
         for place, part in enumerate(turn.parts):
-            if isinstance(part, Media | ToolResult) and not _carried(part, turn):
+            if not _carried(part, turn):
                 found.append(f"messages[{number}].content[{place}]")
     if (first := next((turn for turn in asked.turns if turn.role != "system"), None)) and first.role == "assistant":
         found.append("messages[0].role")
@@ -120,11 +121,16 @@ def uncarried(asked: Conversation) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _carried(part: Media | ToolResult, turn: Turn) -> bool:
+def _carried(part: Part, turn: Turn) -> bool:
     """Pictures and documents stand in the user's turns only, with their bytes."""
-    if isinstance(part, ToolResult):
-        return all(_carried(each, turn) for each in part.parts if isinstance(each, Media))
-    return turn.role == "user" and part.data is not None and (part.kind in IMAGES or part.kind in DOCUMENTS)
+    match part:
+        case Media():
+            return turn.role == "user" and part.data is not None and (part.kind in IMAGES or part.kind in DOCUMENTS)
+        case ToolResult():
+            return all(_carried(each, turn) for each in part.parts)
+        case ToolUse():
+            return _TOOL_NAME(part.name) is not None
+    return True
 
 
 def _messages(asked: Conversation, family: Family) -> list[Json]:
@@ -145,7 +151,7 @@ def _messages(asked: Conversation, family: Family) -> list[Json]:
     return messages
 
 
-def _blocks(part: Text | Media | Thought | ToolUse | ToolResult, family: Family, names: set[str]) -> Iterable[Json]:
+def _blocks(part: Part, family: Family, names: set[str]) -> Iterable[Json]:
     match part:
         case Text():
             if not part.text.strip():
@@ -158,7 +164,7 @@ def _blocks(part: Text | Media | Thought | ToolUse | ToolResult, family: Family,
                 yield {"reasoningContent": _thought(part)}
             return
         case ToolUse():
-            called = {"toolUseId": _tool_id(part.id), "name": part.name, "input": msgspec.Raw(part.arguments)}
+            called = {"toolUseId": _tool_id(part.id), "name": part.name, "input": msgspec.Raw(part.arguments or b"{}")}
             yield {"toolUse": called}
         case ToolResult():
             yield {"toolResult": _result(part, names)}
@@ -168,9 +174,8 @@ def _blocks(part: Text | Media | Thought | ToolUse | ToolResult, family: Family,
 
 def _cache_point(ttl: str | None, family: Family) -> Json:
     """Five minutes is what everybody has who says nothing, and what models without a choice refuse to be told."""
-    return {
-        "cachePoint": {"type": "default", "ttl": "1h"} if ttl == "1h" and family.caches_all else {"type": "default"}
-    }
+    long = {"ttl": "1h"} if ttl == "1h" and family.caches_all else {}
+    return {"cachePoint": {"type": "default", **long}}
 
 
 def _media(media: Media, names: set[str]) -> Json:
@@ -258,11 +263,8 @@ def _tools(asked: Conversation, family: Family) -> Json | None:
         used = {part.name for turn in asked.turns for part in turn.parts if isinstance(part, ToolUse)}
         if not used and any(isinstance(part, ToolResult) for turn in asked.turns for part in turn.parts):
             used = {"tool"}
-        past = [
-            {"toolSpec": {"name": name, "description": _PAST, "inputSchema": {"json": _NO_ARGUMENTS}}}
-            for name in sorted(used)
-        ]
-        return {"tools": past} if past else None
+        past = [Tool(name, b"", _PAST) for name in sorted(used)]
+        return {"tools": [{"toolSpec": _tool(tool)} for tool in past]} if past else None
     listed: list[Json] = []
     for tool in tools:
         listed.append({"toolSpec": _tool(tool)})
@@ -279,7 +281,7 @@ def _tools(asked: Conversation, family: Family) -> Json | None:
 def _tool(tool: Tool) -> Json:
     schema = msgspec.Raw(tool.schema) if tool.schema.strip() not in (b"", b"{}", b"null") else _NO_ARGUMENTS
     spec: Json = {"name": tool.name, "inputSchema": {"json": schema}}
-    if tool.description:
+    if tool.description and tool.description.strip():
         spec["description"] = tool.description
     if tool.strict:
         spec["strict"] = True
