@@ -12,11 +12,10 @@ from typing import Final
 
 import msgspec
 
-from ...core.learning import Usage
 from ..aws_faults import told
+from ..counts import counted
 from ..eventstream import MEDIA_TYPE, Frame, Frames
 from ..faults import ErrorFacts
-from ..usage import MAX_TOKENS
 from .dialects import Answering, AnswerReader
 from .said import Alive, Argument, Asked, Began, Done, End, Ended, Event, Fault, Said, Thought, Told
 
@@ -39,21 +38,6 @@ _MALFORMED: Final = frozenset({"malformed_model_output", "malformed_tool_use"})
 """The model has failed, and what was said is no answer: a `Fault`, once the usage is told."""
 
 _UNREADABLE: Final = "the endpoint's answer cannot be read"
-
-
-_Usage = dict[str, object] | None
-
-
-def _counted(said: dict[str, object]) -> Usage:
-    """Bedrock's `inputTokens` are those that were neither read from a cache nor written to one."""
-    fresh, output = _tokens(said.get("inputTokens")), _tokens(said.get("outputTokens"))
-    read, written = _tokens(said.get("cacheReadInputTokens")), _tokens(said.get("cacheWriteInputTokens"))
-    prompt = None if fresh is None else fresh + (read or 0) + (written or 0)
-    return Usage(prompt, read, output, written)
-
-
-def _tokens(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
 
 
 class _Reasoned(msgspec.Struct, rename="camel", gc=False):
@@ -102,7 +86,7 @@ class _Additional(msgspec.Struct, gc=False):
 class _Answer(msgspec.Struct, rename="camel", gc=False):
     output: _Output
     stop_reason: str
-    usage: _Usage = None
+    usage: dict[str, object] | None = None
     additional_model_response_fields: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -128,7 +112,7 @@ class _Frame(msgspec.Struct, rename="camel", gc=False):
     delta: _Delta | None = None
     stop_reason: str | None = None
     additional_model_response_fields: msgspec.Raw = msgspec.Raw(b"null")
-    usage: _Usage = None
+    usage: dict[str, object] | None = None
 
 
 class _Exception(msgspec.Struct, rename="camel", gc=False):
@@ -212,8 +196,8 @@ class WholeReader:
                 )
                 tools += 1
         ending = _Ending()
-        if answer.usage is not None:
-            events.append(Told(_counted(answer.usage)))
+        if answer.usage is not None and (usage := counted(answer.usage)) is not None:
+            events.append(Told(usage))
         events += ending.reason(answer.stop_reason, answer.additional_model_response_fields)
         return [*events, ending.done()]
 
@@ -295,8 +279,8 @@ class StreamReader:
             events += self._ending.reason(said.stop_reason or "", said.additional_model_response_fields)
         elif name == "metadata":
             self._told = True
-            if said.usage is not None:
-                events.append(Told(_counted(said.usage)))
+            if said.usage is not None and (usage := counted(said.usage)) is not None:
+                events.append(Told(usage))
         else:
             events.append(Alive())
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
 
+from . import claude
+from .calls import Ids, arguments
 from .conversation import Conversation, Media, Part, Shape, Text, Thought, Tool, ToolResult, ToolUse, Turn
-from .converse_families import Family, extra, family_of
+from .converse_families import Extra, Family, extra, family_of
 from .dialects import Asking, Body
 
 IMAGES: Final = {
@@ -39,38 +40,27 @@ DOCUMENTS: Final = {
     "text/markdown": "md",
 }
 
-LEFT_OUT: Final = {
-    # Who asks, and how it is to be kept and billed, is between the account's owner and AWS.
-    "metadata",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "safety_identifier",
-    "service_tier",
-    "store",
-    "user",
-    # How the same answer is computed, or sent.
-    "prediction",
-    "seed",
-    "stream_options",
-}
-"""Fields that do not change what an answer says."""
-
-_NOTHING_ASKED: Final = {
-    "frequency_penalty": (b"0", b"0.0"),
-    "logit_bias": (b"{}",),
-    "logprobs": (b"false",),
-    "modalities": (b'["text"]',),
-    "n": (b"1",),
-    "presence_penalty": (b"0", b"0.0"),
-    "top_logprobs": (b"0",),
-}
-"""Fields that say nothing with these values, which SDKs may send all the same."""
+LEFT_OUT: Final = frozenset(
+    {
+        # Who asks, and how it is to be kept, billed and hurried, is between the account's owner and AWS.
+        "metadata", "store", "safety_identifier", "user", "service_tier", "speed",
+        # How the same answer is computed, or sent.
+        "prediction", "seed", "stream_options",
+        # Where to look for a cached prompt: cache points say that.
+        "cache_control", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+        # What may be left out of a prompt that has grown long: nothing is.
+        "context_management",
+        # A wish for shorter or longer prose.
+        "verbosity",
+    }
+)  # fmt: skip
+"""Fields that do not change what is asked for."""
 
 NO_RESULT: Final = "(no output)"
 """Stands for the result of a tool that has said nothing: a blank text is refused."""
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
-_TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}").fullmatch
+_TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,60}").fullmatch  # of 64: one that is used twice becomes two
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9\-()\[\]]+")
 _NO_ARGUMENTS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _PAST: Final = "Was used earlier in this conversation. It cannot be used any more."
@@ -84,7 +74,7 @@ def write(asked: Conversation, model: str) -> Body:
     body: Json = {"messages": _messages(asked, family)}
     if system := _system(asked, family):
         body["system"] = system
-    if inference := _inference(asked, more.thinks, "thinking" in more.fields):
+    if inference := _inference(asked, more):
         body["inferenceConfig"] = inference
     if tools := _tools(asked, family):
         body["toolConfig"] = tools
@@ -109,15 +99,15 @@ def uncarried(asked: Conversation) -> tuple[str, ...]:
                 found.append(f"messages[{number}].content[{place}]")
     if (first := next((turn for turn in asked.turns if turn.role != "system"), None)) and first.role == "assistant":
         found.append("messages[0].role")
+    if asked.turns and asked.turns[-1].role == "assistant":
+        found.append(f"messages[{len(asked.turns) - 1}].role")  # some would go on with it, and others refuse it
     if not all(_TOOL_NAME(tool.name) for tool in asked.tools):
         found.append("tools")
     if asked.choice is not None and asked.choice.parallel is False and asked.choice.mode != "none" and asked.tools:
         found.append("parallel_tool_calls")
     if asked.shape is not None and asked.shape.schema is None:
         found.append("response_format")
-    for name, value in asked.extras.items():
-        if name not in LEFT_OUT and bytes(value) not in (b"null", *_NOTHING_ASKED.get(name, ())):
-            found.append(name)
+    found += [name for name in asked.extras if name not in LEFT_OUT]
     return tuple(found)
 
 
@@ -134,93 +124,92 @@ def _carried(part: Part, turn: Turn) -> bool:
 
 
 def _messages(asked: Conversation, family: Family) -> list[Json]:
-    names: set[str] = set()
-    messages: list[Json] = []
+    """Turns of the same role are one, in which results of tools come first; none is empty."""
+    turns: list[tuple[str, list[Part]]] = []
     for turn in asked.turns:
-        if turn.role == "system":
+        parts = [part for part in turn.parts if _says_something(part, family)]
+        if turn.role == "system" or not parts:
             continue
-        content = [block for part in turn.parts for block in _blocks(part, family, names)]
-        if not content:
-            continue
-        if messages and messages[-1]["role"] == turn.role:
-            messages[-1]["content"] += content
+        if turns and turns[-1][0] == turn.role:
+            turns[-1][1].extend(parts)
         else:
-            messages.append({"role": turn.role, "content": content})
-    for message in messages:
-        _name_documents(message["content"])
-    return messages
+            turns.append((turn.role, parts))
+    made = _Made(family)
+    return [{"role": role, "content": made.content(parts)} for role, parts in turns]
 
 
-def _blocks(part: Part, family: Family, names: set[str]) -> Iterable[Json]:
-    match part:
-        case Text():
-            if not part.text.strip():
-                return
-            yield {"text": part.text}
-        case Media():
-            yield _media(part, names)
-        case Thought():
-            if family.keeps_thoughts and (part.signature or part.sealed):
-                yield {"reasoningContent": _thought(part)}
-            return
-        case ToolUse():
-            called = {"toolUseId": _tool_id(part.id), "name": part.name, "input": msgspec.Raw(part.arguments or b"{}")}
-            yield {"toolUse": called}
-        case ToolResult():
-            yield {"toolResult": _result(part, names)}
-    if part.cached and family.caches:
-        yield _cache_point(part.ttl, family)
+def _says_something(part: Part, family: Family) -> bool:
+    """Blank texts are refused, and so are thoughts that no model there can have had."""
+    if isinstance(part, Text):
+        return bool(part.text.strip())
+    return not isinstance(part, Thought) or (
+        family.keeps_thoughts and (part.sealed is not None or claude.signed(part.signature))
+    )
+
+
+class _Made:
+    """Makes blocks of parts; knows the ids and names that the request has by now."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._ids = Ids(_tool_id)
+        self._names: set[str] = set()
+
+    def content(self, parts: list[Part]) -> list[Json]:
+        blocks: list[Json] = []
+        for part in sorted(parts, key=lambda part: not isinstance(part, ToolResult)):
+            blocks.append(self._block(part))
+            if not isinstance(part, Thought) and part.cached and self._family.caches:
+                blocks.append(_cache_point(part.ttl, self._family))
+        named = [block["document"]["name"] for block in blocks if "document" in block]
+        if named and not any("text" in block for block in blocks):
+            blocks.append({"text": ", ".join(named)})  # beside a document there has to be a text
+        return blocks
+
+    def _block(self, part: Part) -> Json:
+        match part:
+            case Text():
+                return {"text": part.text}
+            case Media():
+                return self._media(part)
+            case Thought():
+                if part.sealed is not None:
+                    return {"reasoningContent": {"redactedContent": part.sealed}}
+                return {"reasoningContent": {"reasoningText": {"text": part.text, "signature": part.signature}}}
+            case ToolUse():
+                used = {"toolUseId": self._ids.used(part.id), "name": part.name, "input": arguments(part.arguments)}
+                return {"toolUse": used}
+        return {"toolResult": self._result(part)}
+
+    def _result(self, result: ToolResult) -> Json:
+        content = [self._block(part) for part in result.parts if not (isinstance(part, Text) and not part.text.strip())]
+        said: Json = {"toolUseId": self._ids.answered(result.id), "content": content or [{"text": NO_RESULT}]}
+        if result.failed:
+            said["status"] = "error"
+        return said
+
+    def _media(self, media: Media) -> Json:
+        assert media.kind is not None
+        source = {"bytes": media.data}
+        if not media.document:
+            return {"image": {"format": IMAGES[media.kind], "source": source}}
+        return {"document": {"format": DOCUMENTS[media.kind], "name": self._name(media.name), "source": source}}
+
+    def _name(self, said: str | None) -> str:
+        """A name in the letters that are allowed; no two documents of a request may have the same."""
+        name = plain = _NOT_IN_NAMES.sub(" ", said or "").strip()[:180].strip() or "document"
+        number = 1
+        while name in self._names:
+            number += 1
+            name = f"{plain} ({number})"
+        self._names.add(name)
+        return name
 
 
 def _cache_point(ttl: str | None, family: Family) -> Json:
     """Five minutes is what everybody has who says nothing, and what models without a choice refuse to be told."""
     long = {"ttl": "1h"} if ttl == "1h" and family.caches_all else {}
     return {"cachePoint": {"type": "default", **long}}
-
-
-def _media(media: Media, names: set[str]) -> Json:
-    assert media.kind is not None
-    source = {"bytes": media.data}
-    if not media.document:
-        return {"image": {"format": IMAGES[media.kind], "source": source}}
-    return {"document": {"format": DOCUMENTS[media.kind], "name": _name(media.name, names), "source": source}}
-
-
-def _name(said: str | None, names: set[str]) -> str:
-    """A name in the letters that are allowed; no two documents of a request may have the same."""
-    name = plain = _NOT_IN_NAMES.sub(" ", said or "").strip()[:180] or "document"
-    number = 1
-    while name in names:
-        number += 1
-        name = f"{plain} ({number})"
-    names.add(name)
-    return name
-
-
-def _name_documents(content: list[Json]) -> None:
-    """Beside a document there has to be a text; where nothing is said, its name is."""
-    named = [block["document"]["name"] for block in content if "document" in block]
-    if named and not any("text" in block for block in content):
-        content.append({"text": ", ".join(named)})
-
-
-def _thought(thought: Thought) -> Json:
-    if thought.sealed is not None:
-        return {"redactedContent": thought.sealed}
-    return {"reasoningText": {"text": thought.text, "signature": thought.signature}}
-
-
-def _result(result: ToolResult, names: set[str]) -> Json:
-    content: list[Json] = []
-    for part in result.parts:
-        if isinstance(part, Media):
-            content.append(_media(part, names))
-        elif part.text.strip():
-            content.append({"text": part.text})
-    said: Json = {"toolUseId": _tool_id(result.id), "content": content or [{"text": NO_RESULT}]}
-    if result.failed:
-        said["status"] = "error"
-    return said
 
 
 def _tool_id(said: str) -> str:
@@ -240,16 +229,16 @@ def _system(asked: Conversation, family: Family) -> list[Json]:
     return blocks
 
 
-def _inference(asked: Conversation, thinks: bool, as_claude: bool) -> Json:
-    """Temperatures end at 1, where Anthropic's own reading of OpenAI's API cuts them, too. Who thinks chooses words by
-    itself: Claude refuses numbers for it then, and Nova at its highest effort."""
+def _inference(asked: Conversation, more: Extra) -> Json:
+    """Temperatures end at 1, where Anthropic's own reading of OpenAI's API cuts them, too; of temperature and `topP`
+    newer models take one, and most clients mean the first."""
     inference: Json = {}
-    if asked.max_tokens is not None and (not thinks or as_claude):
+    if asked.max_tokens is not None and more.limited:
         inference["maxTokens"] = asked.max_tokens
-    if asked.temperature is not None and not thinks:
+    if asked.temperature is not None and more.samples:
         inference["temperature"] = min(asked.temperature, 1)
-    if asked.top_p is not None and not thinks and not (asked.top_p == 1 and asked.temperature is not None):
-        inference["topP"] = asked.top_p  # newer models take one of the two; 1 says nothing
+    elif asked.top_p is not None and more.samples:
+        inference["topP"] = asked.top_p
     if stop := [each for each in asked.stop if each]:
         inference["stopSequences"] = stop
     return inference

@@ -27,7 +27,7 @@ from spillway_balancer.wire.translation.said import (
     Told,
 )
 
-FOLDER = Path(__file__).parent / "golden" / "converse"
+FOLDER = Path(__file__).parents[1] / "golden" / "translation" / "converse"
 JSON = "application/json"
 
 
