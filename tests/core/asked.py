@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from spillway_api.providers import Api
 from spillway_balancer.core.consumers import Consumer
 from spillway_balancer.core.prefix import Prompt
 
@@ -57,9 +56,6 @@ class Asked:
 
     def json(self) -> bool:
         return False
-
-    def uncarried(self, into: Api) -> tuple[str, ...]:
-        return ()
 
     def max_tokens(self) -> int:
         return self.limit

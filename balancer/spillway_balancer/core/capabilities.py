@@ -7,8 +7,7 @@ The length of a prompt is an estimate, so it refuses nobody. A target that may b
 sent on to, with margin; but where it begins it goes, and the engine answers itself, unless a target beside it has more
 room or the next tier may be entered for `ContextLength`.
 
-What a provider does not serve of the API, no model of its pool is asked for. Where a request is translated for a pool,
-a field that the pool's API has no words for leaves it out in the same way.
+What a provider does not serve of the API, no model of its pool is asked for.
 
 What a tier asks of its models (`minQualityPercent`, `maxCost`) leaves targets out in the same way.
 """
@@ -19,13 +18,11 @@ from collections.abc import Callable, Collection, Iterable
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple, Protocol
 
-from spillway_api.providers import Api
 from spillway_api.snapshot import RouteTier
 from spillway_api.types import Capability, Model, Price
 
 from . import selecting
-from .apis import TALKS
-from .errors import BadRequest, NoCapableTarget
+from .errors import NoCapableTarget
 from .narrowing import alone
 from .pool import Pool
 from .routing import Target, Tier
@@ -64,9 +61,6 @@ class Asks(selecting.Sized, Protocol):
     def tools(self) -> bool: ...
     def images(self) -> bool: ...
     def json(self) -> bool: ...
-    def uncarried(self, into: Api) -> tuple[str, ...]:
-        """Fields that cannot be said in this API. Raises a BadRequest where the request cannot be understood."""
-        ...
 
 
 _READERS: Final[dict[Capability, Callable[[Asks], bool]]] = {
@@ -91,15 +85,8 @@ class Needs:
         """What it needs that is not among these: the API that it speaks first, then what it asks for there. Only what
         they lack is looked for in its body."""
         kind = KINDS.get(self._asks.path)
-        talks = kind in TALKS and not TALKS.isdisjoint(declared)
-        missing: list[Capability] = [] if kind is None or kind in declared or talks else [kind]
+        missing: list[Capability] = [] if kind is None or kind in declared else [kind]
         return (*missing, *(each for each in _READERS if each not in declared and self._asks_for(each)))
-
-    def unsaid(self, model: Model, pool: Pool) -> tuple[str, ...]:
-        """Fields of the request that are lost on the way to this model; none where it goes there as it came. Raises a
-        BadRequest for what cannot be translated at all."""
-        into = pool.apis.into(self._asks.path, model.upstream_name or model.name)
-        return () if into is None else self._asks.uncarried(into)
 
     def _asks_for(self, capability: Capability) -> bool:
         if capability not in self._read:
@@ -135,11 +122,6 @@ def lacks(model: Model, needs: Needs) -> tuple[Capability, ...]:
     return needs.beyond(model.capabilities) if model.capabilities else ()
 
 
-def beyond(pool: Pool, model: Model, needs: Needs) -> tuple[str, ...]:
-    """All that keeps the request from the model. Raises a BadRequest for what cannot be translated for it."""
-    return lacks(model, needs) or needs.unsaid(model, pool)
-
-
 def _short(tier: RouteTier, target: Target, model: Model, needs: Needs) -> str | None:
     """What the tier asks of its models beside, and this one does not have."""
     least, most = tier.min_quality_percent, tier.max_cost
@@ -169,7 +151,7 @@ class Able(NamedTuple):
 
     tiers: tuple[Tier, ...]
     left_out: tuple[LeftOut, ...] = ()
-    refused: BadRequest | None = None
+    refused: NoCapableTarget | None = None
     """Where none is left."""
 
 
@@ -182,12 +164,11 @@ def able(tiers: tuple[Tier, ...], asks: Asks, cut: Cut, most: int | None = None)
     needs = Needs(asks, most)
     out: list[LeftOut] = []
     missing: dict[str, None] = {}
-    unread: BadRequest | None = None
     kept: _Rooms = []
     for tier in tiers:
         rooms: list[tuple[Target, Room]] = []
         for target in tier.targets:
-            if not target.pool.apis.serves(asks.path):
+            if not target.pool.serves(asks.path):
                 missing[KINDS.get(asks.path, asks.path)] = None
                 out.append(LeftOut(tier.spec.name, target.pool.name, f"its provider has no {asks.path}"))
                 continue
@@ -195,18 +176,11 @@ def able(tiers: tuple[Tier, ...], asks: Asks, cut: Cut, most: int | None = None)
             if model is None:
                 rooms.append((target, "enough"))
                 continue
-            why: str | None
-            try:
-                lacking: tuple[str, ...] = lacks(model, needs)
-                if lacking:
-                    why = f"has no {', '.join(lacking)}"
-                elif lacking := needs.unsaid(model, target.pool):
-                    why = f"cannot be told {', '.join(lacking)}"
-                else:
-                    why = _short(tier.spec, target, model, needs)
+            if lacking := lacks(model, needs):
                 missing |= dict.fromkeys(lacking)
-            except BadRequest as error:
-                unread, why = error, f"cannot be translated for: {error.code}"
+                why: str | None = f"has no {', '.join(lacking)}"
+            else:
+                why = _short(tier.spec, target, model, needs)
             if why is None:
                 rooms.append((target, needs.room(model, target.pool)))
             else:
@@ -215,8 +189,6 @@ def able(tiers: tuple[Tier, ...], asks: Asks, cut: Cut, most: int | None = None)
             kept.append((tier, rooms))
     if any(room != "enough" for _, rooms in kept for _, room in rooms):
         kept = _roomy(kept, out)
-    if not kept and unread is not None and not missing:
-        return Able((), tuple(out), unread)
     return Able(_tiers(kept, tiers, cut), tuple(out), None if kept else _refusal(tuple(missing), out))
 
 

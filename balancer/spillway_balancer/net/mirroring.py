@@ -134,7 +134,7 @@ class Copies:
             copy = Job(
                 job.path,
                 job.peeked,
-                job.facts,
+                job.prompts,
                 job.headers,
                 Nobody(),
                 answer,
