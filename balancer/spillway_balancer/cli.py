@@ -303,6 +303,60 @@ def engine(
 
 
 @app.command()
+def provider(
+    type: Annotated[
+        str,
+        typer.Option(
+            help="anthropic, openai, azure, gemini, vertex, bedrock, mistral, groq, together, fireworks, deepseek, "
+            "openrouter or xai."
+        ),
+    ],
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 9000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="Account as NAME=KEY; repeatable. For signed requests KEY is ID:SECRET or ID:SECRET:TOKEN."),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model that it has; repeatable. Every one unless told.")
+    ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(help="MODEL=INPUT,CACHED,WRITTEN,OUTPUT of a million tokens each, for /books; repeatable."),
+    ] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(help="Limit of each account.", min=1)] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="Limit of each account.", min=1)] = None,
+    first_token: Annotated[float, typer.Option(help="Seconds until an answer begins.", min=0)] = 0.3,
+    tokens_per_second: Annotated[float, typer.Option(help="How fast it goes on; 0 is at once.", min=0)] = 80.0,
+    context: Annotated[int, typer.Option(help="Most tokens of a prompt.", min=1)] = 200_000,
+    faults: Annotated[str | None, typer.Option(help="Faults as JSON; also set at run time under /sim/faults.")] = None,
+) -> None:
+    """Serve a fake provider: its API, its errors, its limits and its bill, without the money."""
+    from .provider.command import run_provider
+
+    try:
+        run_provider(
+            type=type,
+            host=host,
+            port=port,
+            keys=key or (),
+            models=model or (),
+            prices=price or (),
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
+            first_token=first_token,
+            tokens_per_second=tokens_per_second,
+            context=context,
+            faults=faults,
+            ready=typer.echo,
+        )
+    except ValueError as error:
+        raise fail(str(error), 2) from None
+    except OSError as error:
+        raise fail(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
+
+
+@app.command()
 def simulate(
     trace: Annotated[
         Path | None,

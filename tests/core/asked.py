@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from spillway_api.providers import Api
 from spillway_balancer.core.consumers import Consumer
 from spillway_balancer.core.prefix import Prompt
 
@@ -56,6 +57,9 @@ class Asked:
 
     def json(self) -> bool:
         return False
+
+    def uncarried(self, into: Api) -> tuple[str, ...]:
+        return ()
 
     def max_tokens(self) -> int:
         return self.limit

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from spillway_api import snapshot
-from spillway_api.providers import PRESETS, served_by
+from spillway_api.providers import PRESETS, Api, served_by
 from spillway_api.types import Capability, Capacity, Dispatch, Health, Metrics, Model, Ramp, Retry, Spill, Timeouts
+from spillway_balancer.core.apis import CLIENTS, MESSAGES, TALKS
 from spillway_balancer.core.attempts import Attempts, Try, Wait
 from spillway_balancer.core.capabilities import KINDS, Needs, lacks
 from spillway_balancer.core.conditions import Moment
-from spillway_balancer.core.errors import NoCapableTarget
+from spillway_balancer.core.errors import BadRequest, NoCapableTarget
 from spillway_balancer.core.planning import Plan, plan
 from spillway_balancer.core.reasons import Failure
 from spillway_balancer.core.runtime import Runtime
@@ -37,6 +38,9 @@ class Request:
         self.path, self.prompt_tokens, self._limit, self._asks = path, tokens, limit, asks
         self.asked: Counter[str] = Counter()
 
+    lost: tuple[str, ...] | BadRequest = ()
+    """What translation makes of it."""
+
     def _told(self, name: str) -> bool:
         self.asked[name] += 1
         return self._asks.get(name, False)
@@ -46,6 +50,12 @@ class Request:
 
     def images(self) -> bool:
         return self._told("images")
+
+    def uncarried(self, into: Api) -> tuple[str, ...]:
+        self.asked["uncarried"] += 1
+        if isinstance(self.lost, BadRequest):
+            raise self.lost
+        return self.lost
 
     def json(self) -> bool:
         return self._told("json")
@@ -107,7 +117,8 @@ NEEDS: list[tuple[dict[str, Any], Capability]] = [
 @pytest.mark.parametrize(("asks", "need"), NEEDS, ids=[f"{asks} {need}" for asks, need in NEEDS])
 def test_each_need_is_one_capability(asks: dict[str, Any], need: Capability) -> None:
     every = model(*ALL)
-    without = model(*(each for each in ALL if each != need))
+    gone = TALKS if need in TALKS else {need}  # what can be asked in one of those APIs can be asked in the other
+    without = model(*(each for each in ALL if each not in gone))
     assert lacks(every, Needs(Request(**asks))) == ()
     assert lacks(without, Needs(Request(**asks))) == (need,)
     assert lacks(model(), Needs(Request(**asks))) == ()
@@ -337,7 +348,12 @@ KINDS_OF_POOLS = st.none() | st.sampled_from(sorted(PRESETS)) | st.just("OfANewe
 def test_no_plan_leads_to_a_provider_that_does_not_serve_the_path(kinds: list[str | None], path: str) -> None:
     made = plan(providers(*kinds).routes, Request(path), MOMENT)
     served = [None if kind is None else served_by(kind) for kind in kinds]
-    expected = [str(at) for at, paths in enumerate(served) if paths is None or path in paths]
+    known = [kind in PRESETS for kind in kinds]
+    expected = [
+        str(at)
+        for at, paths in enumerate(served)
+        if paths is None or path in paths or (path in CLIENTS and known[at])  # else it is translated
+    ]
     assert names(made) == expected
     assert (made.refused is None) is bool(expected)
     assert [each.pool.removeprefix("default/p") for each in made.left_out] == [
@@ -352,3 +368,60 @@ def test_a_type_that_is_not_known_is_asked_for_nothing() -> None:
     made = plan(providers("OfANewerOperator", None).routes, Request(), MOMENT)
     assert names(made) == ["1"]
     assert made.left_out[0].why == f"its provider has no {CHAT}"
+
+
+# ---- requests that are translated
+
+
+def asking(lost: tuple[str, ...] | BadRequest, path: str = MESSAGES) -> Request:
+    request = Request(path)
+    request.lost = lost
+    return request
+
+
+@pytest.mark.parametrize(
+    ("path", "capabilities", "into"),
+    [
+        (CHAT, (), None),
+        (CHAT, ("Chat",), None),
+        (CHAT, ("Chat", "Messages"), None),
+        (CHAT, ("Messages",), "messages"),
+        (MESSAGES, (), "chat"),
+        (MESSAGES, ("Chat",), "chat"),
+        (MESSAGES, ("Chat", "Messages"), None),
+        (MESSAGES, ("Messages",), None),
+        ("/v1/completions", ("Messages",), None),
+    ],
+)
+def test_translation_is_for_those_who_do_not_speak_the_clients_api(
+    path: str, capabilities: tuple[Capability, ...], into: Api | None
+) -> None:
+    pool = runtime([model(*capabilities)]).pools["default/p0a"]
+    assert pool.apis.into(path, "m") == into
+
+
+def test_a_field_that_cannot_be_translated_leaves_a_pool_out_and_is_named() -> None:
+    request = asking(("top_k", "messages[0].content[1]"))
+    made = decided(request, [model("Chat"), model("Messages")], [model()])
+    assert names(made) == ["0b"]
+    assert [each.why for each in made.left_out] == ["cannot be told top_k, messages[0].content[1]"] * 2
+    assert request.asked["uncarried"] == 2
+
+
+def test_where_nobody_is_left_the_fields_are_named() -> None:
+    made = decided(asking(("top_k",)), [model("Chat")], [model()])
+    assert isinstance(made.refused, NoCapableTarget)
+    assert "top_k" in made.refused.message
+    assert not made.tiers
+
+
+def test_what_is_not_understood_is_the_clients_fault_only_where_it_would_have_to_be() -> None:
+    wrong = BadRequest("the field 'max_tokens' is missing", param="max_tokens")
+    assert names(decided(asking(wrong), [model("Chat")], [model("Messages")])) == ["1a"]
+    assert decided(asking(wrong), [model("Chat")], [model()]).refused is wrong
+
+
+def test_what_goes_on_as_it_came_is_never_read_to_be_translated() -> None:
+    request = asking(("top_k",), CHAT)
+    assert names(decided(request, [model("Chat")], [model()])) == ["0a", "1a"]
+    assert not request.asked["uncarried"]

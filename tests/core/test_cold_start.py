@@ -22,6 +22,7 @@ class Facts:
     """A request for `chat` that says nothing else."""
 
     model = "chat"
+    path = "/v1/chat/completions"
     client_ip = None
     prompt_tokens = 10
     output_tokens = 10

@@ -298,6 +298,8 @@ def test_codes_say_more_than_statuses(status: int, code: str, reason: str) -> No
         ("invalid_api_key", "invalid_request_error", "auth"),
         (None, "authentication_error", "auth"),
         (None, "overloaded_error", "overloaded"),
+        (None, "billing_error", "quota-exhausted"),
+        (None, "api_error", "server-error"),
         ("content_filter", None, "content-policy"),
         ("context_length_exceeded", "invalid_request_error", "context-length"),
         ("server_error", None, "server-error"),

@@ -333,7 +333,11 @@ class Installation:
         def pods() -> list[str]:
             return sorted(each["metadata"]["name"] for each in self.plane.api.get(path)["items"])
 
-        until(lambda: bool(pods()), f"Pods of gateway {gateway}")
+        # All of them: of two balancers with one Pod's identity the operator takes the later one for a restart of the
+        # other, and the two would throw each other out.
+        deployment = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{account}"
+        replicas = self.plane.api.get(deployment)["spec"]["replicas"]
+        until(lambda: len(pods()) >= replicas, f"{replicas} Pods of gateway {gateway}")
         names = pods()
         self._taken += 1
         pod = names[(self._taken - 1) % len(names)]

@@ -21,7 +21,7 @@ MARKER = "sk-quagga-9a41d0"
 LABELS = {"spillway.dev/consumer": "chat"}
 SEEN = 20.0
 """Seconds to wait for a change of Secrets to be in force: 10 to see it, 1 to join others, what the API server, the
-stream and the balancer's own look take, and some to spare. On an idle machine it has taken 12.8."""
+stream and the balancer's own look take, and some to spare for a busy machine."""
 KINDS = ("ServiceAccount", "Service", "Deployment", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
 
 

@@ -20,7 +20,23 @@ from spillway_balancer.wire.paths import PATHS
 Golden = Callable[[str], bytes]
 
 FACTS = {
+    "anthropic-billing.402": ErrorFacts(None, "billing_error"),
+    "anthropic-broken.500": ErrorFacts(None, "api_error"),
+    "anthropic-context.400": ErrorFacts("context_length_exceeded", "invalid_request_error"),
+    "anthropic-credit.400": ErrorFacts("insufficient_quota", "invalid_request_error"),
+    "anthropic-field.400": ErrorFacts(None, "invalid_request_error"),
+    "anthropic-filter.400": ErrorFacts("content_filter", "invalid_request_error"),
+    "anthropic-hold.400": ErrorFacts("invalid_api_key", "invalid_request_error"),
+    "anthropic-key.401": ErrorFacts(None, "authentication_error"),
+    "anthropic-large.413": ErrorFacts(None, "request_too_large"),
+    "anthropic-limit.400": ErrorFacts("context_length_exceeded", "invalid_request_error"),
+    "anthropic-model.404": ErrorFacts(None, "not_found_error"),
     "anthropic-overloaded.529": ErrorFacts(None, "overloaded_error"),
+    "anthropic-permission.403": ErrorFacts(None, "permission_error"),
+    "anthropic-ramp.429": ErrorFacts("ramp_limit_exceeded", "rate_limit_error"),
+    "anthropic-rate.429": ErrorFacts(None, "rate_limit_error"),
+    "anthropic-spend.429": ErrorFacts("insufficient_quota", "rate_limit_error"),
+    "anthropic-usage.400": ErrorFacts("insufficient_quota", "invalid_request_error"),
     "azure-content.400": ErrorFacts("content_filter", None),
     "azure-deployment.404": ErrorFacts("deploymentnotfound"),
     "azure-inner.400": ErrorFacts("content_filter", None, 400),
@@ -55,7 +71,23 @@ FACTS = {
 
 # What becomes of each, by the table of docs/reasons.md.
 REASONS: dict[str, Reason] = {
+    "anthropic-billing.402": "quota-exhausted",
+    "anthropic-broken.500": "server-error",
+    "anthropic-context.400": "context-length",
+    "anthropic-credit.400": "quota-exhausted",
+    "anthropic-field.400": "bad-request",
+    "anthropic-filter.400": "content-policy",
+    "anthropic-hold.400": "auth",
+    "anthropic-key.401": "auth",
+    "anthropic-large.413": "context-length",
+    "anthropic-limit.400": "context-length",
+    "anthropic-model.404": "model-not-found",
     "anthropic-overloaded.529": "overloaded",
+    "anthropic-permission.403": "auth",
+    "anthropic-ramp.429": "rate-limited",
+    "anthropic-rate.429": "rate-limited",
+    "anthropic-spend.429": "quota-exhausted",
+    "anthropic-usage.400": "quota-exhausted",
     "azure-content.400": "content-policy",
     "azure-deployment.404": "model-not-found",
     "azure-inner.400": "content-policy",
@@ -104,7 +136,11 @@ def test_errors_of_servers(golden: Golden, name: str) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    ["invalid message: 'Incorrect API key provided'", "the prompt 'You have run out of credits' is not allowed"],
+    [
+        "invalid message: 'Incorrect API key provided'",
+        "the prompt 'You have run out of credits' is not allowed",
+        "messages.0: 'Your credit balance is too low' is not allowed",
+    ],
 )
 def test_what_a_message_quotes_does_not_close_an_account(said: str) -> None:
     body = json.dumps({"code": "Client specified an invalid argument", "error": said}).encode()

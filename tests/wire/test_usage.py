@@ -190,7 +190,7 @@ def test_text_of_streams_of_engines(golden: Golden, stream: str, expected: str |
         ({"type": "message", "content": [{"type": "text", "text": "Hi"}, {"type": "tool_use", "id": "a"}]}, "Hi"),
         (
             {"type": "message", "content": [{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "Hi"}]},
-            None,
+            "HmHi",
         ),
         ({"type": "message", "content": "Hi"}, ""),
         ("text", None),
@@ -213,7 +213,8 @@ def test_a_message_in_a_stream_says_its_text() -> None:
 
     tool = delta("input_json_delta", partial_json='{"a":1}')
     assert collected([delta("text_delta", text="one"), tool, delta("text_delta", text=" two")]) == "one two"
-    assert collected([delta("thinking_delta", thinking="Hm"), delta("text_delta", text="two")]) is None
+    assert collected([delta("thinking_delta", thinking="Hm"), delta("text_delta", text="two")]) == "Hmtwo"
+    assert collected([delta("redacted_thinking", data="x"), delta("text_delta", text="two")]) is None
 
 
 def test_a_completion_in_a_stream_says_its_text() -> None:

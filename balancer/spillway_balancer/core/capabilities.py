@@ -7,7 +7,8 @@ The length of a prompt is an estimate, so it refuses nobody. A target that may b
 sent on to, with margin; but where it begins it goes, and the engine answers itself, unless a target beside it has more
 room or the next tier may be entered for `ContextLength`.
 
-What a provider does not serve of the API, no model of its pool is asked for.
+What a provider does not serve of the API, no model of its pool is asked for. Where a request is translated for a pool,
+a field that the pool's API has no words for leaves it out in the same way.
 
 What a tier asks of its models (`minQualityPercent`, `maxCost`) leaves targets out in the same way.
 """
@@ -18,11 +19,13 @@ from collections.abc import Callable, Collection, Iterable
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple, Protocol
 
+from spillway_api.providers import Api
 from spillway_api.snapshot import RouteTier
 from spillway_api.types import Capability, Model, Price
 
 from . import selecting
-from .errors import NoCapableTarget
+from .apis import TALKS
+from .errors import BadRequest, NoCapableTarget
 from .narrowing import alone
 from .pool import Pool
 from .routing import Target, Tier
@@ -61,6 +64,9 @@ class Asks(selecting.Sized, Protocol):
     def tools(self) -> bool: ...
     def images(self) -> bool: ...
     def json(self) -> bool: ...
+    def uncarried(self, into: Api) -> tuple[str, ...]:
+        """Fields that cannot be said in this API. Raises a BadRequest where the request cannot be understood."""
+        ...
 
 
 _READERS: Final[dict[Capability, Callable[[Asks], bool]]] = {
@@ -85,8 +91,15 @@ class Needs:
         """What it needs that is not among these: the API that it speaks first, then what it asks for there. Only what
         they lack is looked for in its body."""
         kind = KINDS.get(self._asks.path)
-        missing: list[Capability] = [] if kind is None or kind in declared else [kind]
+        talks = kind in TALKS and not TALKS.isdisjoint(declared)
+        missing: list[Capability] = [] if kind is None or kind in declared or talks else [kind]
         return (*missing, *(each for each in _READERS if each not in declared and self._asks_for(each)))
+
+    def unsaid(self, model: Model, pool: Pool) -> tuple[str, ...]:
+        """Fields of the request that are lost on the way to this model; none where it goes there as it came. Raises a
+        BadRequest for what cannot be translated at all."""
+        into = pool.apis.into(self._asks.path, model.upstream_name or model.name)
+        return () if into is None else self._asks.uncarried(into)
 
     def _asks_for(self, capability: Capability) -> bool:
         if capability not in self._read:
@@ -122,6 +135,11 @@ def lacks(model: Model, needs: Needs) -> tuple[Capability, ...]:
     return needs.beyond(model.capabilities) if model.capabilities else ()
 
 
+def beyond(pool: Pool, model: Model, needs: Needs) -> tuple[str, ...]:
+    """All that keeps the request from the model. Raises a BadRequest for what cannot be translated for it."""
+    return lacks(model, needs) or needs.unsaid(model, pool)
+
+
 def _short(tier: RouteTier, target: Target, model: Model, needs: Needs) -> str | None:
     """What the tier asks of its models beside, and this one does not have."""
     least, most = tier.min_quality_percent, tier.max_cost
@@ -151,7 +169,7 @@ class Able(NamedTuple):
 
     tiers: tuple[Tier, ...]
     left_out: tuple[LeftOut, ...] = ()
-    refused: NoCapableTarget | None = None
+    refused: BadRequest | None = None
     """Where none is left."""
 
 
@@ -164,11 +182,12 @@ def able(tiers: tuple[Tier, ...], asks: Asks, cut: Cut, most: int | None = None)
     needs = Needs(asks, most)
     out: list[LeftOut] = []
     missing: dict[str, None] = {}
+    unread: BadRequest | None = None
     kept: _Rooms = []
     for tier in tiers:
         rooms: list[tuple[Target, Room]] = []
         for target in tier.targets:
-            if not target.pool.serves(asks.path):
+            if not target.pool.apis.serves(asks.path):
                 missing[KINDS.get(asks.path, asks.path)] = None
                 out.append(LeftOut(tier.spec.name, target.pool.name, f"its provider has no {asks.path}"))
                 continue
@@ -176,11 +195,18 @@ def able(tiers: tuple[Tier, ...], asks: Asks, cut: Cut, most: int | None = None)
             if model is None:
                 rooms.append((target, "enough"))
                 continue
-            if lacking := lacks(model, needs):
+            why: str | None
+            try:
+                lacking: tuple[str, ...] = lacks(model, needs)
+                if lacking:
+                    why = f"has no {', '.join(lacking)}"
+                elif lacking := needs.unsaid(model, target.pool):
+                    why = f"cannot be told {', '.join(lacking)}"
+                else:
+                    why = _short(tier.spec, target, model, needs)
                 missing |= dict.fromkeys(lacking)
-                why: str | None = f"has no {', '.join(lacking)}"
-            else:
-                why = _short(tier.spec, target, model, needs)
+            except BadRequest as error:
+                unread, why = error, f"cannot be translated for: {error.code}"
             if why is None:
                 rooms.append((target, needs.room(model, target.pool)))
             else:
@@ -189,6 +215,8 @@ def able(tiers: tuple[Tier, ...], asks: Asks, cut: Cut, most: int | None = None)
             kept.append((tier, rooms))
     if any(room != "enough" for _, rooms in kept for _, room in rooms):
         kept = _roomy(kept, out)
+    if not kept and unread is not None and not missing:
+        return Able((), tuple(out), unread)
     return Able(_tiers(kept, tiers, cut), tuple(out), None if kept else _refusal(tuple(missing), out))
 
 

@@ -8,10 +8,12 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
+from .apis import MESSAGES
 from .attempts import Facts, Try
-from .capabilities import Needs, lacks
+from .capabilities import Needs, beyond
 from .conditions import Asked
 from .entering import share_of_fund
+from .errors import BadRequest
 from .limits import Permit
 from .pool import Picked, Want
 from .reasons import Reason
@@ -42,16 +44,22 @@ def copied(route: Route, asked: Asked, dice: random.Random) -> Target | None:
         place = dice.random() if key is None else place_of(key)
         if place * 100 >= spec.percent:
             return None
-    return None if target.pool.declares and _beyond(target, asked) else target
+    says = target.pool.declares or asked.path == MESSAGES
+    return None if says and _beyond(target, asked) else target
 
 
 def _beyond(target: Target, asked: Asked) -> bool:
     """Whether the mirror's model says itself that it cannot serve this request: it would measure its refusals."""
-    if not target.pool.serves(asked.path):
+    if not target.pool.apis.serves(asked.path):
         return True
     model = target.pool.model(asked.model, target.model)
     needs = Needs(asked)
-    return model is not None and (bool(lacks(model, needs)) or needs.room(model, target.pool) == "too small")
+    if model is None:
+        return False
+    try:
+        return bool(beyond(target.pool, model, needs)) or needs.room(model, target.pool) == "too small"
+    except BadRequest:
+        return True
 
 
 def place_of(key: int) -> float:
@@ -82,4 +90,4 @@ def aim(target: Target, facts: Facts, now: float, epoch: float, dice: random.Ran
     permit = None if model.price is None else Permit(model, epoch)
     if fund is not None and permit is not None:
         permit.draws(fund.money, fund.hold(now + epoch, cost))
-    return Try(NAME, pool, picked, name, spilled=False, permit=permit)
+    return Try(NAME, pool, picked, name, spilled=False, permit=permit, into=pool.apis.into(facts.path, name))

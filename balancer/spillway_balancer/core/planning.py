@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from spillway_api import types
 
+from .apis import MESSAGES
 from .capabilities import LeftOut, able
 from .conditions import Asked, ErrorKind, Moment
 from .errors import (
@@ -101,7 +102,8 @@ def plan_by(
 
     `wants`: what the caller decides itself, if it may. `select`: how pools are selected, whatever the tiers say.
     """
-    plain = wants is None and select is None and route.plain
+    foreign = asked.path == MESSAGES  # which hardly any endpoint speaks: it is translated
+    plain = wants is None and select is None and route.plain and not foreign
     if plain and (known := route.plans.get(declared)) is not None:
         return known
     view = held = None
@@ -132,7 +134,7 @@ def plan_by(
         return made
     if select is not None:
         made = made._replace(tiers=route.selecting(made.rule, made.tiers, select))
-    if route.declares:
+    if route.declares or foreign:
         made = _within_their_power(made, asked)
     if route.mirror is not None and made.refused is None and (held is None or held.may(route.mirror.pool)):
         made = made._replace(mirror=copied(route, asked, moment.dice))

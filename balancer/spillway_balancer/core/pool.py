@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from spillway_api import snapshot
 from spillway_api.durations import seconds
-from spillway_api.providers import served_by
 from spillway_api.types import Model
 
+from .apis import Apis
 from .attention import pairs
 from .circuit import CircuitPolicy, may_eject, spares, warmth
 from .endpoint import EndpointState
@@ -96,19 +96,15 @@ class Pool:
         self._wants_latency = self.strategy.reads == "latency"
         self.models = {model.name: model.upstream_name or model.name for model in spec.models}
         self._models = {model.name: model for model in spec.models}
-        self.paths = None if spec.provider is None else served_by(spec.provider)
-        """What its provider serves of the API; None where it may be anything."""
-        self.declares = self.paths is not None or any(
+        self.apis = Apis(spec)
+        """What its endpoints speak."""
+        self.declares = self.apis.paths is not None or any(
             model.capabilities or model.context_window for model in spec.models
         )
         """Whether a model says what it can do, so that a request may be beyond it."""
         self.fund: Fund | None = Fund.of(spec.budget, previous.fund if previous else None)
         self.priced = self.fund is not None or any(model.price is not None for model in spec.models)
         """Whether it matters what some request to it costs."""
-
-    def serves(self, path: str) -> bool:
-        """Whether its provider has this part of the API."""
-        return self.paths is None or path in self.paths
 
     def upstream_model(self, requested: str, target_model: str | None) -> str | None:
         """What this pool calls the model: the target's own, else the requested name, else the pool's only one."""
@@ -470,7 +466,7 @@ class Pool:
         if failure.reason == "quota-exhausted":
             endpoint.circuit = before.untried(now, begun).quota_spent(now)
             return False
-        if failure.reason == "auth" and endpoint.shows:
+        if failure.reason == "auth" and endpoint.spec.credential is not None:
             endpoint.refused = True
         if not REASONS[failure.reason].counts:
             self.untried(endpoint, begun, now)

@@ -70,16 +70,16 @@ REASONS: dict[Reason, Treatment] = {
     "client-gone": Treatment(False, False, None),
 }
 
-_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "quota_exceeded"})
-_CONTEXT = frozenset({"context_length_exceeded", "string_above_max_length"})
+_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "quota_exceeded", "billing_error"})
+_CONTEXT = frozenset({"context_length_exceeded", "string_above_max_length", "request_too_large"})
 _CONTENT = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
 _KEY = frozenset({"invalid_api_key"})
 _OVERLOADED = frozenset({"overloaded_error", "server_overloaded", "slow_down"})
 
 
 def of_status(status: int, code: str | None = None, kind: str | None = None) -> Reason:
-    """Reason for an HTTP error status and the `code` and `type` of its OpenAI-shaped body, where it has one."""
-    if status == 402 or (status in (403, 429) and (code in _QUOTA or kind in _QUOTA)):
+    """Reason for an HTTP error status and the `code` and `type` of its body, where it has them."""
+    if status == 402 or (status in (400, 403, 429) and (code in _QUOTA or kind in _QUOTA)):  # 400 is Anthropic's
         return "quota-exhausted"
     if status == 429:
         return "rate-limited"
@@ -89,7 +89,7 @@ def of_status(status: int, code: str | None = None, kind: str | None = None) -> 
         return "auth"
     if status == 404:
         return "model-not-found"
-    if code in _CONTEXT:
+    if code in _CONTEXT or kind in _CONTEXT:
         return "context-length"
     if code in _CONTENT:
         return "content-policy"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from spillway_api.providers import Api
 from spillway_api.types import Price
 
 from .endpoint import EndpointState
@@ -20,6 +21,8 @@ class Facts(KeyFacts, Protocol):
 
     @property
     def model(self) -> str: ...
+    @property
+    def path(self) -> str: ...
     @property
     def prompt_tokens(self) -> int: ...
     @property
@@ -46,6 +49,9 @@ class Try(NamedTuple):
     """Why the first tier was left; None when this is it."""
     permit: Permit | None = None
     """To be settled when the attempt has ended, on every path; None where nothing is counted."""
+
+    into: Api | None = None
+    """What the request is translated into for this pool; None where it goes as it came."""
 
     @property
     def endpoint(self) -> EndpointState:

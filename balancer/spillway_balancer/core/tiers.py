@@ -316,7 +316,8 @@ class Tiers:
     def _try(self, tier: Tier, pool: Pool, upstream_model: str, picked: Picked, permit: Permit | None) -> Try:
         spilled = tier is not self.all[0]
         left = self._left if spilled else None
-        return Try(tier.spec.name, pool, picked, upstream_model, spilled, self._shares, left, permit)
+        into = pool.apis.into(self._facts.path, upstream_model)
+        return Try(tier.spec.name, pool, picked, upstream_model, spilled, self._shares, left, permit, into)
 
     def _want(self, pool: Pool, upstream_model: str) -> Want:
         facts = self._facts

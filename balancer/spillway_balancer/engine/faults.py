@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 from xxhash import xxh3_64_intdigest
@@ -40,7 +40,9 @@ class Scope(Enum):
     METRICS = "metrics"
 
 
-class _Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+class Base(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """What all faults have, those of fake providers too."""
+
     percent: Annotated[float, msgspec.Meta(gt=0, le=100)] = 100
     count: Annotated[int, msgspec.Meta(ge=1)] | None = None
     lasts: Positive | None = None
@@ -53,7 +55,7 @@ class _Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return True
 
 
-class _Request(_Fault, frozen=True, kw_only=True):
+class _Request(Base, frozen=True, kw_only=True):
     paths: tuple[str, ...] = ("/v1/",)
 
     def covers(self, path: str) -> bool:
@@ -72,7 +74,7 @@ class _Staged(_Request, frozen=True, kw_only=True):
         return self.stage == "accept" or path.startswith(self.paths)
 
 
-class Refuse(_Fault, frozen=True, tag="refuse"):
+class Refuse(Base, frozen=True, tag="refuse"):
     """Stop listening; what comes over connections that are open is reset."""
 
     @property
@@ -80,7 +82,7 @@ class Refuse(_Fault, frozen=True, tag="refuse"):
         return Scope.ENGINE
 
 
-class Slow(_Fault, frozen=True, kw_only=True, tag="slow"):
+class Slow(Base, frozen=True, kw_only=True, tag="slow"):
     """Every step lasts `factor` times as long."""
 
     factor: Positive
@@ -135,7 +137,7 @@ class Malformed(_Request, frozen=True, kw_only=True, tag="malformed"):
     chunks: Annotated[int, msgspec.Meta(ge=0)] = 1
 
 
-class Health(_Fault, frozen=True, kw_only=True, tag="health"):
+class Health(Base, frozen=True, kw_only=True, tag="health"):
     """GET /health answers with this status."""
 
     status: Code = 503
@@ -145,7 +147,7 @@ class Health(_Fault, frozen=True, kw_only=True, tag="health"):
         return Scope.HEALTH
 
 
-class Metrics(_Fault, frozen=True, kw_only=True, tag="metrics"):
+class Metrics(Base, frozen=True, kw_only=True, tag="metrics"):
     """GET /metrics is `missing` (404), `empty`, `garbage`, or `absurd`: every number reads `value`."""
 
     page: Literal["missing", "empty", "garbage", "absurd"] = "missing"
@@ -160,16 +162,22 @@ Fault = Refuse | Slow | Reset | Stall | Cut | ErrorEvent | Status | Malformed | 
 KINDS = ("refuse", "slow", "reset", "stall", "cut", "error-event", "status", "malformed", "health", "metrics")
 
 _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Fault | list[Fault])
+F = TypeVar("F", bound=Base)
 
 
 def parse(data: bytes | str) -> tuple[Fault, ...]:
     """One fault or a list of them; ValueError that says what is wrong and where."""
+    return parsed(_decoder, data, KINDS)
+
+
+def parsed(decoder: msgspec.json.Decoder[Any], data: bytes | str, kinds: Iterable[str]) -> tuple[Any, ...]:
+    """What a decoder of one fault or a list of them makes of it; `parse` for faults of other kinds."""
     try:
-        found = _decoder.decode(data)
+        found = decoder.decode(data)
     except msgspec.ValidationError as error:
         said = str(error)
         if "kind`" in said:
-            said += f"; kinds are: {', '.join(KINDS)}"
+            said += f"; kinds are: {', '.join(kinds)}"
         elif ".stage`" in said:
             said += f"; stages are: {', '.join(get_args(Stage))}"
         raise ValueError(said) from None
@@ -178,10 +186,10 @@ def parse(data: bytes | str) -> tuple[Fault, ...]:
     return tuple(found) if isinstance(found, list) else (found,)
 
 
-class Armed(NamedTuple):
+class Armed(NamedTuple, Generic[F]):
     """A fault that is switched on."""
 
-    fault: Fault
+    fault: F
     until: float | None = None  # seconds on the caller's clock
     left: int | None = None
     hits: int = 0
@@ -195,13 +203,13 @@ class Armed(NamedTuple):
         )
 
 
-def arm(faults: Iterable[Fault], now: float) -> tuple[Armed, ...]:
+def arm(faults: Iterable[F], now: float) -> tuple[Armed[F], ...]:
     return tuple(Armed(fault, None if fault.lasts is None else now + fault.lasts, fault.count) for fault in faults)
 
 
 def strike(
-    armed: Sequence[Armed], scope: Scope, path: str, roll: float, now: float
-) -> tuple[Fault | None, tuple[Armed, ...]]:
+    armed: Sequence[Armed[F]], scope: Scope, path: str, roll: float, now: float
+) -> tuple[F | None, tuple[Armed[F], ...]]:
     """Which fault hits, if any, and what is armed after that.
 
     `roll` in [0, 1) is thrown once: the first that fits takes its percent of the range, the next one the
@@ -218,19 +226,19 @@ def strike(
     return None, tuple(armed)
 
 
-class Switches:
-    """The faults of one engine. Dice are the hash of a running number: the same requests meet the same
+class Switches(Generic[F]):
+    """The faults of one server. Dice are the hash of a running number: the same requests meet the same
     faults.
     """
 
-    def __init__(self, faults: Iterable[Fault] = (), now: float = 0.0) -> None:
+    def __init__(self, faults: Iterable[F] = (), now: float = 0.0) -> None:
         self.armed = arm(faults, now)
         self._thrown = 0
 
-    def set(self, faults: Iterable[Fault], now: float) -> None:
+    def set(self, faults: Iterable[F], now: float) -> None:
         self.armed = arm(faults, now)
 
-    def strike(self, scope: Scope, path: str, now: float) -> Fault | None:
+    def strike(self, scope: Scope, path: str, now: float) -> F | None:
         if not self.armed:
             return None
         self._thrown += 1
@@ -238,7 +246,7 @@ class Switches:
         fault, self.armed = strike(self.armed, scope, path, roll, now)
         return fault
 
-    def standing(self, now: float) -> list[Fault]:
+    def standing(self, now: float) -> list[F]:
         """The faults of the engine as a whole that are on now."""
         return [one.fault for one in self.armed if one.fits(Scope.ENGINE, "", now)]
 

@@ -46,7 +46,7 @@ class SimulatedEngine:
         self.started = self.loop.time()
         self.speed = speed
         self.pacer = Pacer(profile, speed)
-        self.switches = Switches(faults, self.loop.time())
+        self.switches: Switches[Fault] = Switches(faults, self.loop.time())
         self.served: Counter[str] = Counter()  # answers by path
         self.statuses: Counter[str] = Counter()
         self.in_flight = 0

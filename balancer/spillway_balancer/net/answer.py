@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from aiohttp import web
 
 from ..core.errors import SpillwayError
-from ..wire import openai
 from ..wire.opened import as_events
 from ..wire.paths import Path
+from ..wire.replies import error_body, error_event
 
 _PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
 _STATUS_LINES = {status: f"HTTP/1.1 {status} {phrase}\r\n".encode() for status, phrase in _PHRASES.items()}
@@ -61,6 +61,8 @@ Told = tuple[tuple[bytes, bytes], ...]
 
 QUOTA = b"x-ratelimit-"
 """Prefix of the headers in which APIs say what is left of a limit."""
+
+_QUOTAS = (QUOTA, b"anthropic-ratelimit-")
 
 _EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
@@ -140,10 +142,10 @@ class Answer:
         self.whole(status, [(b"content-type", b"application/json"), *headers], [body])
 
     def error(self, error: SpillwayError) -> None:
-        """An error of our own in OpenAI's shape."""
+        """An error of our own, in the shape of the API that was asked."""
         if self.opened:
             assert self.path is not None
-            self._close(error.status, openai.error_event(error, self.path))
+            self._close(error.status, error_event(error, self.path))
             return
         headers: list[tuple[bytes, bytes]] = []
         if error.retry_after is not None:
@@ -152,7 +154,7 @@ class Answer:
             headers.append((b"retry-after-ms", b"%d" % max(1, int(error.retry_after * 1000))))
         if error.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))  # RFC 9110, section 11.6.1
-        self.json(error.status, openai.error_body(error), headers)
+        self.json(error.status, error_body(error, self.path), headers)
 
     def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], length: int | None, first: bytes) -> None:
         """Head and first bytes of a streamed answer in one write. After comments it is an event stream that begins."""
@@ -202,7 +204,7 @@ class Answer:
             self.keep_alive = False
         out = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, _clock.date()]
         if self.quota:
-            headers = (*(each for each in headers if not each[0].startswith(QUOTA)), *self.quota)
+            headers = (*(each for each in headers if not each[0].startswith(_QUOTAS)), *self.quota)
         for name, value in (*headers, *self.told) if self.told else headers:
             out += (name, b": ", value, b"\r\n")
         if not self.keep_alive:

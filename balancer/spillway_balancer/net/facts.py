@@ -9,8 +9,10 @@ from typing import Final
 
 from multidict import MultiMapping
 
+from spillway_api.providers import Api
 from spillway_api.types import Clamp
 
+from ..core.apis import CLIENTS
 from ..core.consumers import Consumer
 from ..core.prefix import Prompt
 from ..wire import asks
@@ -18,6 +20,7 @@ from ..wire.clamps import Clamped
 from ..wire.client_key import client_key
 from ..wire.peeked import Peeked
 from ..wire.prompt_blocks import PromptBlocks, seed_of
+from ..wire.translation.pairs import Asked
 
 MOST_TOKENS = 1 << 53
 """As a limit on an answer: what is more counts as so many, for numbers of expressions have 64 bits."""
@@ -30,6 +33,7 @@ class Facts:
     """What the core may ask of a request: its headers, its body's facts, who sent it."""
 
     __slots__ = (
+        "_asked",
         "_caller",
         "_headers",
         "_key",
@@ -51,6 +55,7 @@ class Facts:
         for."""
         self._headers = headers
         self._peeked = peeked
+        self._asked: Asked | None = None
         self._caller: str | None = None
         self._most: int | None = None
         self._key: str | None = None
@@ -129,6 +134,16 @@ class Facts:
 
     def json(self) -> bool:
         return asks.wants_json(self._peeked.values())
+
+    @property
+    def asked(self) -> Asked:
+        """The request as other APIs would have it said; read when that matters, and once."""
+        if self._asked is None:
+            self._asked = Asked(CLIENTS[self.path], self._peeked.values())
+        return self._asked
+
+    def uncarried(self, into: Api) -> tuple[str, ...]:
+        return self.asked.uncarried(into)
 
     def max_tokens(self) -> int:
         limit = min(max(0, asks.output_limit(self._peeked.values()) or 0), MOST_TOKENS)

@@ -169,7 +169,7 @@ class Journey:
         job = Job(
             self._peeked.path,
             self._peeked,
-            facts.prompts,
+            facts,
             self._headers,
             self._client,
             keeps or self._answer,
@@ -181,7 +181,7 @@ class Journey:
         )
         attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, shared.dice, total, epoch)
         # A second attempt may do nothing a second time: text is made, and nothing is kept.
-        hedges = bool(route.hedging) and self._peeked.stream and self._peeked.path.stream_end == "done-sentinel"
+        hedges = bool(route.hedging) and self._peeked.stream and self._peeked.path.repeatable
         last: Exchange | Failure | None = None
         while True:
             step = attempts.next(monotonic())

@@ -134,7 +134,7 @@ class Copies:
             copy = Job(
                 job.path,
                 job.peeked,
-                job.prompts,
+                job.facts,
                 job.headers,
                 Nobody(),
                 answer,

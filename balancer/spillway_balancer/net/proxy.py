@@ -24,10 +24,10 @@ from ..core.errors import (
     VersionNotSupported,
 )
 from ..core.runtime import Runtime
-from ..wire import openai
+from ..wire import anthropic, openai
 from ..wire.client_key import client_key
 from ..wire.headers import check_request, request_headers
-from ..wire.paths import PATHS
+from ..wire.paths import MESSAGES, PATHS
 from .answer import Answer, Sent
 from .client import ClientConnection
 from .credentials import Credentials
@@ -152,7 +152,7 @@ class Proxy:
             peeked = openai.peek(path, request.headers.get("content-type", ""), body)
             self._check_ready()
             facts = Facts(request.headers, request.remote, peeked, for_us)
-            headers = request_headers(request.raw_headers)
+            headers = request_headers(request.raw_headers, path.messages)
             journey = Journey(self._shared, facts, peeked, headers, client, answer, decision)
             await journey.run(self._serving.current)  # read once, held to the end of the request
         except SpillwayError as error:
@@ -171,6 +171,10 @@ class Proxy:
                 decision.audit.write(decision)
 
     def _other(self, request: web.BaseRequest, answer: Answer) -> None:
+        as_anthropic = anthropic.VERSION in request.headers
+        if as_anthropic:
+            answer.path = PATHS[MESSAGES]  # for the shape of errors
+        listing = anthropic if as_anthropic else openai
         if request.method not in ("GET", "HEAD"):
             raise NotFound(f"unknown path; POST is served on {', '.join(PATHS)}")
         self._check_ready()
@@ -180,7 +184,7 @@ class Proxy:
             may = routes.open_to(digest)
             if routes.deciding and not may:
                 raise unknown(digest)
-            answer.json(200, openai.models_list(routes.names(may), self._serving.created))
+            answer.json(200, listing.models_list(routes.names(may), self._serving.created))
         elif request.path.startswith("/v1/models/"):
             name = request.path.removeprefix("/v1/models/")
             found = routes.resolve(name)
@@ -188,7 +192,7 @@ class Proxy:
                 raise ModelNotFound(f"the model {name[:100]!r} does not exist", param="model")
             if found[0].callers is not None and not found[0].callers.knows(digest):
                 raise unknown(digest)
-            answer.json(200, openai.model_object(name, self._serving.created))
+            answer.json(200, listing.model_object(name, self._serving.created))
         else:
             raise NotFound("unknown path; the API is under /v1")
 

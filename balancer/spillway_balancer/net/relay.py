@@ -15,11 +15,11 @@ from typing import Protocol
 from ..core.errors import DeadlineExceeded, Interrupted
 from ..core.reasons import Failure, Reason, of_status, status_of
 from ..core.routing import Deadlines
-from ..wire import openai
 from ..wire.faults import parse_error, retry_after
 from ..wire.headers import response_headers
 from ..wire.paths import Path
 from ..wire.quota_headers import limited_for
+from ..wire.replies import error_event
 from ..wire.sse import StreamWatch
 from .upstream import Connection, RawHeaders
 
@@ -335,7 +335,7 @@ class Exchange:
         if self._watch is not None and not self._watch.mid_event:
             # What is held is half an event: it is dropped, so that the error event stands on a line of its own.
             error = Interrupted("the endpoint's answer broke off")
-            self._answer.more(openai.error_event(error, self._path))
+            self._answer.more(error_event(error, self._path))
             self._answer.end()
             self._finish()
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from time import monotonic, time
 from typing import NamedTuple, Protocol
@@ -20,7 +20,6 @@ from ..core.visits import Visit
 from ..wire.clamps import Clamped
 from ..wire.paths import Path
 from ..wire.peeked import Edit, Peeked
-from ..wire.prompt_blocks import PromptBlocks
 from ..wire.providers import ADAPTERS
 from ..wire.providers.fields import adapted
 from ..wire.quota_headers import quotas
@@ -29,6 +28,7 @@ from .answer import Answer
 from .credentials import Credentials
 from .dialling import Dialler, Origin, origin_of, said, way_of
 from .explaining import paid
+from .facts import Facts
 from .lesson import Lesson
 from .relay import Exchange, Gate, Writer
 from .telemetry import Decision, Telemetry
@@ -48,8 +48,7 @@ class Job(NamedTuple):
 
     path: Path
     peeked: Peeked
-    prompts: Mapping[str, PromptBlocks | None]
-    """Hashed prompts by the endpoints' name of the model, where a pool wanted them."""
+    facts: Facts
     headers: RawHeaders
     """The client's headers, as far as they go on."""
     client: Reader
@@ -103,7 +102,7 @@ class Sender:
         after the snapshot that speaks of it. They get no requests until then."""
         for endpoint in pool.endpoints.values():
             before, endpoint.keyed = endpoint.keyed, self._credentials.keyed(endpoint.spec)
-            if before and not endpoint.keyed and endpoint.spec.credential is not None:
+            if before and not endpoint.keyed:
                 name = f"{pool.name}/{endpoint.name}"
                 log.warning("endpoint %s has no credential here yet and gets no requests", name)
 
@@ -122,7 +121,8 @@ class Sender:
         lesson: Lesson | None = None
         counts = _counts(step, job)
         if pool.wants_prompt or job.listens or counts or pool.learned.paces:
-            lesson = Lesson(job.prompts.get(step.upstream_model) if pool.wants_prompt else None, job.peeked.stream)
+            prompt = job.facts.prompts.get(step.upstream_model) if pool.wants_prompt else None
+            lesson = Lesson(prompt, job.peeked.stream)
         committed = False
         try:
             ask = _usage_wanted(step, job) if counts else None
@@ -141,8 +141,6 @@ class Sender:
                 if blamed and pool.failed(endpoint, failure, begun, now):
                     why = f": {failure.why}" if failure.why else ""
                     log.warning("endpoint %s/%s is ejected: %s%s", pool.name, endpoint.name, failure, why)
-                if reason == "auth":
-                    self._credentials.refused(endpoint.spec, begun)
             return result
         except asyncio.CancelledError:
             reason = "outrun" if job.gate is not None and job.gate.outrun else "client-gone"
@@ -279,7 +277,9 @@ class Sender:
         for name, value in job.headers:
             if name != taken:  # of two such headers an endpoint might read the client's
                 head += (name, b": ", value, b"\r\n")
-        head += (self._credentials.line(spec), b"\r\n")
+        if credential is not None:
+            head.append(self._credentials.header(credential))
+        head.append(b"\r\n")
         return [b"".join(head), *body]
 
     def close(self) -> None:

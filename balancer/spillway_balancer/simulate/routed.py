@@ -10,6 +10,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from spillway_api import snapshot
+from spillway_api.providers import Api
 
 from ..core.attempts import Attempts, Stop, Try
 from ..core.conditions import Moment
@@ -73,6 +74,9 @@ class Facts:
 
     def json(self) -> bool:
         return False
+
+    def uncarried(self, into: Api) -> tuple[str, ...]:
+        return ()
 
     def max_tokens(self) -> int:
         return self._limit

@@ -37,7 +37,6 @@ class _Text(msgspec.Struct):
 _any = msgspec.json.Decoder().decode
 _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _turns = msgspec.json.Decoder(list[_Turn]).decode
-_parts = msgspec.json.Decoder(list[_Typed]).decode
 _typed = msgspec.json.Decoder(_Typed).decode
 _text = msgspec.json.Decoder(_Text).decode
 
@@ -70,9 +69,11 @@ def images(values: Values) -> bool:
     return False
 
 
-def _holds_image(content: msgspec.Raw) -> bool:
+def _holds_image(content: msgspec.Raw, tools: bool = True) -> bool:
+    """As a part of it; with `tools`, as a part of what a tool has answered, too (Anthropic)."""
     try:
-        return any(_is_image(part.type) for part in _parts(content))
+        parts = _turns(content)
+        return any(_is_image(part.type) or (tools and _holds_image(part.content, tools=False)) for part in parts)
     except msgspec.DecodeError:  # mostly a string
         return False
 
@@ -82,12 +83,16 @@ def _is_image(kind: Any) -> bool:
 
 
 def wants_json(values: Values) -> bool:
-    """Whether the answer has to be JSON, by `response_format` or, in /v1/responses, `text.format`."""
+    """Whether the answer has to be JSON, by `response_format`; in /v1/responses `text.format`, in /v1/messages
+    `output_config.format` or, as it was before, `output_format`."""
     try:
-        if "response_format" in values:
-            kind = _typed(values["response_format"]).type
+        for name in ("response_format", "output_format"):
+            if name in values:
+                kind = _typed(values[name]).type
+                break
         else:
-            form = _text(values["text"]).format if "text" in values else None
+            within = values.get("text", values.get("output_config"))
+            form = None if within is None else _text(within).format
             kind = form.get("type") if isinstance(form, dict) else None
     except msgspec.DecodeError:
         return False

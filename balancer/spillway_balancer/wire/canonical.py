@@ -1,5 +1,8 @@
 """A conversation as text: equal for equal conversations, however their JSON is spaced, ordered and escaped.
 
+Content as Anthropic's Messages have it comes to the same: what a model thought and said is text, a tool's use and its
+result are theirs, and marks of where a cache may end (`cache_control`), which clients move from turn to turn, are none.
+
 The engines' prefix caches work on what the chat template makes of a request, so that is what is imitated: tools first,
 then a system prompt, then the messages in order. `prefix` is the start of it, the key that keeps the requests of one
 session together; `whole` is all of it, for the cache mirror, and grows at its end alone when a conversation goes on.
@@ -168,9 +171,39 @@ def _content(content: Any, whole: bool) -> Iterator[str]:
     elif isinstance(content, list):
         for part in content:
             text = part.get("text") if isinstance(part, dict) else part
-            yield text if isinstance(text, str) else _media(_sorted(part), whole)
+            if isinstance(text, str):
+                yield text
+            elif isinstance(part, dict):
+                yield from _block(part, whole)
+            else:
+                yield _media(_sorted(part), whole)
     elif content is not None:
         yield _media(_sorted(content), whole)
+
+
+def _block(part: dict[str, Any], whole: bool) -> Iterator[str]:
+    """A part of content that is no text: Anthropic's blocks, images and whatever else there is."""
+    kind = part.get("type")
+    if kind == "thinking" and isinstance(part.get("thinking"), str):
+        yield part["thinking"]
+    elif kind == "tool_result":
+        yield f"\ntool_result {part.get('tool_use_id')}\n"
+        for inner in _listed(part.get("content")):
+            text = inner.get("text") if isinstance(inner, dict) else inner
+            yield text if isinstance(text, str) else _media(_sorted(_unmarked(inner)), whole)
+    elif kind == "tool_use":
+        yield "\n" + _other(_unmarked(part), whole)
+    else:
+        yield _media(_sorted(_unmarked(part)), whole)
+
+
+def _listed(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else [] if content is None else [content]
+
+
+def _unmarked(part: Any) -> Any:
+    """Without what says where a cache may end."""
+    return {key: value for key, value in part.items() if key != "cache_control"} if isinstance(part, dict) else part
 
 
 def _prompts(values: Mapping[str, msgspec.Raw]) -> list[str]:

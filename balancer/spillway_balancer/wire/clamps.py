@@ -15,8 +15,9 @@ import msgspec
 from spillway_api.types import Clamp
 from spillway_api.types.clamp import ReasoningEffort
 
-from . import json_body
+from . import json_body, thinking
 from .asks import OUTPUT_LIMITS
+from .paths import MESSAGES
 from .peeked import Edit, Peeked
 from .providers import ADAPTERS, OWN
 
@@ -27,6 +28,7 @@ _READ: Final = {
     "/v1/chat/completions": ("max_completion_tokens", "max_tokens"),
     "/v1/completions": ("max_tokens",),
     "/v1/responses": ("max_output_tokens",),
+    MESSAGES: ("max_tokens",),
 }
 """Limits that are read on each path that generates text; one that is there and is a number is enough."""
 
@@ -60,7 +62,9 @@ class Clamped:
                 if lower is not None:
                     edits.append((*self._place(name), b"%d" % lower))
             self._limit = None if limited else clamp.max_output_tokens
-        if read and clamp.reasoning_effort is not None:
+        if peeked.path.path == MESSAGES:
+            edits += (self._put(name, value) for name, value in thinking.lowered(peeked.values(), clamp))
+        elif read and clamp.reasoning_effort is not None:
             edits += self._effort(clamp.reasoning_effort)
         self._edits = edits
 
@@ -119,7 +123,7 @@ class Clamped:
         return self._peeked.spans()[name][1:]
 
     def _put(self, name: str, value: bytes) -> Edit:
-        """The field with this value: in the place of a null, or added behind the model's name."""
+        """The field with this value: in the place of what it has, or added behind the model's name."""
         if name in self._peeked.spans():
             return *self._place(name), value
         end = self._place("model")[1]

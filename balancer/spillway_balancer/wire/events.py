@@ -34,6 +34,9 @@ _BEFORE_CONTENT: Final = frozenset(
 )
 _TERMINAL: Final = frozenset({"response.completed", "response.failed", "response.incomplete"})
 _PINGS: Final = frozenset({"ping", "keepalive"})
+_FRAME: Final = frozenset({"message_start", "content_block_start", "content_block_stop"})
+_BLANK: Final = frozenset({"text", "thinking"})
+"""Blocks that begin with nothing in them: https://docs.claude.com/en/docs/build-with-claude/streaming"""
 _TERMINAL_TYPE = re.compile(rb'^event: ?(response\.\w+)|"type"\s*:\s*"(response\.\w+)"', re.MULTILINE)
 
 _any = msgspec.json.Decoder().decode
@@ -62,6 +65,8 @@ def judge(event: bytes, kind: StreamEnd) -> Verdict:
             response = value.get("response") if isinstance(value, dict) else None
             return Verdict(content=False, end=True, error=error_of(response) or error or ErrorFacts())
         return END
+    if kind == "message-stop":
+        return _of_message(said, value, error)
     if error is not None:
         return Verdict(content=False, error=error)
     if kind == "responses-event":
@@ -78,6 +83,21 @@ def judge_head(head: bytes, kind: StreamEnd) -> Verdict:
         if found and (found[1] or found[2]).decode() in _TERMINAL:
             return END
     return CONTENT
+
+
+def _of_message(said: str | None, value: Any, error: ErrorFacts | None) -> Verdict:
+    """An event of Anthropic's Messages. An error is the last of them: no `message_stop` follows it."""
+    if error is not None:
+        return Verdict(content=False, end=True, error=error)
+    if said == "message_stop":
+        return END
+    if said not in _FRAME:
+        return CONTENT
+    block = value.get("content_block") if isinstance(value, dict) else None
+    if not isinstance(block, dict):
+        return NOTHING
+    kind = block.get("type")
+    return CONTENT if kind not in _BLANK or block.get(kind) else NOTHING
 
 
 def _fields(event: bytes) -> tuple[str | None, bytes | None]:

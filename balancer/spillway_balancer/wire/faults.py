@@ -27,7 +27,8 @@ CONTENT: Final = "content_filter"
 
 _CONTEXT = re.compile(
     r"maximum context length|context[ _]length|context window|max_model_len|longer than the model's"
-    r"|exceeds the model's|too many input tokens|maximum prompt length|input token count",
+    r"|exceeds the model's|too many input tokens|maximum prompt length|input token count"
+    r"|prompt is too long: \d|exceed context limit",
     re.IGNORECASE,
 )
 
@@ -36,8 +37,20 @@ _SAYS: Final = (
     (re.compile(r"You have run out of credits"), QUOTA),
     (re.compile(r"Incorrect API key provided"), KEY),
     (re.compile(r"Content violates usage guidelines"), CONTENT),
+    (re.compile(r"Your credit balance is too low"), QUOTA),
+    (re.compile(r"You have reached your (?:specified )?(?:workspace )?API usage limits"), QUOTA),
+    (re.compile(r"Output blocked by content filtering policy"), CONTENT),
 )
-"""What xAI says in the message alone. Only its beginning is looked at: further on it may quote a prompt."""
+"""What xAI and Anthropic say in the message alone. Only its beginning counts: further on it may quote a prompt."""
+
+_CODED: Final = {
+    "enforced_spend_limit_reached": QUOTA,
+    "contract_spend_limit_reached": QUOTA,
+    "linked_organization_spend_limit_reached": QUOTA,
+    "linked_organization_billing_unavailable": QUOTA,
+    "organization_on_hold": KEY,
+}
+"""Anthropic's `details.error_code` (types of its SDKs), where OpenAI has a code for it."""
 
 _SAYS_NOTHING: Final = frozenset({"invalid_request_error", "invalid_request", "unknown_error", "bad_request"})
 """Codes of DeepSeek and Fireworks that stand for whatever their message says."""
@@ -66,7 +79,7 @@ def parse_error(status: int, headers: RawHeaders, body: bytes) -> ErrorFacts:
     Understood: OpenAI's `{"error": {message, type, param, code}}`; vLLM's and SGLang's
     `{"object": "error", message, type, code: 400}`, as Mistral has it too; FastAPI's `{"detail": …}`; Gemini's list
     around the first, with `details` (google.rpc.ErrorInfo, QuotaFailure, RetryInfo); Azure's `innererror`; OpenRouter's
-    `metadata`; xAI's `{"code": text, "error": text}`.
+    `metadata`; xAI's `{"code": text, "error": text}`; Anthropic's `{"type": "error", "error": {…}}`, with `details`.
     A prompt that is too long has no code on engines, only a message: it becomes `context_length_exceeded`.
     """
     for name, value in headers:
@@ -134,6 +147,9 @@ def _detailed(error: dict[str, Any]) -> tuple[str | None, float | None]:
         return CONTENT, None
     if isinstance(metadata, dict) and "flagged_input" in metadata:
         return CONTENT, None
+    if isinstance(details, dict):
+        named = _word(details.get("error_code"))
+        return _CODED.get(named or "", named), None
     code: str | None = None
     wait: float | None = None
     for each in details[:_LOOKED_AT] if isinstance(details, list) else ():

@@ -89,7 +89,10 @@ _IDENTITY: Final = (b"accept-encoding", b"identity")
 
 _LF, _CR, _NUL = b"\n\r\0"  # as numbers: looked for in bytes, these cost a fifth of what bytes do
 
-_GO_ON, _DROP, _NOMINATES, _FOR_US = range(4)
+ANTHROPIC: Final = b"anthropic-"
+"""Prefix of what is said of a version of Anthropic's API, and of what is tried in it."""
+
+_GO_ON, _DROP, _NOMINATES, _FOR_US, _OF_MESSAGES = range(5)
 
 
 @lru_cache(maxsize=1024)
@@ -105,6 +108,8 @@ def _of_request(name: bytes) -> tuple[bytes, int]:
         or lower in _CLIENT_ADDRESS
         or lower.startswith(b"x-forwarded-")
     )
+    if lower.startswith(ANTHROPIC):
+        return lower, _OF_MESSAGES
     return lower, _FOR_US if lower.startswith(OURS) else _DROP if drop else _GO_ON
 
 
@@ -117,8 +122,9 @@ def _of_response(name: bytes) -> tuple[bytes, int]:
     return lower, _DROP if drop else _GO_ON
 
 
-def request_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+def request_headers(headers: RawHeaders, messages: bool = False) -> list[tuple[bytes, bytes]]:
     """Headers to send to an endpoint, names in lower case, without Host, Content-Length and credential: the sender's.
+    Those of Anthropic's API go on where it is asked (`messages`).
 
     `accept-encoding: identity` is added. Values that hold CR, LF or NUL are dropped with their name; a server's
     parser has refused them before, and nothing is lost by not relying on it.
@@ -127,7 +133,7 @@ def request_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     nominated: set[bytes] | None = None
     for name, value in headers:
         lower, what = _of_request(name)
-        if what == _GO_ON:
+        if what == _GO_ON or (what == _OF_MESSAGES and messages):
             if _LF not in value and _CR not in value and _NUL not in value:
                 kept.append((lower, value))
         elif what == _NOMINATES:

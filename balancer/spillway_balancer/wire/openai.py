@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -46,6 +47,8 @@ _LOOK_FOR_MEDIA: Final = 8192
 
 _STRIDE, _WINDOW = 4096, 256
 """Base64 data is told from text by its having no spaces: so many bytes are looked at, so far apart."""
+
+_DATA: Final = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*"').finditer
 
 _JSON: Final[tuple[str, dict[str, str]]] = ("application/json", {})
 
@@ -169,6 +172,11 @@ def _media_bytes(body: bytes, start: int, end: int) -> int:
                 break
             excess += max(0, last - first - canonical.MEDIA_BYTES)
             at = body.find(mark, last, end)
+    if body.find(b'"base64"', start, end) >= 0:  # sources of Anthropic's images and documents
+        for found in _DATA(body, start, end):
+            first, last = found.end(), body.find(b'"', found.end(), end)
+            if last - first > canonical.MEDIA_BYTES and body.find(b" ", first, first + _WINDOW) < 0:
+                excess += last - first - canonical.MEDIA_BYTES
     return excess
 
 

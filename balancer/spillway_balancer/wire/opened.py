@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from ..core.errors import SpillwayError
-from .openai import error_event
+from .anthropic import as_stream, error_type
 from .paths import Path
+from .replies import error_event
 
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -37,15 +38,20 @@ def as_events(status: int, body: bytes, path: Path) -> bytes:
     if not isinstance(value, dict):
         return error_event(NoStream("the endpoint's answer is no event stream"), path)
     if status >= 400:
-        return _error(value, path)
+        return _error(value, path, status)
+    if path.messages:
+        return as_stream(value)
     if path.stream_end == "responses-event":
         return _typed("response.completed", {"sequence_number": 0, "response": value})
     done = b"data: [DONE]\n\n" if path.stream_end == "done-sentinel" else b""
     return b"data: %b\n\n" % _encode(value) + done
 
 
-def _error(value: dict[str, Any], path: Path) -> bytes:
+def _error(value: dict[str, Any], path: Path, status: int) -> bytes:
     error = value.get("error", value)
+    if path.messages:
+        known = error if isinstance(error, dict) else {"type": error_type(status), "message": error}
+        return _typed("error", {"error": known})
     if path.stream_end != "responses-event":
         return b"data: %b\n\n" % _encode({"error": error})
     flat = error if isinstance(error, dict) else {"message": error}

@@ -32,6 +32,7 @@ _MARKS: Final[dict[StreamEnd, tuple[bytes, ...]]] = {
         b'"error"',
         b"event: error",
     ),
+    "message-stop": (b"message_stop", b'"error"', b"event: error"),
     "message-end": (b'"error"', b"event: error"),
 }
 """Bytes without which no event ends a stream or is an error: most reads are cleared by their absence."""

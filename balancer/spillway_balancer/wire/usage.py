@@ -243,7 +243,9 @@ class AnswerText(_Batches):
         """A piece of what Messages say, or a whole one."""
         if block.get("type") in ("text", "text_delta"):
             self._add(block.get("text"))
-        elif block.get("type") in ("thinking", "thinking_delta", "redacted_thinking"):
+        elif block.get("type") in ("thinking", "thinking_delta"):  # which clients of this API say again
+            self._add(block.get("thinking"))
+        elif block.get("type") == "redacted_thinking":
             self._gone = True
 
     def _add(self, text: object) -> None:

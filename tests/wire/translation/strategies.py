@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import strategies as st
 
+from spillway_balancer.core.learning import Usage
 from spillway_balancer.wire.translation.conversation import (
     Conversation,
     Media,
@@ -20,6 +22,18 @@ from spillway_balancer.wire.translation.conversation import (
     ToolResult,
     ToolUse,
     Turn,
+)
+from spillway_balancer.wire.translation.said import (
+    Argument,
+    Asked,
+    Began,
+    Done,
+    End,
+    Ended,
+    Event,
+    Said,
+    Thought,
+    Told,
 )
 
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
@@ -104,3 +118,49 @@ def heard(draw: st.DrawFn, asked: tuple[ToolUse, ...]) -> tuple[Part, ...]:
     for image in draw(st.lists(IMAGES, max_size=2)):
         says += (image, Text(draw(WORDS)))
     return (*results, *says)
+
+
+ENDS: tuple[End, ...] = ("stop", "length")
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> Usage:
+    """All numbers are told, and the parts are within the whole."""
+    cached, written, fresh = (draw(st.integers(0, 10_000)) for _ in range(3))
+    reasoning, said = (draw(st.integers(0, 10_000)) for _ in range(2))
+    return Usage(cached + written + fresh, cached, said + reasoning, written)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> list[Event]:
+    """One whole answer: reasoning, then words, then tools that are asked for one after another."""
+    events: list[Event] = [Began(draw(NAMES), "m")]
+    events += [Thought(text) for text in draw(st.lists(WORDS, max_size=2))]
+    events += [Said(text) for text in draw(st.lists(WORDS, max_size=3))]
+    calls = draw(st.integers(0, 2))
+    for at in range(calls):
+        events.append(Asked(at, f"call_{at}", draw(NAMES)))
+        arguments = draw(OBJECTS).decode()
+        cut = draw(st.integers(1, len(arguments)))
+        events += [Argument(at, piece) for piece in (arguments[:cut], arguments[cut:]) if piece]
+    events.append(Told(draw(usages())))
+    events.append(Ended("tools" if calls else draw(st.sampled_from(ENDS))))
+    events.append(Done())
+    return events
+
+
+def merged(events: Iterable[Event]) -> list[Event]:
+    """The same answer with what is said in pieces put together, and without what says nothing."""
+    out: list[Event] = []
+    for event in events:
+        last = out[-1] if out else None
+        match last, event:
+            case Said(before), Said(text):
+                out[-1] = Said(before + text)
+            case Thought(before, None, None), Thought(text, signature, None):
+                out[-1] = Thought(before + text, signature)
+            case Argument(at, before), Argument(same, json) if at == same:
+                out[-1] = Argument(at, before + json)
+            case _:
+                out.append(event)
+    return out

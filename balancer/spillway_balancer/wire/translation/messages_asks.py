@@ -15,15 +15,14 @@ from typing import Any, Final
 
 import msgspec
 
-from . import claude, efforts, messages_media
+from . import claude, messages_media
+from .calls import Ids, arguments
+from .claude import signed
 from .conversation import Conversation, Media, Part, Text, Thought, Tool, ToolResult, ToolUse, Turn
 from .dialects import Asking, Body
 from .messages_read import read
 
 PATH: Final = "/v1/messages"
-
-LEAST_BUDGET: Final = 1_024
-"""Tokens. Anthropic takes no smaller budget for thinking, and as many are left to the answer."""
 
 MAX_USER: Final = 256
 """Characters of `metadata.user_id`; a longer one is not sent."""
@@ -60,13 +59,6 @@ _NEUTRAL: Final[dict[str, tuple[bytes, ...]]] = {
 
 _ID = re.compile(r"[a-zA-Z0-9_-]+").fullmatch
 _NOT_ID = re.compile(r"[^a-zA-Z0-9_-]")
-_SIGNED = re.compile(r"[A-Za-z0-9+/=_-]{64,}").fullmatch
-
-
-def signed(signature: str | None) -> bool:
-    """Whether a signature may be Anthropic's, which are hundreds of characters in base64; its models refuse thoughts
-    with any other. Other servers sign with nothing, or with a random number."""
-    return signature is not None and _SIGNED(signature) is not None
 
 
 def tool_id(name: str) -> str:
@@ -134,7 +126,7 @@ def write(asked: Conversation, model: str) -> Body:
 def _messages(asked: Conversation, facts: claude.Model) -> tuple[list[Text], list[dict[str, Any]]]:
     """What the system says before all, and the turns: of the same role as one, and none of them empty."""
     system = [text for text in asked.system if text.text.strip()]
-    ids = _Ids()
+    ids = Ids(tool_id)
     merged: list[tuple[str, list[dict[str, Any]]]] = []
     for i, turn in enumerate(asked.turns):
         role = turn.role
@@ -170,29 +162,7 @@ def _plain(blocks: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     return blocks
 
 
-class _Ids:
-    """Ids of calls that are used once in a conversation, as Anthropic has it; some engines count anew with each
-    answer."""
-
-    def __init__(self) -> None:
-        self._now: dict[str, str] = {}
-        self._used: set[str] = set()
-
-    def used(self, name: str) -> str:
-        unique = base = tool_id(name)
-        again = 1
-        while unique in self._used:
-            again += 1
-            unique = f"{base}_{again}"
-        self._used.add(unique)
-        self._now[name] = unique
-        return unique
-
-    def answered(self, name: str) -> str:
-        return self._now.get(name) or tool_id(name)
-
-
-def _block(part: Part, ids: _Ids) -> dict[str, Any] | None:
+def _block(part: Part, ids: Ids) -> dict[str, Any] | None:
     """None for what Anthropic refuses and nobody misses: text of nothing, and thoughts that it did not sign."""
     if isinstance(part, Text):
         return _text(part) if part.text.strip() else None
@@ -204,7 +174,7 @@ def _block(part: Part, ids: _Ids) -> dict[str, Any] | None:
         return {"type": "thinking", "thinking": part.text, "signature": part.signature}
     if isinstance(part, ToolUse):
         block: dict[str, Any] = {"type": "tool_use", "id": ids.used(part.id), "name": part.name}
-        block["input"] = _object(part.arguments)
+        block["input"] = arguments(part.arguments)
     elif isinstance(part, ToolResult):
         block = {"type": "tool_result", "tool_use_id": ids.answered(part.id)}
         content = [each for said in part.parts if (each := _block(said, ids)) is not None]
@@ -218,15 +188,6 @@ def _block(part: Part, ids: _Ids) -> dict[str, Any] | None:
             return None
         block = made
     return _marked(block, part.cached, part.ttl)
-
-
-def _object(arguments: bytes) -> msgspec.Raw:
-    """Arguments as they were written, where they are an object: models break off in the middle of one."""
-    try:
-        msgspec.json.decode(arguments or b"{}", type=dict[str, msgspec.Raw])
-        return msgspec.Raw(arguments or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return msgspec.Raw(_encode({"arguments": arguments.decode("utf-8", "replace")}))
 
 
 def _text(text: Text) -> dict[str, Any]:
@@ -268,43 +229,14 @@ def _choice(asked: Conversation) -> dict[str, Any] | None:
 
 
 def _thinking(asked: Conversation, facts: claude.Model, most: int, body: dict[str, Any]) -> bool:
-    """Whether the model is told to think. It is not where it could not: a tool is demanded, or its limit leaves no
-    room, or a call of a tool that is answered now came without the thought before it; the rest of what is asked for
-    counts for more than how long is thought about it."""
-    reasoning = asked.reasoning
-    if reasoning is None:
+    """Whether the model is told to think."""
+    thinking = claude.thinking(asked, facts, most)
+    if thinking is None:
         return False
-    forced = asked.choice is not None and asked.choice.mode in ("any", "named") and bool(asked.tools)
-    wanted = efforts.tokens(reasoning)
-    if wanted == 0 or forced:
-        body["thinking"] = {"type": "disabled"}
-        return False
-    shown = {} if reasoning.shown is None else {"display": "summarized" if reasoning.shown else "omitted"}
-    if facts.budgets:
-        budget = min(efforts.TOKENS["medium"] if wanted is None else max(wanted, LEAST_BUDGET), most - LEAST_BUDGET)
-        if budget < LEAST_BUDGET or _thoughtless(asked.turns):
-            return False
-        body["thinking"] = {"type": "enabled", "budget_tokens": budget} | shown
-        return True
-    effort = efforts.effort(reasoning)
-    body["thinking"] = {"type": "adaptive"} | shown
-    if effort is not None:
-        body["output_config"] = {"effort": "low" if effort == "minimal" else effort}
-    return True
-
-
-def _thoughtless(turns: Sequence[Turn]) -> bool:
-    """Whether the loop of tools that the conversation ends with began without a thought of Anthropic's."""
-    first: Turn | None = None
-    for turn in reversed(turns):
-        if turn.role == "assistant" and any(isinstance(part, ToolUse) for part in turn.parts):
-            first = turn
-        elif turn.role != "user" or not any(isinstance(part, ToolResult) for part in turn.parts):
-            break
-    if first is None:
-        return False
-    thought = first.parts[0]
-    return not (isinstance(thought, Thought) and (thought.sealed is not None or signed(thought.signature)))
+    body["thinking"] = thinking.field
+    if thinking.effort is not None:
+        body["output_config"] = {"effort": thinking.effort}
+    return thinking.on
 
 
 def _sampling(asked: Conversation, body: dict[str, Any]) -> None:

@@ -18,11 +18,13 @@ the model; stopped for a while and to be gone on with; the context window is ful
 
 
 class Began(NamedTuple):
-    """`id` and `model` as the provider says them; empty where it does not. `usage` is what it knows of the prompt."""
+    """`id` and `model` as the provider says them; empty where it does not. `usage` is what it knows of the prompt;
+    `created` is Unix time in seconds."""
 
     id: str = ""
     model: str = ""
     usage: Usage | None = None
+    created: int | None = None
 
 
 class Said(NamedTuple):
