@@ -82,9 +82,14 @@ def _turns(messages: list[Any], traits: ChatTraits) -> tuple[Turn, ...]:
             parts = [part._replace(kind="result") if part.kind == "text" else part for part in parts]
         elif open_calls:
             raise _unanswered(at)
+        elif traits.nested and role == "user" and turns and turns[-1].role == "tool":
+            raise Refusal("invalid", "Unexpected role 'user' after role 'tool'", param="messages")
         for call in message.get("tool_calls") or []:
             if role != "assistant" or not isinstance(call, dict) or not isinstance(call.get("id"), str):
                 raise Refusal("invalid", "Missing required parameter", param=f"messages[{at}].tool_calls")
+            if traits.nested and not re.fullmatch(r"[a-zA-Z0-9]{9}", call["id"]):
+                said = "Tool call id was given but must be a-z, A-Z, 0-9, with a length of 9."
+                raise Refusal("invalid", said, param="tool_calls")
             open_calls.add(call["id"])
             parts.append(Part("call", json_of(call.get("function"))))
         if role != "assistant" and message.get("content") is None:

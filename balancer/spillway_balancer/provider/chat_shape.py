@@ -69,7 +69,7 @@ class ChatShape:
             if self._traits.thoughts == "parts":
                 return [({"content": [_thinking(each)]}, tokens(each)) for each in pieces(block.text)]
             return [({self._traits.thoughts: each}, tokens(each)) for each in pieces(block.text)]
-        opening = {"index": at, "id": f"call_{block.id}", "type": "function"}
+        opening = {"index": at, "id": self._call_id(block), "type": "function"}
         named = opening | {"function": {"name": block.name, "arguments": ""}}
         found: list[tuple[dict[str, Any], int]] = [({"tool_calls": [named]}, tokens(block.name))]
         found.extend(
@@ -109,6 +109,10 @@ class ChatShape:
                 chunk["usage"] = None
         return event(chunk)
 
+    def _call_id(self, block: Call) -> str:
+        """Mistral's have nine characters, and no others are taken."""
+        return block.id[:9] if self._traits.nested else f"call_{block.id}"
+
     def _first(self) -> dict[str, Any]:
         return {"x_groq": {"id": self._serving.id}} if self._traits.usage == "groq" else {}
 
@@ -128,7 +132,7 @@ class ChatShape:
                     message[self._traits.thoughts] = block.text
             else:
                 function = {"name": block.name, "arguments": block.arguments}
-                calls.append({"id": f"call_{block.id}", "type": "function", "function": function})
+                calls.append({"id": self._call_id(block), "type": "function", "function": function})
         if calls:
             message["tool_calls"] = calls
         choice: dict[str, Any] = {"index": 0, "message": message, "logprobs": None, "finish_reason": _ENDS[reply.end]}

@@ -268,7 +268,7 @@ def _choice(said: Any, tools: tuple[Tool, ...]) -> tuple[Literal["auto", "any", 
 
 
 def _thinking(values: dict[str, Any], choice: str) -> tuple[int, bool]:
-    """How many tokens, and whether it is on."""
+    """How many tokens, and whether turns with tools must begin with a thought: adaptive thinking leaves that open."""
     said = values.get("thinking")
     config = values.get("output_config")
     effort = config.get("effort") if isinstance(config, dict) else None
@@ -286,7 +286,7 @@ def _thinking(values: dict[str, Any], choice: str) -> tuple[int, bool]:
     if values.get("top_k") is not None:
         raise Refusal("invalid", "`top_k` must be unset when thinking is enabled.")
     if kind == "adaptive":
-        return _EFFORTS[effort or "high"], True
+        return _EFFORTS[effort or "high"], False
     budget = said.get("budget_tokens")
     if not isinstance(budget, int) or budget < LEAST_BUDGET:
         least = "Input should be greater than or equal to 1024"

@@ -9,8 +9,13 @@ from base64 import b64encode
 _OWN = b"signs the thoughts of fakes; a secret to nobody"
 
 
+LENGTH = 344
+"""Characters of a signature: the real ones have hundreds."""
+
+
 def sign(thought: str) -> str:
-    return b64encode(hmac.digest(_OWN, thought.encode("utf-8", "replace"), hashlib.sha256)).decode()
+    said = thought.encode("utf-8", "replace")
+    return b64encode(b"".join(hmac.digest(_OWN, bytes([part]) + said, hashlib.sha512) for part in range(4))).decode()
 
 
 def holds(thought: str, signature: object) -> bool:
@@ -18,4 +23,4 @@ def holds(thought: str, signature: object) -> bool:
     that could be one."""
     if not isinstance(signature, str) or not signature.isascii():
         return False
-    return len(signature) == 44 if not thought else hmac.compare_digest(signature, sign(thought))
+    return len(signature) == LENGTH if not thought else hmac.compare_digest(signature, sign(thought))

@@ -43,15 +43,15 @@ class Signed(NamedTuple):
         return found[1] if found else None
 
 
-def verify(signed: Signed, secret: str, session: str, now: float) -> None:
-    """Raises SignatureWrong unless the request was signed with this secret, for Bedrock, and lately.
+def verify(signed: Signed, secret: str, session: str, now: float, service: str = "bedrock") -> None:
+    """Raises SignatureWrong unless the request was signed with this secret, for this service, and lately.
 
     `session` is the token that has to come with temporary keys; empty for others.
     """
     found = _AUTHORIZATION.fullmatch(signed.headers.get("authorization", ""))
     if found is None:
         raise SignatureWrong("Authorization header requires 'Credential', 'SignedHeaders' and 'Signature'.")
-    _, day, region, service, names, signature = found.groups()
+    _, day, region, scoped, names, signature = found.groups()
     when = signed.headers.get("x-amz-date", "")
     try:
         age = now - timegm(strptime(when, "%Y%m%dT%H%M%SZ"))
@@ -59,8 +59,8 @@ def verify(signed: Signed, secret: str, session: str, now: float) -> None:
         raise SignatureWrong("Authorization header requires existence of an 'X-Amz-Date' header.") from None
     if abs(age) > SKEW or not when.startswith(day):
         raise SignatureWrong(f"Signature expired: {when} is not within 5 minutes of now.")
-    if service != "bedrock":
-        raise SignatureWrong("Credential should be scoped to correct service: 'bedrock'.")
+    if scoped != service:
+        raise SignatureWrong(f"Credential should be scoped to correct service: '{service}'.")
     if session and signed.headers.get("x-amz-security-token") != session:
         raise SignatureWrong("The security token included in the request is invalid.")
     chosen = names.split(";")
