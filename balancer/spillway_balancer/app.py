@@ -27,6 +27,7 @@ from .net.client import ClientConnection, Server, has_c_parser
 from .net.credentials import Credentials
 from .net.dialling import Dialler, Resolver
 from .net.filesource import FileSource, judge, summary
+from .net.identities import Identities
 from .net.operator_source import OperatorSource, Where
 from .net.polling import Poller
 from .net.proxy import Limits, Proxy
@@ -41,6 +42,7 @@ from .wire.headers import check_request
 
 log = logging.getLogger("spillway")
 
+READY = b"ready\n"
 OWN_PAGES = frozenset({"/metrics", "/healthz", "/readyz"})
 
 
@@ -120,7 +122,8 @@ class Balancer:
         self.poller = Poller(self._session, self.credentials, dice, self.telemetry)
         limits = Limits(body=settings.max_body)
         self.proxy = Proxy(self.serving, self.credentials, self.telemetry, limits, dice, self.recorder)
-        for follower in (self.poller.follow, self.telemetry.follow, self.proxy.follow):
+        self.identities = Identities(self.credentials, dice, self.telemetry.identity)
+        for follower in (self.poller.follow, self.telemetry.follow, self.identities.follow, self.proxy.follow):
             self.serving.follow(follower)
         try:
             self.port = await self._listen(self._handle, settings.port)
@@ -243,15 +246,21 @@ class Balancer:
             elif request.path == "/healthz":
                 answer.whole(200, plain, [b"ok\n"])
             else:
-                ready = self.serving.ready and not self.proxy.draining
-                text = b"ready\n" if ready else b"draining\n" if self.proxy.draining else b"no snapshot yet\n"
-                answer.whole(200 if ready else 503, plain, [text])
+                text = self._readiness()
+                answer.whole(200 if text == READY else 503, plain, [text])
         except SpillwayError as error:
             answer.keep_alive = False
             answer.error(error)
         finally:
             client.done()
         return Sent(answer.keep_alive)
+
+    def _readiness(self) -> bytes:
+        if self.proxy.draining:
+            return b"draining\n"
+        if not self.serving.ready:
+            return b"no snapshot yet\n"
+        return READY if self.identities.settled else b"asking clouds for credentials\n"
 
     async def drain(self) -> bool:
         """Take leave: not ready, and every answer tells its client to go; still accepting for `linger_seconds`, since
@@ -272,6 +281,7 @@ class Balancer:
         await asyncio.gather(*(server.shutdown(timeout=0.5) for server in self._servers))
         self.proxy.close()
         await self.poller.close()
+        await self.identities.close()
         await self._session.close()
         if self._saver is not None:
             await self._saver.close()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from spillway_api.known import Cluster, Discovered, HasSecret, Problem, key_of, missing_secret, named
 from spillway_api.priced import unpriced
-from spillway_api.providers import PRESETS
-from spillway_api.snapshot import Credential, Endpoint, Pool
+from spillway_api.providers import PRESETS, address
+from spillway_api.snapshot import Credential, Endpoint, Identity, Pool
 from spillway_api.types import ModelPool, SecretRef
 from spillway_api.ways import way
+
+_REGION = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?").fullmatch
 
 
 def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> Pool:
@@ -52,18 +55,28 @@ def _accounts(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: l
         return []
     path = "spec.source.provider"
     preset = PRESETS[provider.type]
-    url = (provider.base_url or preset.base_url or "").rstrip("/")
-    if not _dialled(item, url, f"{path}.baseURL", problems):
+    if provider.base_url is not None and not _dialled(item, provider.base_url, f"{path}.baseURL", problems):
         return []
     endpoints = []
     for index, account in enumerate(provider.accounts):
-        ref, credential = account.secret_ref, None
+        ref, credential, region = account.secret_ref, None, account.region or ""
+        if region and not _REGION(region):
+            message = f'"{region}" is no region; write it like us-east-1'
+            problems.append(Problem(named(item), f"{path}.accounts[{index}].region", "Invalid", message, fatal=True))
+            continue
+        url = address(provider.type, provider.base_url, region, account.project or "")
         if ref is not None:
             credential = _credential(item, ref, preset.header, preset.prefix)
             left_out = f'account "{account.name}" is left out'
             if not _found(item, ref, f"{path}.accounts[{index}].secretRef", left_out, secrets, cluster, problems):
                 continue
-        endpoints.append(Endpoint(account.name, url, account.weight, credential, account.limits or UNSET))
+        own = account.identity
+        identity: Identity | UnsetType = UNSET
+        if own is not None:
+            own_tls = item.spec.tls is not None
+            identity = Identity(item.metadata.namespace, own_tls, own.aws, own.gcp, own.azure)
+        told = account.limits or UNSET, identity, account.region or UNSET
+        endpoints.append(Endpoint(account.name, url, account.weight, credential, *told))
     return endpoints
 
 

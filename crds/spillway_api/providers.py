@@ -6,6 +6,7 @@ All of these speak OpenAI's API. What differs is where, with what header, on whi
 from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 OutputLimit = Literal["max_tokens", "max_completion_tokens"]
 
@@ -17,7 +18,7 @@ class Preset(NamedTuple):
     """One type of provider."""
 
     base_url: str | None
-    """Where it is when the pool does not say; None when the pool must."""
+    """Where it is when the pool does not say; None when the pool must. What stands in braces is the account's own."""
     paths: frozenset[str] | None = None
     """What it serves of the API; None where nothing is known to be missing."""
     limit: OutputLimit = "max_tokens"
@@ -61,6 +62,12 @@ PRESETS: Final[dict[str, Preset]] = {
     "Gemini": Preset(
         "https://generativelanguage.googleapis.com/v1beta/openai", _paths("embeddings", "images/generations")
     ),
+    # https://cloud.google.com/vertex-ai/generative-ai/docs/migrate/openai/overview: models are PUBLISHER/MODEL, such as
+    # google/gemini-2.5-flash; a parameter that is not supported is ignored
+    "VertexAI": Preset(
+        "https://{location}aiplatform{area}.googleapis.com/v1/projects/{project}/locations/{region}/endpoints/openapi",
+        _paths(),
+    ),
     # https://docs.mistral.ai/api: a field it does not know is a 422
     "Mistral": Preset(
         "https://api.mistral.ai/v1",
@@ -96,6 +103,22 @@ PRESETS: Final[dict[str, Preset]] = {
     # Engines: vLLM and SGLang take all three, others pass over what they do not know
     "OpenAICompatible": Preset(None, takes=frozenset({"continue_final_message", "reasoning_content", "top_k"})),
 }
+
+
+def address(provider: str, base_url: str | None, region: str, project: str) -> str:
+    """The base URL of an account; empty where nobody says. What the account says of itself fits into a URL.
+
+    Google names the hosts of regions, of `us` and `eu`, and of `global`, each in its own way:
+    https://cloud.google.com/vertex-ai/generative-ai/docs/learn/locations. A base URL without a path is the host alone.
+    """
+    found = (base_url or "").rstrip("/")
+    preset = PRESETS[provider].base_url or ""
+    if found and not ("{" in preset and not urlsplit(found).path):
+        return found
+    area = f".{region}.rep" if region in ("us", "eu") else ""
+    location = "" if area or region == "global" else f"{region}-"
+    made = preset.format(location=location, area=area, region=region, project=project) if "{" in preset else preset
+    return found + urlsplit(made).path if found else made
 
 
 def served_by(provider: str) -> frozenset[str] | None:

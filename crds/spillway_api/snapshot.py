@@ -16,6 +16,8 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from spillway_api.types import (
     AccountLimits,
+    AwsIdentity,
+    AzureIdentity,
     Budget,
     Capacity,
     Clamp,
@@ -23,6 +25,7 @@ from spillway_api.types import (
     DataHandling,
     Dispatch,
     Explain,
+    GcpIdentity,
     Guard,
     Health,
     Hedge,
@@ -68,6 +71,18 @@ class Proxy(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Where user:password is found."""
 
 
+class Identity(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Whose credentials that end an account is shown: the gateway's, at the cloud that is given."""
+
+    namespace: str
+    """Of the ModelPool that asks for it: a gateway may lend its identity to some only."""
+    own_tls: bool = False
+    """Whether that pool says itself whom TLS believes, and so who may read what is shown."""
+    aws: AwsIdentity | None = None
+    gcp: GcpIdentity | None = None
+    azure: AzureIdentity | None = None
+
+
 class Endpoint(Struct, frozen=True, rename="camel"):
     """One address that serves, or one account of a provider (its url is then the provider's base URL)."""
 
@@ -78,6 +93,10 @@ class Endpoint(Struct, frozen=True, rename="camel"):
     credential: Credential | None = None
     limits: AccountLimits | UnsetType = UNSET
     """Of an account that has any; left out elsewhere, so that other endpoints are written as they ever were."""
+    identity: Identity | UnsetType = UNSET
+    """Of an account that has one, in the place of a credential."""
+    region: str | UnsetType = UNSET
+    """Of an account in a cloud, where that is told."""
 
 
 class Pool(Struct, frozen=True, rename="camel", omit_defaults=True):

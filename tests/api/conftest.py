@@ -129,6 +129,17 @@ BASES: dict[str, dict[str, Any]] = {
         },
     },
 }
+BASES["lent"] = copy.deepcopy(BASES["provider"])
+BASES["lent"]["spec"]["source"]["provider"] = {
+    "type": "AzureOpenAI",
+    "baseURL": "https://team.openai.azure.com",
+    "accounts": [{"name": "main", "identity": {"azure": {}}}],
+}
+BASES["vertex"] = copy.deepcopy(BASES["provider"])
+BASES["vertex"]["spec"]["source"]["provider"] = {
+    "type": "VertexAI",
+    "accounts": [{"name": "main", "project": "ml", "region": "europe-west4", "identity": {"gcp": {}}}],
+}
 BASES["mirrored"] = copy.deepcopy(BASES["policy"])
 BASES["mirrored"]["spec"]["mirror"] = {"pool": {"name": "openai"}, "percent": 5}
 BASES["closed"] = _HEAD | {

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.api.tables import ALLOWED, KEY, PODS, PROVIDER, SELECTED, SERVICE, SPILL, TIER
+from tests.api.tables import ACCOUNT, ALLOWED, KEY, PODS, PROVIDER, SELECTED, SERVICE, SPILL, TIER
 
 EXACTLY_ONE = "exactly one of pods, service, inferencePool, static, provider must be set"
 EVERY_POD = "an empty selector would take every pod of the namespace"
 VALUES = "values must be given for In and NotIn and left out for Exists and DoesNotExist"
 PORT = "must be a number from 1 to 65535 or the name of a port"
 SELECTOR = "selector is required with from Selector and forbidden otherwise"
+ONE_CLOUD = "exactly one of aws, gcp, azure must be set"
+OF_CLOUD = "an identity of aws is for Bedrock, one of gcp for VertexAI, one of azure for AzureOpenAI"
 # base, edits, where it is shown, type of what the rule stands at, message
 RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
     (
@@ -120,6 +122,32 @@ RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "object",
         "caConfigMapRef says whom to believe and insecureSkipVerify to believe anybody: leave one out",
     ),
+    (
+        "lent",
+        {f"{ACCOUNT}.secretRef": {"name": "key"}},
+        ACCOUNT,
+        "object",
+        "at most one of secretRef and identity may be set",
+    ),
+    (
+        "vertex",
+        {f"{ACCOUNT}.region": "ABSENT"},
+        PROVIDER,
+        "object",
+        "region is required in every account of Bedrock and VertexAI",
+    ),
+    (
+        "vertex",
+        {f"{ACCOUNT}.project": "ABSENT"},
+        PROVIDER,
+        "object",
+        "project is required in every account of VertexAI",
+    ),
+    ("lent", {f"{ACCOUNT}.identity": {}}, f"{ACCOUNT}.identity", "object", ONE_CLOUD),
+    ("lent", {f"{ACCOUNT}.identity.gcp": {}}, f"{ACCOUNT}.identity", "object", ONE_CLOUD),
+    ("lent", {f"{PROVIDER}.type": "OpenAI"}, PROVIDER, "object", OF_CLOUD),
+    ("lent", {f"{ACCOUNT}.identity": {"aws": {}}}, PROVIDER, "object", OF_CLOUD),
+    ("lent", {f"{ACCOUNT}.identity": {"gcp": {}}}, PROVIDER, "object", OF_CLOUD),
     ("pool", {f"{KEY}.name": "ABSENT"}, KEY, "object", "name is required for Header and Body and forbidden otherwise"),
     (
         "pool",

@@ -10,6 +10,7 @@ ENDPOINT = "spec.source.static.endpoints[0]"
 PROVIDER = "spec.source.provider"
 ACCOUNT = f"{PROVIDER}.accounts[0]"
 PROXY = f"{PROVIDER}.proxy"
+IDENTITY = f"{ACCOUNT}.identity.azure"
 PODS = "spec.source.pods"
 SERVICE = "spec.source.service"
 PRICE = "spec.models[0].price"
@@ -31,6 +32,9 @@ SECRET_KEY = "^[-._a-zA-Z0-9]+$"
 DURATION = "^([0-9]{1,5}(h|m|s|ms)){1,4}$"
 EACH = "spec.consumers.defaults"
 CALLERS = "spec.consumers.secretSelector.matchLabels"
+UUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+GOOGLE = r"^[-a-z0-9.]+@[-a-z0-9.]+\.gserviceaccount\.com$"
+ROLE = r"^arn:aws[-a-z]*:iam::[0-9]{12}:role/[-A-Za-z0-9_+=,.@/]+$"
 AMOUNT = r"^[0-9]{1,9}(\.[0-9]{1,9})?$"
 CURRENCY = "^[A-Z]{3}$"
 METRIC = r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*\})?$"
@@ -111,6 +115,12 @@ TEXTS = [
     ("provider", f"{ACCOUNT}.name", 1, 63, LOCAL, "main", "Main"),
     ("provider", f"{ACCOUNT}.secretRef.name", 1, 253, SECRET_NAME, "a.b-c", "a_b"),
     ("provider", f"{ACCOUNT}.secretRef.key", 1, 253, SECRET_KEY, "API_KEY.txt", "a/b"),
+    ("provider", f"{ACCOUNT}.region", 1, 63, None, "us-east-1", None),
+    ("provider", f"{ACCOUNT}.project", 0, 63, LABEL, "ml-team-12", "ML_team"),
+    ("vertex", f"{ACCOUNT}.identity.gcp.serviceAccount", 0, 256, GOOGLE, "a@b-1.iam.gserviceaccount.com", "a@b.com"),
+    ("lent", f"{ACCOUNT}.identity.aws.roleArn", 0, 256, ROLE, "arn:aws-us-gov:iam::123456789012:role/a/b", "role/a"),
+    ("lent", f"{IDENTITY}.tenantID", 0, 36, UUID, "72F988BF-86f1-41af-91ab-2d7cd011db47", "contoso"),
+    ("lent", f"{IDENTITY}.clientID", 0, 36, UUID, "72f988bf-86f1-41af-91ab-2d7cd011db47", "spillway"),
     ("pods", f"{SELECTED}.key", 1, 317, None, "any.key/x", None),
     ("pods", f"{SELECTED}.values[0]", 0, 63, None, "b", None),
     ("pods", f"{PODS}.selector.matchLabels.app", 0, 63, None, "b", None),

@@ -33,6 +33,9 @@ def providing(serve, endpoint, say, objects, tmp_path):
 
         source = {"provider": {"type": kind}}
         cloud = objects.provider("cloud", f"{(await endpoint(behave)).url}{base}", *"abc"[: len(served)], source=source)
+        if kind == "VertexAI":
+            for account in cloud["spec"]["source"]["provider"]["accounts"]:
+                account |= {"region": "global", "project": "ml"}
         return await serve(docs=[cloud, objects.route("cloud", **route)], secrets=tmp_path), heard
 
     return start

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from spillway_api.providers import PRESETS
+from spillway_api.providers import PRESETS, address
 from spillway_api.types import Clamp, ProviderType
 from spillway_balancer.wire.clamps import Clamped
 from spillway_balancer.wire.openai import peek
@@ -70,10 +70,37 @@ WHERE = {
 
 
 def test_each_is_asked_where_its_documentation_says() -> None:
-    assert {name: each.base_url for name, each in PRESETS.items() if each.base_url} == WHERE
+    told = {name: each.base_url for name, each in PRESETS.items() if each.base_url and "{" not in each.base_url}
+    assert told == WHERE
     for name, base_url in WHERE.items():
         at = urlsplit(base_url).path
         assert ADAPTERS[name].target(base_url, CHAT) == f"{at}/chat/completions"
+
+
+VERTEX = "/v1/projects/ml/locations/{}/endpoints/openapi"
+
+
+@pytest.mark.parametrize(
+    ("region", "base_url", "host"),
+    [
+        ("europe-west4", None, "https://europe-west4-aiplatform.googleapis.com"),
+        ("global", None, "https://aiplatform.googleapis.com"),
+        ("eu", None, "https://aiplatform.eu.rep.googleapis.com"),
+        ("us-central1", "https://private.p.googleapis.com", "https://private.p.googleapis.com"),
+        ("us-central1", "https://private.p.googleapis.com:8443/", "https://private.p.googleapis.com:8443"),
+    ],
+)
+def test_vertex_is_found_by_the_region_and_the_project_of_an_account(region: str, base_url: str, host: str) -> None:
+    found = address("VertexAI", base_url, region, "ml")
+    assert found == host + VERTEX.format(region)
+    assert ADAPTERS["VertexAI"].target(found, CHAT) == f"{VERTEX.format(region)}/chat/completions"
+
+
+def test_a_base_url_with_a_path_is_taken_as_it_is() -> None:
+    for kind in ("VertexAI", "OpenAI", "AzureOpenAI"):
+        assert address(kind, "https://gateway/ours/v1/", "global", "ml") == "https://gateway/ours/v1"
+    assert address("OpenAI", "https://gateway", "", "") == "https://gateway"
+    assert address("AzureOpenAI", None, "", "") == ""
 
 
 def test_there_is_an_adapter_and_a_preset_for_each_type_and_for_no_other() -> None:
@@ -99,9 +126,10 @@ def test_the_table_of_the_docs_says_the_same() -> None:
         if len(cells) == 4 and cells[0].strip("`") in PRESETS:
             told[cells[0].strip("`")] = cells[1:]
     assert told.keys() == PRESETS.keys()
-    for name, (address, key, serves) in told.items():
+    for name, (where, key, serves) in told.items():
         preset = PRESETS[name]
-        assert address.startswith(f"`{preset.base_url}`" if preset.base_url else "`baseURL"), name
+        own = "of the account's `region`" if "{" in (preset.base_url or "") else f"`{preset.base_url}`"
+        assert where.startswith(own if preset.base_url else "`baseURL"), name
         assert key == f"`{f'{preset.header}: {preset.prefix}'.strip().rstrip(':')}`", name
         if preset.paths is None:
             assert serves == "everything is asked for", name

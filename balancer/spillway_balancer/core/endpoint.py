@@ -83,7 +83,7 @@ class EndpointState:
 
     def follow(self, spec: snapshot.Endpoint, account: bool) -> None:
         """What its owner says of it now; `account`: it is one of a provider."""
-        if self.spec.credential != spec.credential:
+        if self.spec.credential != spec.credential or self.spec.identity != spec.identity:
             self.refused = False
             if self.quota is not None:
                 self.quota.forget()
@@ -104,6 +104,11 @@ class EndpointState:
             if taken.prefix_queries < self._counted:
                 self.restarted()
             self._counted = taken.prefix_queries
+
+    @property
+    def shows(self) -> bool:
+        """Whether requests there carry something that it may refuse."""
+        return self.spec.credential is not None or self.spec.identity is not UNSET
 
     @property
     def limited_until(self) -> float:

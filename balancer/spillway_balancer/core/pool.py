@@ -466,7 +466,7 @@ class Pool:
         if failure.reason == "quota-exhausted":
             endpoint.circuit = before.untried(now, begun).quota_spent(now)
             return False
-        if failure.reason == "auth" and endpoint.spec.credential is not None:
+        if failure.reason == "auth" and endpoint.shows:
             endpoint.refused = True
         if not REASONS[failure.reason].counts:
             self.untried(endpoint, begun, now)

@@ -19,11 +19,14 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
+
+from msgspec import UNSET
 
 from spillway_api.credentials import file_of
-from spillway_api.snapshot import Credential, Endpoint
+from spillway_api.snapshot import Credential, Endpoint, Identity
 
-from ..core.grants import AwsKeys
+from ..core.grants import AwsKeys, Bearer, Grant
 from ..wire.identity.aws_keys import aws_keys
 from .watching import POLL_SECONDS, files_under, look
 
@@ -37,6 +40,21 @@ Values = Mapping[tuple[str, str], str]
 """By Secret (namespace/name) and key."""
 
 
+class Wanted(NamedTuple):
+    """What an account shows comes from an identity, and is for this URL alone."""
+
+    identity: Identity
+    region: str | None
+    url: str
+
+
+def wanted(spec: Endpoint) -> Wanted | None:
+    """None for endpoints that have no identity."""
+    if spec.identity is UNSET:
+        return None
+    return Wanted(spec.identity, None if spec.region is UNSET else spec.region, spec.url)
+
+
 class Credentials:
     """Looks up credentials. `refresh` re-reads files, so that a rotated key takes force without a restart."""
 
@@ -46,6 +64,10 @@ class Credentials:
         self._values: dict[tuple[str, str], str | None] = {}
         self._aws: dict[tuple[str, str], AwsKeys | None] = {}
         self._given: Values = {}
+        self.grants: dict[Wanted, Grant] = {}
+        """What identities have brought, as long as it lives; `net/identities.py` keeps it so."""
+        self.refused: Callable[[Endpoint, float], None] = lambda spec, begun: None
+        """Told of an endpoint with an identity that did not take what an attempt that `begun` then has shown."""
 
     def give(self, values: Values) -> None:
         """Values that stand in no folder, in the place of those given before."""
@@ -63,12 +85,17 @@ class Credentials:
 
     def keyed(self, spec: Endpoint) -> bool:
         """Whether what the endpoint asks for, if anything, is there."""
-        credential = spec.credential
+        asked, credential = wanted(spec), spec.credential
+        if asked is not None:
+            return asked in self.grants
         return credential is None or self.has(credential.secret, credential.key)
 
     def aws_keys(self, spec: Endpoint) -> AwsKeys | None:
         """The keys that requests to the endpoint are signed with; None where it takes a header instead."""
-        credential = spec.credential
+        asked, credential = wanted(spec), spec.credential
+        if asked is not None:
+            grant = self.grants.get(asked)
+            return grant if isinstance(grant, AwsKeys) else None
         if credential is None:
             return None
         known = (credential.secret, credential.key)
@@ -76,6 +103,14 @@ class Credentials:
             value = self._value(*known)
             self._aws[known] = None if value is None else aws_keys(value)
         return self._aws[known]
+
+    def line(self, spec: Endpoint) -> bytes:
+        """The header line that the endpoint is shown; empty where it asks for none, or takes a signature."""
+        if spec.credential is not None:
+            return self.header(spec.credential)
+        asked = wanted(spec)
+        grant = None if asked is None else self.grants.get(asked)
+        return f"Authorization: Bearer {grant.token}\r\n".encode() if isinstance(grant, Bearer) else b""
 
     def header(self, credential: Credential) -> bytes:
         """The header line that carries the credential; empty when it has vanished since the snapshot was made."""

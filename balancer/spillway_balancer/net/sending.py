@@ -102,7 +102,7 @@ class Sender:
         after the snapshot that speaks of it. They get no requests until then."""
         for endpoint in pool.endpoints.values():
             before, endpoint.keyed = endpoint.keyed, self._credentials.keyed(endpoint.spec)
-            if before and not endpoint.keyed:
+            if before and not endpoint.keyed and endpoint.spec.credential is not None:
                 name = f"{pool.name}/{endpoint.name}"
                 log.warning("endpoint %s has no credential here yet and gets no requests", name)
 
@@ -141,6 +141,8 @@ class Sender:
                 if blamed and pool.failed(endpoint, failure, begun, now):
                     why = f": {failure.why}" if failure.why else ""
                     log.warning("endpoint %s/%s is ejected: %s%s", pool.name, endpoint.name, failure, why)
+                if reason == "auth":
+                    self._credentials.refused(endpoint.spec, begun)
             return result
         except asyncio.CancelledError:
             reason = "outrun" if job.gate is not None and job.gate.outrun else "client-gone"
@@ -277,9 +279,7 @@ class Sender:
         for name, value in job.headers:
             if name != taken:  # of two such headers an endpoint might read the client's
                 head += (name, b": ", value, b"\r\n")
-        if credential is not None:
-            head.append(self._credentials.header(credential))
-        head.append(b"\r\n")
+        head += (self._credentials.line(spec), b"\r\n")
         return [b"".join(head), *body]
 
     def close(self) -> None:

@@ -142,6 +142,10 @@ class Telemetry:
             "spillway_config_reloads", "Configurations read, by whether they were taken in force.",
             ["result"], registry=registry,
         )  # fmt: skip
+        self._identities = Counter(
+            "spillway_identity_exchanges", "Exchanges of the gateway's identity for credentials, by how they ended.",
+            ["cloud", "result"], registry=registry,
+        )  # fmt: skip
         self._connected = Gauge(
             "spillway_config_connected", "1 while the config stream from this operator is up.",
             ["operator"], registry=registry,
@@ -246,6 +250,9 @@ class Telemetry:
 
     def reloaded(self, result: str) -> None:
         self._reloads.labels(result).inc()
+
+    def identity(self, cloud: str, result: str) -> None:
+        self._identities.labels(cloud, result).inc()
 
     def connected(self, operator: str, is_so: bool) -> None:
         """Whether the config stream is up."""

@@ -43,6 +43,7 @@ from spillway_api.types.health import (
     ProbeMode,
 )
 from spillway_api.types.hedge import Hedge
+from spillway_api.types.identity import AwsIdentity, AzureIdentity, GcpIdentity, Identity
 from spillway_api.types.limits import Budget, Limits, Period
 from spillway_api.types.mirror import Mirror, MirrorPool
 from spillway_api.types.modelpool import AllowedRoutes, Capability, Engine, Model, ModelPool, ModelPoolSpec
@@ -81,6 +82,8 @@ __all__ = [
     "AllowedRoutes",
     "Amount",
     "Auth",
+    "AwsIdentity",
+    "AzureIdentity",
     "Budget",
     "Capability",
     "Capacity",
@@ -101,9 +104,11 @@ __all__ = [
     "ExplainHeaders",
     "Fairness",
     "FromZero",
+    "GcpIdentity",
     "Guard",
     "Health",
     "Hedge",
+    "Identity",
     "InferencePool",
     "Jitter",
     "KeySource",

@@ -27,6 +27,9 @@ IN_WORDS: dict[str, str] = {
     "^/": "begins with /",
     r"^[0-9]{1,9}(\.[0-9]{1,9})?$": 'a decimal number as text, such as "0.25"',
     "^[A-Z]{3}$": "three capital letters, such as USD",
+    r"^arn:aws[-a-z]*:iam::[0-9]{12}:role/[-A-Za-z0-9_+=,.@/]+$": "a role: arn:aws:iam::123456789012:role/NAME",
+    r"^[-a-z0-9.]+@[-a-z0-9.]+\.gserviceaccount\.com$": "a service account: NAME@PROJECT.iam.gserviceaccount.com",
+    r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$": "a UUID",
 }
 """Every pattern of the API as a person would say it, for hints and for the reference page."""
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from spillway_api.markup import INT32, INT64, SET, Cel, checked, doc, map_list, pattern
 from spillway_api.types.egress import Proxy
 from spillway_api.types.fields import IntOrName, LocalName, Url, Weight
+from spillway_api.types.identity import Identity
 from spillway_api.types.limits import TokensPerMinute
 from spillway_api.types.secretref import SecretRef
 from spillway_api.types.selector import LabelSelector
@@ -17,6 +18,7 @@ ProviderType = Literal[
     "OpenAI",
     "AzureOpenAI",
     "Gemini",
+    "VertexAI",
     "Mistral",
     "Groq",
     "Together",
@@ -145,7 +147,38 @@ class Account(Struct, frozen=True, rename="camel"):
 
     name: Annotated[LocalName, doc("Name of the account, for metrics, logs and the ring.")]
     secret_ref: (
-        Annotated[SecretRef, doc("Credential of the account. Without it requests are sent without one.")] | None
+        Annotated[SecretRef, doc("Credential of the account. Without it and identity, requests are sent without one.")]
+        | None
+    ) = None
+    identity: (
+        Annotated[
+            Identity,
+            doc(
+                "In the place of a Secret: the gateway's own identity at a cloud, from which short-lived credentials "
+                "come and are renewed (docs/identities.md)."
+            ),
+        ]
+        | None
+    ) = None
+    region: (
+        Annotated[
+            str,
+            doc(
+                "Region of the cloud that serves the account, such as us-east-1 or europe-west4; "
+                "for VertexAI also global.",
+                min_length=1,
+                max_length=63,
+            ),
+        ]
+        | None
+    ) = None
+    project: (
+        Annotated[
+            str,
+            doc("Project of Google Cloud that pays for the account, by its ID or number.", max_length=63),
+            pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
+        ]
+        | None
     ) = None
     weight: Annotated[Weight, doc("Share of the load relative to the other accounts of the pool.")] = 100
     limits: (
@@ -155,6 +188,10 @@ class Account(Struct, frozen=True, rename="camel"):
         ]
         | None
     ) = None
+
+    RULES: ClassVar[tuple[Cel, ...]] = (
+        Cel("!(has(self.secretRef) && has(self.identity))", "at most one of secretRef and identity may be set"),
+    )
 
 
 class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_http": "allowPlainHTTP"}):
@@ -181,7 +218,7 @@ class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_
             Url,
             doc(
                 "Address of the API with its version path: https://api.example.com/v1. For AzureOpenAI the "
-                "resource: https://NAME.openai.azure.com."
+                "resource: https://NAME.openai.azure.com. For VertexAI a host stands for Google's own."
             ),
         ]
         | None
@@ -198,8 +235,21 @@ class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_
             "baseURL is required for AzureOpenAI and OpenAICompatible",
         ),
         Cel(
+            "!(self.type in ['Bedrock', 'VertexAI']) || self.accounts.all(a, has(a.region))",
+            "region is required in every account of Bedrock and VertexAI",
+        ),
+        Cel(
+            "self.type != 'VertexAI' || self.accounts.all(a, has(a.project))",
+            "project is required in every account of VertexAI",
+        ),
+        Cel(
             "!has(self.baseURL) || self.allowPlainHTTP || self.baseURL.startsWith('https://')",
             "baseURL must use https unless allowPlainHTTP is true",
+        ),
+        Cel(
+            "self.accounts.all(a, !has(a.identity) || self.type == (has(a.identity.aws) ? 'Bedrock' : "
+            "has(a.identity.gcp) ? 'VertexAI' : 'AzureOpenAI'))",
+            "an identity of aws is for Bedrock, one of gcp for VertexAI, one of azure for AzureOpenAI",
         ),
     )
 
