@@ -282,6 +282,8 @@ def test_every_status_has_the_reason_that_the_table_gives_it(status: int) -> Non
         (403, "content_filter", "content-policy"),
         (400, "invalid_api_key", "auth"),
         (404, "content_filter", "model-not-found"),
+        (400, "model_not_found", "model-not-found"),
+        (403, "model_not_found", "model-not-found"),
     ],
 )
 def test_codes_say_more_than_statuses(status: int, code: str, reason: str) -> None:

@@ -41,6 +41,25 @@ FACTS = {
     "azure-deployment.404": ErrorFacts("deploymentnotfound"),
     "azure-inner.400": ErrorFacts("content_filter", None, 400),
     "azure-key.401": ErrorFacts(None, None, 401),
+    "bedrock-bearer.403": ErrorFacts(),
+    "bedrock-blank.400": ErrorFacts(None, "validationexception", 400),
+    "bedrock-context-claude.400": ErrorFacts("context_length_exceeded", "validationexception", 400),
+    "bedrock-context.400": ErrorFacts("context_length_exceeded", "validationexception", 400),
+    "bedrock-day.429": ErrorFacts("insufficient_quota", "throttlingexception", 429),
+    "bedrock-expired.403": ErrorFacts(None, "expiredtokenexception", 403),
+    "bedrock-identifier.400": ErrorFacts("model_not_found", "validationexception", 404),
+    "bedrock-internal.500": ErrorFacts(None, "internalserverexception", 500),
+    "bedrock-model-error.424": ErrorFacts(None, "modelerrorexception", 424),
+    "bedrock-model.404": ErrorFacts(None, "resourcenotfoundexception", 404),
+    "bedrock-no-access.403": ErrorFacts("model_not_found", "accessdeniedexception", 404),
+    "bedrock-not-authorized.403": ErrorFacts(None, "accessdeniedexception", 403),
+    "bedrock-not-ready.429": ErrorFacts(None, "modelnotreadyexception", 429),
+    "bedrock-quota.400": ErrorFacts("insufficient_quota", "servicequotaexceededexception", 429),
+    "bedrock-throttled.429": ErrorFacts(None, "throttlingexception", 429),
+    "bedrock-timeout.408": ErrorFacts(None, "modeltimeoutexception", 408),
+    "bedrock-token.403": ErrorFacts(None, "unrecognizedclientexception", 403),
+    "bedrock-typed.400": ErrorFacts("context_length_exceeded", "validationexception", 400),
+    "bedrock-unavailable.503": ErrorFacts(None, "serviceunavailableexception", 503),
     "deepseek-balance.402": ErrorFacts("invalid_request_error", "unknown_error"),
     "deepseek-context.400": ErrorFacts("context_length_exceeded", "invalid_request_error"),
     "fastapi-detail.422": ErrorFacts(),
@@ -69,6 +88,27 @@ FACTS = {
     "xai-team.403": ErrorFacts("insufficient_quota"),
 }
 
+# What AWS's answers have in `x-amzn-errortype`.
+NAMED = {
+    "bedrock-blank.400": b"ValidationException",
+    "bedrock-context-claude.400": b"ValidationException",
+    "bedrock-context.400": b"ValidationException:http://internal.amazon.com/coral/com.amazon.bedrock/",
+    "bedrock-day.429": b"ThrottlingException",
+    "bedrock-expired.403": b"ExpiredTokenException",
+    "bedrock-identifier.400": b"ValidationException",
+    "bedrock-internal.500": b"InternalServerException",
+    "bedrock-model-error.424": b"ModelErrorException",
+    "bedrock-model.404": b"ResourceNotFoundException",
+    "bedrock-no-access.403": b"AccessDeniedException",
+    "bedrock-not-authorized.403": b"AccessDeniedException",
+    "bedrock-not-ready.429": b"ModelNotReadyException",
+    "bedrock-quota.400": b"ServiceQuotaExceededException",
+    "bedrock-throttled.429": b"ThrottlingException:http://internal.amazon.com/coral/com.amazon.bedrock/",
+    "bedrock-timeout.408": b"ModelTimeoutException",
+    "bedrock-token.403": b"UnrecognizedClientException",
+    "bedrock-unavailable.503": b"ServiceUnavailableException",
+}
+
 # What becomes of each, by the table of docs/reasons.md.
 REASONS: dict[str, Reason] = {
     "anthropic-billing.402": "quota-exhausted",
@@ -92,6 +132,25 @@ REASONS: dict[str, Reason] = {
     "azure-deployment.404": "model-not-found",
     "azure-inner.400": "content-policy",
     "azure-key.401": "auth",
+    "bedrock-bearer.403": "auth",
+    "bedrock-blank.400": "bad-request",
+    "bedrock-context-claude.400": "context-length",
+    "bedrock-context.400": "context-length",
+    "bedrock-day.429": "quota-exhausted",
+    "bedrock-expired.403": "auth",
+    "bedrock-identifier.400": "model-not-found",
+    "bedrock-internal.500": "server-error",
+    "bedrock-model-error.424": "server-error",
+    "bedrock-model.404": "model-not-found",
+    "bedrock-no-access.403": "model-not-found",
+    "bedrock-not-authorized.403": "auth",
+    "bedrock-not-ready.429": "rate-limited",
+    "bedrock-quota.400": "quota-exhausted",
+    "bedrock-throttled.429": "rate-limited",
+    "bedrock-timeout.408": "server-error",
+    "bedrock-token.403": "auth",
+    "bedrock-typed.400": "context-length",
+    "bedrock-unavailable.503": "overloaded",
     "deepseek-balance.402": "quota-exhausted",
     "deepseek-context.400": "context-length",
     "fastapi-detail.422": "bad-request",
@@ -129,7 +188,8 @@ def test_every_golden_error_is_expected() -> None:
 @pytest.mark.parametrize("name", sorted(FACTS))
 def test_errors_of_servers(golden: Golden, name: str) -> None:
     status = int(name.rpartition(".")[2])
-    facts = parse_error(status, [], golden(f"errors/{name}.json"))
+    named = [(b"x-amzn-ErrorType", NAMED[name])] if name in NAMED else []
+    facts = parse_error(status, named, golden(f"errors/{name}.json"))
     assert facts == FACTS[name]
     assert of_status(status, facts.code, facts.type) == REASONS[name]
 
@@ -188,6 +248,13 @@ def test_details_of_another_shape_say_nothing(details: object) -> None:
 )
 def test_odd_bodies_say_nothing_and_do_no_harm(body: bytes, facts: ErrorFacts) -> None:
     assert parse_error(400, [], body) == facts
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"message":1}', b"[]"])
+def test_the_name_in_a_header_is_believed_without_a_message(body: bytes) -> None:
+    named = [(b"x-amzn-errortype", b" ThrottlingException:http://internal.amazon.com/ ")]
+    assert parse_error(429, named, body) == ErrorFacts(None, "throttlingexception", 429)
+    assert parse_error(400, [(b"x-amzn-errortype", b"my prompt is \xff")], body) == ErrorFacts()
 
 
 def test_a_compressed_body_is_not_read() -> None:

@@ -74,6 +74,7 @@ _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "quota_e
 _CONTEXT = frozenset({"context_length_exceeded", "string_above_max_length", "request_too_large"})
 _CONTENT = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
 _KEY = frozenset({"invalid_api_key"})
+_NO_MODEL = frozenset({"model_not_found"})
 _OVERLOADED = frozenset({"overloaded_error", "server_overloaded", "slow_down"})
 
 
@@ -85,9 +86,11 @@ def of_status(status: int, code: str | None = None, kind: str | None = None) -> 
         return "rate-limited"
     if status == 403 and code in _CONTENT:  # OpenRouter's and xAI's: the prompt was refused, not the account
         return "content-policy"
+    if status == 403 and code in _NO_MODEL:  # OpenAI's and Bedrock's: the account may not use it, and can do others
+        return "model-not-found"
     if status in (401, 403) or (status == 400 and code in _KEY):  # Gemini and xAI say so with a 400
         return "auth"
-    if status == 404:
+    if status == 404 or (status == 400 and code in _NO_MODEL):
         return "model-not-found"
     if code in _CONTEXT or kind in _CONTEXT:
         return "context-length"

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from . import aws_faults
+
 MAX_ERROR_BYTES: Final = 64 * 1024
 """A longer body is not looked into; an error says what it has to say in less."""
 
@@ -79,18 +81,26 @@ def parse_error(status: int, headers: RawHeaders, body: bytes) -> ErrorFacts:
     Understood: OpenAI's `{"error": {message, type, param, code}}`; vLLM's and SGLang's
     `{"object": "error", message, type, code: 400}`, as Mistral has it too; FastAPI's `{"detail": …}`; Gemini's list
     around the first, with `details` (google.rpc.ErrorInfo, QuotaFailure, RetryInfo); Azure's `innererror`; OpenRouter's
-    `metadata`; xAI's `{"code": text, "error": text}`; Anthropic's `{"type": "error", "error": {…}}`, with `details`.
+    `metadata`; xAI's `{"code": text, "error": text}`; Anthropic's `{"type": "error", "error": {…}}`, with `details`;
+    AWS's `{"message": …}`, with the name in a header or in `__type`.
     A prompt that is too long has no code on engines, only a message: it becomes `context_length_exceeded`.
     """
+    named: str | None = None
     for name, value in headers:
-        if name.lower() == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+        lower = name.lower()
+        if lower == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             return ErrorFacts()
+        if lower == b"x-amzn-errortype":
+            named = value.decode("latin-1")
     if len(body) > MAX_ERROR_BYTES:
         return ErrorFacts()
     try:
-        facts = error_of(_any(body))
+        said = _any(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ErrorFacts()
+        said = None
+    facts = None if named is None else _of_aws(named, said)
+    if facts is None:
+        facts = error_of(said)
     if facts is None:
         return ErrorFacts()
     if facts.code == "context_length_exceeded" and status >= 500:
@@ -104,6 +114,8 @@ def error_of(value: Any) -> ErrorFacts | None:
         value = value[0]
     if not isinstance(value, dict):
         return None
+    if isinstance(named := value.get("__type"), str) and (facts := _of_aws(named, value)) is not None:
+        return facts
     error = value.get("error")
     if isinstance(error, str) and error:  # {"error": "…"}: llama.cpp, Ollama, plain frameworks
         return _facts({"message": error, "code": value.get("code"), "type": value.get("type")})
@@ -115,6 +127,13 @@ def error_of(value: Any) -> ErrorFacts | None:
         detail = value["detail"]
         return _facts(detail if isinstance(detail, dict) else {"message": detail})
     return None
+
+
+def _of_aws(named: str, said: Any) -> ErrorFacts | None:
+    """None for a name that is not known. Services write `message` either way."""
+    message = said.get("message", said.get("Message")) if isinstance(said, dict) else None
+    code, kind, status = aws_faults.told(named, message if isinstance(message, str) else "")
+    return None if kind is None else ErrorFacts(code, kind, status)
 
 
 def _facts(error: dict[str, Any]) -> ErrorFacts:
