@@ -18,6 +18,7 @@ from typing import Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import Struct
 
+from spillway_api.ledger import Books, Grants
 from spillway_api.snapshot import Pool, Route, Snapshot, decode_with
 from spillway_api.types.status import TierState
 
@@ -125,8 +126,8 @@ class Saved(Struct, frozen=True, rename="camel"):
     """Routes of policies that were never good as a whole: a new operator does not take them for a last good version."""
 
 
-FromBalancer: TypeAlias = Hello | Ack | Refused | Report
-FromOperator: TypeAlias = Full | Delta
+FromBalancer: TypeAlias = Hello | Ack | Refused | Report | Books
+FromOperator: TypeAlias = Full | Delta | Grants
 
 _from_balancer: msgspec.json.Decoder[FromBalancer] = msgspec.json.Decoder(FromBalancer)
 _from_operator: msgspec.json.Decoder[FromOperator] = msgspec.json.Decoder(FromOperator)

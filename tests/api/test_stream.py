@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.api.snapshots import POOLS, ROUTES, snapshots
 
+from spillway_api.ledger import Books, Grant, Grants, Spent, amount
 from spillway_api.snapshot import Digester, Snapshot, digest
 from spillway_api.stream import (
     Ack,
@@ -54,18 +56,34 @@ FROM_BALANCER = {
         ),
         ("default/asleep",),
     ),
+    "books": Books(
+        "6f1c",
+        (
+            Spent("pool/default/openai/USD/Day", 1735776000.0, "1.5", "0.25", "2", 7, "0.1"),
+            Spent("tier/default/chat/default/cloud/EUR/Hour", 1735693200.0),
+        ),
+    ),
+    "books_of_one_that_leaves": Books("6f1c", leaving=True),
 }
 FROM_OPERATOR = {
     "snapshot": Full(NEW, 1735689600.25, SNAPSHOT),
     "delta": Delta(OLD, NEW, 1735689600.25, (POOLS[3],), (ROUTES[0],), ("default/b",), ("team/a",)),
     "delta_of_one_pool": Delta(OLD, NEW, 1735689600.25, (POOLS[1],)),
+    "grants": Grants(
+        "6f1c",
+        (
+            Grant("pool/default/openai/USD/Day", 1735776000.0, "2.75", 8),
+            Grant("tier/default/chat/default/cloud/EUR/Hour", 1735693200.0, "0", 1, dry=True),
+        ),
+    ),
+    "grants_of_nothing": Grants(),
 }
 MESSAGES = FROM_BALANCER | FROM_OPERATOR
 
 
 def test_every_message_is_here():
-    assert {type(message) for message in FROM_BALANCER.values()} == {Hello, Ack, Refused, Report}
-    assert {type(message) for message in FROM_OPERATOR.values()} == {Full, Delta}
+    assert {type(message) for message in FROM_BALANCER.values()} == {Hello, Ack, Refused, Report, Books}
+    assert {type(message) for message in FROM_OPERATOR.values()} == {Full, Delta, Grants}
     assert {path.stem for path in GOLDEN.iterdir()} == set(MESSAGES)
 
 
@@ -255,3 +273,10 @@ def test_a_damaged_file_never_gives_another_state_and_raises_nothing_else():
         except ValueError:
             refused += 1
     assert refused > 0.9 * len(packed)
+
+
+@pytest.mark.parametrize(
+    ("text", "money"), [("1.50", "1.50"), ("0", "0"), ("-1", "0"), ("NaN", "0"), ("1e12", "0"), ("x", "0"), ("", "0")]
+)
+def test_what_is_no_amount_of_money_is_none(text, money):
+    assert amount(text) == Decimal(money)

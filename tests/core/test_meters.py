@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillway_balancer.core.meters import SOON, Concurrent, Rate, Spend, period_end
+from spillway_api.periods import period_end
+from spillway_balancer.core.meters import SOON, Concurrent, Rate, Spend
 
 PERIODS = ("Hour", "Day", "Week", "Month")
 AMOUNTS = st.decimals(0, 50, places=15, allow_nan=False)

@@ -16,8 +16,8 @@ from tests.net.bookkeeper import Bookkeeper
 from tests.net.test_limits_on_sockets import PARAGRAPH, cloud, only
 
 from spillway_api import snapshot
+from spillway_api.periods import period_end
 from spillway_api.types import Budget
-from spillway_balancer.core.meters import period_end
 from spillway_balancer.core.runtime import Runtime
 from spillway_balancer.core.spends import counted
 from spillway_balancer.net.spending import FILE, Spending, Spent, read

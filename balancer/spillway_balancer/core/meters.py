@@ -9,19 +9,20 @@ steps back counts as one that stands still.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from math import inf
-from typing import Final, Literal
+from typing import Final
 
+from spillway_api.periods import period_end
+from spillway_api.types import Period
+
+from .leases import Lease
 from .prices import EXACT, NOTHING
 
 WINDOW: Final = 60
 """Seconds of a rate. Counted in buckets of one second, the one that is under way beside them."""
 SOON: Final = 1.0
 """Seconds until what is only reserved may be free: nobody knows when the requests under way end, or what they cost."""
-
-Period = Literal["Hour", "Day", "Week", "Month"]
 
 
 class Taken:
@@ -143,14 +144,15 @@ class Spend:
     What has been set aside and not yet settled counts. A request is charged to the period in which it was let in, also
     where it ends in the next one: so what is under way when a period begins takes nothing of it, and no period's sum
     hangs on how long answers take. One that costs more than was set aside for it is charged in full, so a limit is
-    passed by no more than the requests under way were underestimated by.
+    passed by no more than the requests under way were underestimated by. Where several processes share a budget, each
+    has a lease: the limit is then the ceiling of that, and nothing else differs.
     """
 
-    __slots__ = ("_ends", "_period", "_turn", "limit", "reserved", "spent", "total")
+    __slots__ = ("_ends", "_lease", "_limit", "_most", "_period", "_turn", "reserved", "spent", "total")
 
     def __init__(self, limit: Decimal, period: Period) -> None:
-        self.limit = limit
-        """May be set at any time; what was counted stays."""
+        self._limit = self._most = limit
+        self._lease: Lease | None = None
         self._period: Period = period
         self._ends = -inf
         self._turn = 0
@@ -159,6 +161,26 @@ class Spend:
         self.reserved = NOTHING
         self.total = NOTHING
         """In all periods."""
+
+    @property
+    def limit(self) -> Decimal:
+        """Of all processes together. May be set at any time; what was counted stays."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: Decimal) -> None:
+        self._limit = limit
+        self.bound()
+
+    def follow(self, lease: Lease | None) -> None:
+        """Spend no more than this lease has; None: the whole limit is ours."""
+        self._lease = lease
+        self.bound()
+
+    def bound(self) -> None:
+        """To be called when the lease has changed."""
+        lease = self._lease
+        self._most = self._limit if lease is None else min(self._limit, lease.at(self._ends).ceiling)
 
     @property
     def period(self) -> Period:
@@ -170,13 +192,14 @@ class Spend:
         if period != self._period and self._ends > -inf:
             # Any moment of the period that is under way will do; its end is the only one that is known.
             self._ends = min(self._ends, period_end(self._ends - 1.0, period))
+            self.bound()
         self._period = period
 
     def reserve(self, unix: float, amount: Decimal) -> Reserved | None:
         """Set `amount` aside; None where that is more than is left."""
         self._roll(unix)
         held = EXACT.add(self.reserved, amount)
-        if EXACT.add(self.spent, held) > self.limit:
+        if EXACT.add(self.spent, held) > self._most:
             return None
         self.reserved = held
         return Reserved(amount, self._turn)
@@ -213,23 +236,30 @@ class Spend:
         return self.spent
 
     def used_percent(self, unix: float) -> float:
-        return _percent(float(self.used(unix)), float(self.limit))
+        return _percent(float(self.used(unix)), float(self._limit))
 
     def until_free(self, unix: float, amount: Decimal) -> float:
         """Seconds until `amount` may be within the limit: 0 if it is now, to the end of the period where the money is
-        spent, SOON where it is only set aside, infinite for what is more than the whole limit."""
+        spent, SOON where it is only set aside or where the lease may become larger, infinite for what is more than the
+        whole limit."""
         self._roll(unix)
-        if amount > self.limit:
+        if amount > self._limit:
             return inf
-        if EXACT.add(self.spent, amount) > self.limit:
+        lease = self._lease
+        if lease is not None:
+            lease.asks(amount)
+        after = EXACT.add(self.spent, amount)
+        if after > self._most and (lease is None or after > self._limit or lease.at(self._ends).dry):
             return max(0.0, self._ends - unix)
-        return SOON if EXACT.add(self.used(unix), amount) > self.limit else 0.0
+        return SOON if EXACT.add(after, self.reserved) > self._most else 0.0
 
     def _roll(self, unix: float) -> None:
         if unix >= self._ends:
             self._ends = period_end(unix, self._period)
             self._turn += 1
             self.spent = self.reserved = NOTHING
+            if self._lease is not None:
+                self.bound()
 
 
 class Concurrent:
@@ -258,20 +288,6 @@ class Concurrent:
     def until_free(self) -> float:
         """Seconds: 0 where there is room, else SOON."""
         return 0.0 if self.count < self.limit else SOON
-
-
-def period_end(unix: float, period: Period) -> float:
-    """When the period of the calendar ends in which `unix` lies, in UTC; weeks begin on Monday."""
-    day = 86400
-    if period == "Hour":
-        return float((unix // 3600 + 1) * 3600)
-    if period == "Day":
-        return float((unix // day + 1) * day)
-    if period == "Week":
-        return float(((unix // day + 3) // 7 + 1) * 7 * day - 3 * day)  # 1 January 1970 was a Thursday
-    at = datetime.fromtimestamp(unix, UTC)
-    following = datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
-    return following.timestamp()
 
 
 def _percent(used: float, limit: float) -> float:
