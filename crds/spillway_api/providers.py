@@ -32,8 +32,12 @@ class Preset(NamedTuple):
     takes: frozenset[str] = frozenset()
     """What it takes in chat completions beyond what all do, where a conversation is translated to them: `file` parts,
     `top_k`, `reasoning_content` of earlier answers, `continue_final_message` behind the beginning of an answer."""
-    strict_tools: bool = False
-    """Its ids of tool calls are nine letters and digits, and no message of the user's may follow a tool's."""
+    strict: bool = False
+    """It refuses fields that it does not know, ids of tool calls that are not nine letters and digits, and a message of
+    the user's right behind a tool's."""
+    efforts: str | None = None
+    """Which of its models take `reasoning_effort`, as a regular expression that is searched in their names; others
+    refuse it. None where it is an error to none."""
     api: Api = "chat"
     """What conversations are translated to where the client speaks otherwise."""
 
@@ -44,10 +48,13 @@ def _paths(*paths: str) -> frozenset[str]:
 
 _LISTENS = ("audio/transcriptions", "audio/translations")
 _MODERN: Final[OutputLimit] = "max_completion_tokens"
+_OPENAI: Final = r"(?<![a-z0-9])o\d|gpt-(?:[5-9]|oss)|codex"
+_NO_MODEL: Final = r"(?!)"
+"""None of those that take one take the same ones as all others do: low, medium and high."""
 
 PRESETS: Final[dict[str, Preset]] = {
     # https://platform.openai.com/docs/api-reference
-    "OpenAI": Preset("https://api.openai.com/v1", limit=_MODERN, takes=frozenset({"file"})),
+    "OpenAI": Preset("https://api.openai.com/v1", limit=_MODERN, takes=frozenset({"file"}), efforts=_OPENAI),
     # https://learn.microsoft.com/azure/ai-foundry/openai/latest: names of models are those of deployments
     "AzureOpenAI": Preset(
         None,
@@ -55,12 +62,15 @@ PRESETS: Final[dict[str, Preset]] = {
             "completions", "responses", "embeddings", "audio/speech", *_LISTENS, "images/generations", "images/edits"
         ),
         _MODERN,
+        efforts=_OPENAI,
         header="api-key",
         prefix="",
     ),
     # https://ai.google.dev/gemini-api/docs/openai
     "Gemini": Preset(
-        "https://generativelanguage.googleapis.com/v1beta/openai", _paths("embeddings", "images/generations")
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        _paths("embeddings", "images/generations"),
+        efforts=r"gemini-(?:2\.5|[3-9])",
     ),
     # https://cloud.google.com/vertex-ai/generative-ai/docs/migrate/openai/overview: models are PUBLISHER/MODEL, such as
     # google/gemini-2.5-flash; a parameter that is not supported is ignored
@@ -74,10 +84,13 @@ PRESETS: Final[dict[str, Preset]] = {
         _paths("embeddings", "moderations", "audio/transcriptions"),
         tells_usage=True,
         renames=(("max_completion_tokens", "max_tokens"),),
-        strict_tools=True,
+        strict=True,
+        efforts=_NO_MODEL,
     ),
     # https://console.groq.com/docs/openai
-    "Groq": Preset("https://api.groq.com/openai/v1", _paths("responses", "audio/speech", *_LISTENS), _MODERN),
+    "Groq": Preset(
+        "https://api.groq.com/openai/v1", _paths("responses", "audio/speech", *_LISTENS), _MODERN, efforts="gpt-oss"
+    ),
     # https://docs.together.ai/docs/inference/openai-compatibility
     "Together": Preset(
         "https://api.together.ai/v1",
@@ -99,7 +112,7 @@ PRESETS: Final[dict[str, Preset]] = {
         takes=frozenset({"file", "top_k"}),
     ),
     # https://docs.x.ai/api-reference
-    "xAI": Preset("https://api.x.ai/v1", _paths("responses", "images/generations"), _MODERN),
+    "xAI": Preset("https://api.x.ai/v1", _paths("responses", "images/generations"), _MODERN, efforts=_NO_MODEL),
     # Engines: vLLM and SGLang take all three, others pass over what they do not know
     "OpenAICompatible": Preset(None, takes=frozenset({"continue_final_message", "reasoning_content", "top_k"})),
 }

@@ -48,8 +48,8 @@ def messages(*given: dict[str, Any]) -> Conversation:
     return asked({"model": "m", "messages": list(given)})
 
 
-def written(conversation: Conversation, provider: str = "OpenAICompatible") -> dict[str, Any]:
-    path, body = asking_of(PRESETS[provider]).write(conversation, "m")
+def written(conversation: Conversation, provider: str = "OpenAICompatible", model: str = "m") -> dict[str, Any]:
+    path, body = asking_of(PRESETS[provider]).write(conversation, model)
     assert path == "/v1/chat/completions"
     found: dict[str, Any] = json.loads(body)
     return found
@@ -452,6 +452,35 @@ def test_budgets_become_efforts_that_all_servers_know(reasoning: Reasoning, effo
     assert written(Conversation(HI, reasoning=reasoning)).get("reasoning_effort") == effort
 
 
+@pytest.mark.parametrize(
+    ("provider", "model", "takes"),
+    [
+        ("OpenAI", "gpt-5.4-mini", True),
+        ("OpenAI", "o4-mini", True),
+        ("OpenAI", "gpt-4o", False),
+        ("AzureOpenAI", "our-gpt-5", True),
+        ("AzureOpenAI", "proto1", False),
+        ("Groq", "openai/gpt-oss-120b", True),
+        ("Groq", "llama-3.3-70b-versatile", False),
+        ("Gemini", "gemini-2.5-pro", True),
+        ("Gemini", "gemini-2.0-flash", False),
+        ("Mistral", "mistral-large-latest", False),
+        ("OpenAICompatible", "any", True),
+    ],
+)
+def test_an_effort_is_said_to_models_that_do_not_refuse_it(provider: str, model: str, takes: bool) -> None:
+    body = asking_of(PRESETS[provider]).write(Conversation(HI, reasoning=Reasoning("high")), model).body
+    assert (b'"reasoning_effort":"high"' in body) == takes
+
+
+def test_a_name_of_the_user_fits() -> None:
+    assert written(Conversation(HI, user="u" * 64))["user"] == "u" * 64
+    long = written(Conversation(HI, user="u" * 65))["user"]
+    assert len(long) == 32
+    assert long != written(Conversation(HI, user="v" * 65))["user"]
+    assert "user" not in written(Conversation(HI, user="u"), "Mistral")
+
+
 PDF = Media("JVBERi0=", kind="application/pdf", name="a.pdf")
 
 
@@ -500,10 +529,10 @@ def test_golden_bodies_are_written_for_openai(golden: Callable[[str], bytes]) ->
     """What is read of a body and written again says the same, where OpenAI's manner has one way to say it."""
     for name in ("vision", "structured", "file"):
         given = json.loads(golden(f"translation/chat/{name}.json"))
-        found = written(asked(golden(f"translation/chat/{name}.json")), "OpenAI")
+        found = written(asked(golden(f"translation/chat/{name}.json")), "OpenAI", "gpt-5.4")
         given["max_completion_tokens"] = given.pop("max_tokens", given.get("max_completion_tokens"))
-        dropped = {"store", "metadata", "stream", "model"}
+        dropped = {"store", "metadata"}
         expected = {name: value for name, value in given.items() if value is not None and name not in dropped}
         for message in expected["messages"]:
             message["role"] = {"developer": "system"}.get(message["role"], message["role"])
-        assert {name: value for name, value in found.items() if name != "model"} == expected
+        assert found == expected

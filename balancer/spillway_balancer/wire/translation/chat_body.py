@@ -7,8 +7,9 @@ What is said otherwise than it was, for chat completions have no place for it:
 - Reasoning of earlier answers goes, as `reasoning_content`, to servers that read it, for those answers alone that
   belong to the loop of tools that is under way: chat templates leave out the rest. Signatures and what is sealed can
   be read by the provider that made it, and stay here.
-- Efforts are low, medium or high, which is what all servers know that know any; "none" is not said, as no field is
-  the only thing that models without reasoning do not refuse.
+- Efforts are low, medium or high, which is what all servers know that know any, and are said to models that do not
+  refuse them. "none" is not said: no field is what all models take.
+- A name of the user that is longer than OpenAI takes becomes a hash of it: agents put more than a name there.
 - Mistral takes no message of the user's behind a tool's: a short one of the assistant's stands between them there. Nor
   does it take the ids that others give to calls of tools: they are hashed to its own form.
 - What is to be cached is not said: these servers find that out themselves.
@@ -16,6 +17,8 @@ What is said otherwise than it was, for chat completions have no place for it:
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -49,6 +52,8 @@ DROPPED: Final[Mapping[str, str]] = {
 }
 """Extras that are left out, and what they are: the answer is the same without them."""
 
+MAX_USER: Final = 64
+"""Characters of `user`."""
 _STRICT_ID: Final = 9
 _EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
@@ -64,15 +69,18 @@ class Manner(NamedTuple):
     """Whether its streams tell their usage only when they are asked to."""
     takes: frozenset[str]
     """This and the next as in `Preset`."""
-    strict_tools: bool
+    strict: bool
+    efforts: str | None
 
     def write(self, asked: Conversation, model: str) -> Body:
         body: dict[str, Any] = {"model": model, "messages": list(self._messages(asked))}
         if asked.max_tokens is not None:
             body[self.limit] = asked.max_tokens
-        for name in ("temperature", "top_p", "top_k", "user"):
+        for name in ("temperature", "top_p", "top_k"):
             if (value := getattr(asked, name)) is not None:
                 body[name] = value
+        if asked.user is not None and not self.strict:
+            body["user"] = _user(asked.user)
         if asked.stop:
             body["stop"] = asked.stop
         if asked.tools:
@@ -94,7 +102,7 @@ class Manner(NamedTuple):
                 }
             )
         effort = None if asked.reasoning is None else efforts.effort(asked.reasoning)
-        if effort in _EFFORTS:
+        if effort in _EFFORTS and (self.efforts is None or re.search(self.efforts, model)):
             body["reasoning_effort"] = _EFFORTS[effort]
         if asked.turns and self._goes_on(asked.turns[-1]):
             body |= {"continue_final_message": True, "add_generation_prompt": False}
@@ -159,7 +167,7 @@ class Manner(NamedTuple):
                 yield {"role": "tool", "tool_call_id": self._id(part.id), "content": _returned(part, bool(seen))}
             elif isinstance(part, Text | Media):
                 rest.append(part)
-        if results and rest and self.strict_tools:
+        if results and rest and self.strict:
             yield {"role": "assistant", "content": "OK."}
         if rest or not results:
             yield {"role": "user", "content": _content(rest)}
@@ -183,13 +191,13 @@ class Manner(NamedTuple):
         return message
 
     def _id(self, given: str) -> str:
-        if not self.strict_tools or (len(given) == _STRICT_ID and given.isascii() and given.isalnum()):
+        if not self.strict or (len(given) == _STRICT_ID and given.isascii() and given.isalnum()):
             return given
         return xxh3_64_hexdigest(given.encode())[:_STRICT_ID]
 
 
 def manner_of(preset: Preset) -> Manner:
-    return Manner(preset.limit, not preset.tells_usage, preset.takes, preset.strict_tools)
+    return Manner(preset.limit, not preset.tells_usage, preset.takes, preset.strict, preset.efforts)
 
 
 def _loop(turns: Sequence[Turn]) -> int:
@@ -244,6 +252,10 @@ def _choice(choice: ToolChoice | None) -> dict[str, Any]:
     if said is None:
         said = {"type": "function", "function": {"name": choice.name}}
     return _said(tool_choice=said, parallel_tool_calls=choice.parallel)
+
+
+def _user(name: str) -> str:
+    return name if len(name) <= MAX_USER else hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
 def _said(**fields: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ A model that declines has `finish_reason` content_filter, a window that is full 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -121,7 +122,7 @@ class Stream:
         if self._head:
             return b""
         head = {
-            "id": began.id or "chatcmpl",
+            "id": began.id or _new_id(),
             "object": "chat.completion.chunk",
             "created": began.created or 0,
             "model": self._model,
@@ -246,7 +247,7 @@ class Whole:
             ]
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": REASONS[self._end]}
         answer = {
-            "id": self._began.id or "chatcmpl",
+            "id": self._began.id or _new_id(),
             "object": "chat.completion",
             "created": self._began.created or 0,
             "model": self._model,
@@ -255,6 +256,10 @@ class Whole:
         if self._usage != Usage():
             answer["usage"] = usage_object(self._usage)
         return _encode(answer)
+
+
+def _new_id() -> str:
+    return f"chatcmpl-{uuid.uuid4().hex}"
 
 
 def replaced(before: Usage, told: Usage) -> Usage:

@@ -34,7 +34,7 @@ DROPPED: Final = frozenset(
         # Labels of the client's account or of its user at OpenAI, and what is kept there.
         "metadata", "store", "safety_identifier", "user",
         # How fast, and whose cache: the answer is the same.
-        "service_tier", "prompt_cache_key", "prompt_cache_retention", "prediction", "seed",
+        "service_tier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "prediction", "seed",
         # How a stream tells its usage: Anthropic's always do.
         "stream_options",
         # A wish for shorter or longer prose.

@@ -1,0 +1,89 @@
+"""The APIs against each other: what all of them can say comes through each of them as it was."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.wire.translation.strategies import answers, conversations, merged
+
+from spillway_balancer.wire.translation import chat_answers, chat_asks, messages_answers, messages_asks
+from spillway_balancer.wire.translation.conversation import Conversation, Reasoning, Shape
+from spillway_balancer.wire.translation.dialects import Answering, Asking
+from spillway_balancer.wire.translation.said import Began, Event, Told
+
+ASKINGS: dict[str, Asking] = {"chat": chat_asks.ASKING, "messages": messages_asks.ASKING}
+ANSWERINGS: dict[str, Answering] = {"chat": chat_answers.ANSWERING, "messages": messages_answers.ANSWERING}
+WAYS = [("chat", "messages"), ("messages", "chat"), ("chat", "messages", "chat"), ("messages", "chat", "messages")]
+
+MODEL = "claude-sonnet-4-6"
+"""Takes efforts, and samples."""
+
+
+def through(asked: Conversation, api: str) -> Conversation:
+    asking = ASKINGS[api]
+    assert asking.uncarried(asked) == ()
+    assert asking.read is not None
+    body = asking.write(asked, MODEL).body
+    return asking.read(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+
+
+def common(asked: Conversation) -> Conversation:
+    """Without what one API has no word for and may leave out: the name of a schema, thinking beside a tool that is
+    demanded, a temperature beside thinking, two ways to sample at once."""
+    return asked._replace(
+        shape=asked.shape and Shape(asked.shape.schema),
+        reasoning=None,
+        temperature=None,
+        top_p=None,
+    )
+
+
+@pytest.mark.parametrize("way", WAYS)
+@given(asked=conversations())
+def test_a_conversation_comes_through_every_api(way: tuple[str, ...], asked: Conversation) -> None:
+    found = asked
+    for api in way:
+        found = through(found, api)
+    assert common(found) == common(asked)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@given(asked=conversations(), data=st.data())
+def test_efforts_and_sampling_come_through_every_api(
+    way: tuple[str, ...], asked: Conversation, data: st.DataObject
+) -> None:
+    asked = asked._replace(choice=None, temperature=None, top_p=None, reasoning=None)
+    if data.draw(st.booleans()):
+        asked = asked._replace(reasoning=Reasoning(data.draw(st.sampled_from(("low", "medium", "high")))))
+    else:
+        asked = asked._replace(temperature=data.draw(st.floats(0, 1)))
+    found = asked
+    for api in way:
+        found = through(found, api)
+    assert found.temperature == asked.temperature
+    assert (found.reasoning and found.reasoning.effort) == (asked.reasoning and asked.reasoning.effort)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("way", WAYS)
+@given(said=answers())
+def test_an_answer_comes_through_every_api(way: tuple[str, ...], streamed: bool, said: list[Event]) -> None:
+    found = said
+    for api in way:
+        answering = ANSWERINGS[api]
+        assert answering.stream is not None
+        assert answering.whole is not None
+        writer = answering.stream("m", True) if streamed else answering.whole("m")
+        reader = answering.reader("text/event-stream" if streamed else "application/json")
+        body = b"".join(writer.write((event,)) for event in found) + writer.end()
+        found = reader.feed(body) + reader.end()
+    assert comparable(found) == comparable(said)
+
+
+def comparable(events: list[Event]) -> list[Event]:
+    """An API may tell what it knows of a prompt at the beginning, too, and the end before its usage."""
+    out = [event._replace(usage=None) if isinstance(event, Began) else event for event in merged(events)]
+    told = [event for event in out if isinstance(event, Told)]
+    return [*(event for event in out if not isinstance(event, Told)), told[-1]]
