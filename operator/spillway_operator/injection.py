@@ -1,0 +1,256 @@
+"""The sidecar that a Pod gets: a Pod goes in, a JSON patch comes out. Pure.
+
+The sidecar is an init container with `restartPolicy: Always`, the first of them, so that it serves those after it too,
+and does not keep a Job alive (https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/). Nothing that the
+Pod says is changed: containers, volumes and variables are added, and what cannot be added without a change is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from .cluster import Object
+
+LABEL: Final = "spillway.dev/inject"
+INJECTED: Final = "spillway.dev/injected"
+"""Annotation of a Pod that has been given a sidecar, with the sidecar's image."""
+CONTAINER: Final = "spillway"
+TOKEN_VOLUME: Final = "spillway-token"  # noqa: S105 - a name
+STATE_VOLUME: Final = "spillway-state"
+CA_CONFIG_MAP: Final = "spillway-ca"
+"""With the operator's authority, in every namespace in which Pods have sidecars."""
+ADMIN_PORT: Final = 9797
+"""For probes and metrics, on the Pod's address. Its own, for applications are on 8080 and 9090."""
+TOKEN_SECONDS: Final = 3600
+
+_GATEWAY: Final = "spillway.dev/gateway"
+_PORT: Final = "spillway.dev/port"
+_ROUTES: Final = "spillway.dev/routes"
+_RESOURCES: Final = {
+    "spillway.dev/cpu": ("requests", "cpu"),
+    "spillway.dev/memory": ("requests", "memory"),
+    "spillway.dev/memory-limit": ("limits", "memory"),
+}
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?").fullmatch
+_QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi)?").fullmatch
+_PORTS: Final = range(1024, 65536)
+"""A sidecar is not root."""
+
+
+class Sidecar(NamedTuple):
+    """What all sidecars of an installation have in common."""
+
+    image: str
+    operator: str
+    """URL of the config stream."""
+    gateway: str
+    """URL of a gateway, with `{gateway}` for its name."""
+    pull_policy: str = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+    audience: str = "spillway-operator"
+    cpu: str = "50m"
+    memory: str = "96Mi"
+    memory_limit: str = "256Mi"
+
+
+class Injection(NamedTuple):
+    """What is to be done with a Pod: patch it, leave it as it is, or say why it cannot be done."""
+
+    patch: tuple[Object, ...] = ()
+    """Operations of RFC 6902."""
+    refused: str = ""
+
+
+def asked(pod: Object, namespace_labels: Mapping[str, str]) -> bool:
+    """Whether a Pod is to have a sidecar: as it says itself, else as its namespace does."""
+    own = (pod["metadata"].get("labels") or {}).get(LABEL)
+    return (namespace_labels.get(LABEL) if own is None else own) == "true"
+
+
+def injected(pod: Object) -> bool:
+    """Whether it has one."""
+    return INJECTED in (pod["metadata"].get("annotations") or {}) and any(
+        each["name"] == CONTAINER for each in pod["spec"].get("initContainers") or ()
+    )
+
+
+def inject(pod: Object, sidecar: Sidecar) -> Injection:
+    """The patch that gives a Pod a sidecar; none where it has one. For a Pod that asked for it."""
+    if injected(pod):
+        return Injection()
+    wanted = _wanted(pod)
+    if isinstance(wanted, str):
+        return Injection(refused=wanted)
+    why = _obstacle(pod, wanted)
+    return Injection(refused=why) if why else Injection(tuple(_operations(pod, wanted, sidecar)))
+
+
+class _Wanted(NamedTuple):
+    """What its annotations ask for."""
+
+    gateway: str
+    port: int
+    routes: tuple[str, ...]
+    resources: Mapping[tuple[str, str], str]
+
+
+def _wanted(pod: Object) -> _Wanted | str:
+    said: Mapping[str, str] = pod["metadata"].get("annotations") or {}
+    gateway = said.get(_GATEWAY, "default")
+    if not _NAME(gateway):
+        return f"{_GATEWAY}: {gateway[:63]!r} is no name of a gateway; lower-case letters, digits and - make one"
+    port = said.get(_PORT, "8787")
+    if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) in _PORTS):
+        return f"{_PORT}: {port[:16]!r} is no port; it must be a number from {_PORTS[0]} to {_PORTS[-1]}"
+    if int(port) == ADMIN_PORT:
+        return f"{_PORT}: {port} is where the sidecar answers probes; take another one"
+    routes = tuple(name.strip() for name in said.get(_ROUTES, "").split(",") if name.strip())
+    for name in routes:
+        if not _NAME(name):
+            return f"{_ROUTES}: {name[:63]!r} is no name of a RoutePolicy; write names with commas between them"
+    resources = {where: said[name] for name, where in _RESOURCES.items() if name in said}
+    for name, where in _RESOURCES.items():
+        if where in resources and not _QUANTITY(resources[where]):
+            return f"{name}: {resources[where][:16]!r} is no quantity; write it like 100m or 128Mi"
+    return _Wanted(gateway, int(port), routes, resources)
+
+
+def _obstacle(pod: Object, wanted: _Wanted) -> str:
+    """Why this Pod cannot have one; empty where it can."""
+    spec = pod["spec"]
+    selected = (spec.get("nodeSelector") or {}).get("kubernetes.io/os")
+    if "windows" in (selected, (spec.get("os") or {}).get("name")):
+        return "it runs on Windows, for which there is no sidecar"
+    if spec.get("hostNetwork"):
+        return "it has the network of its node, where the sidecar's ports would be everybody's"
+    for container in _containers(spec):
+        if container["name"] == CONTAINER:
+            return f"it has a container {CONTAINER!r} of its own"
+        for port in container.get("ports") or ():
+            number = port.get("containerPort")
+            if number in (wanted.port, ADMIN_PORT):
+                way = f"; {_PORT} moves that" if number == wanted.port else ""
+                return f"its container {container['name']!r} has port {number}, which is the sidecar's{way}"
+    for volume in spec.get("volumes") or ():
+        if volume["name"] in (TOKEN_VOLUME, STATE_VOLUME):
+            return f"it has a volume {volume['name']!r} of its own"
+    return ""
+
+
+def _operations(pod: Object, wanted: _Wanted, sidecar: Sidecar) -> Iterator[Object]:
+    spec = pod["spec"]
+    # Variables first: their places are counted before a container comes before them.
+    for kind in ("initContainers", "containers"):
+        for at, container in enumerate(spec.get(kind) or ()):
+            yield from _variables(f"/spec/{kind}/{at}", container, wanted.port)
+    yield from _added("/spec", spec, "volumes", _volumes(sidecar))
+    yield from _added("/spec", spec, "imagePullSecrets", [{"name": name} for name in _new_secrets(spec, sidecar)])
+    container = _container(wanted, sidecar)
+    if spec.get("initContainers") is not None:
+        yield {"op": "add", "path": "/spec/initContainers/0", "value": container}
+    else:
+        yield {"op": "add", "path": "/spec/initContainers", "value": [container]}
+    annotations = pod["metadata"].get("annotations")
+    if annotations is None:
+        yield {"op": "add", "path": "/metadata/annotations", "value": {INJECTED: sidecar.image}}
+    else:
+        path = f"/metadata/annotations/{INJECTED.replace('~', '~0').replace('/', '~1')}"
+        yield {"op": "add", "path": path, "value": sidecar.image}
+
+
+def _variables(path: str, container: Object, port: int) -> Iterator[Object]:
+    """Where the SDKs of OpenAI and Anthropic find an API, for a container that does not say so itself."""
+    have = {each["name"] for each in container.get("env") or ()}
+    wanted = {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}"}
+    yield from _added(
+        path, container, "env", [{"name": name, "value": url} for name, url in wanted.items() if name not in have]
+    )
+
+
+def _added(path: str, parent: Object, name: str, values: Sequence[Object]) -> Iterator[Object]:
+    """Operations that put values to the end of a list, which may not be there."""
+    if not values:
+        return
+    if parent.get(name) is None:
+        yield {"op": "add", "path": f"{path}/{name}", "value": list(values)}
+        return
+    for value in values:
+        yield {"op": "add", "path": f"{path}/{name}/-", "value": value}
+
+
+def _new_secrets(spec: Object, sidecar: Sidecar) -> list[str]:
+    have = {each.get("name") for each in spec.get("imagePullSecrets") or ()}
+    return [name for name in sidecar.pull_secrets if name not in have]
+
+
+def _volumes(sidecar: Sidecar) -> list[Object]:
+    token = {"path": "token", "audience": sidecar.audience, "expirationSeconds": TOKEN_SECONDS}
+    authority = {"name": CA_CONFIG_MAP, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    return [
+        {"name": TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}, {"configMap": authority}]}},
+        {"name": STATE_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}},
+    ]
+
+
+def _container(wanted: _Wanted, sidecar: Sidecar) -> Object:
+    papers = "/var/run/spillway"
+    arguments = [
+        "run",
+        "--sidecar",
+        f"--operator={sidecar.operator}",
+        f"--gateway={wanted.gateway}",
+        f"--gateway-url={sidecar.gateway.replace('{gateway}', wanted.gateway)}",
+        *(f"--route={name}" for name in wanted.routes),
+        f"--token-file={papers}/token",
+        f"--ca-file={papers}/ca.crt",
+        "--state=/var/lib/spillway",
+        "--host=127.0.0.1",
+        f"--port={wanted.port}",
+        "--admin-host=0.0.0.0",
+        f"--admin-port={ADMIN_PORT}",
+    ]
+    defaults = {
+        ("requests", "cpu"): sidecar.cpu,
+        ("requests", "memory"): sidecar.memory,
+        ("limits", "memory"): sidecar.memory_limit,
+    }
+    resources: dict[str, dict[str, str]] = {}
+    for (kind, what), amount in {**defaults, **wanted.resources}.items():
+        resources.setdefault(kind, {})[what] = amount
+    probe: dict[str, Any] = {"httpGet": {"path": "/healthz", "port": ADMIN_PORT}}
+    return {
+        "name": CONTAINER,
+        "image": sidecar.image,
+        "imagePullPolicy": sidecar.pull_policy,
+        "restartPolicy": "Always",
+        "command": ["spillway"],
+        "args": arguments,
+        "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "ports": [{"name": "spillway-admin", "containerPort": ADMIN_PORT}],
+        # It listens in well under a second, and what comes after it waits for that. Not for a snapshot: without one
+        # the Pod's requests go to the gateway.
+        "startupProbe": {**probe, "periodSeconds": 1, "failureThreshold": 60},
+        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
+        "resources": resources,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsGroup": 65532,
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [
+            {"name": TOKEN_VOLUME, "mountPath": papers, "readOnly": True},
+            {"name": STATE_VOLUME, "mountPath": "/var/lib/spillway"},
+        ],
+    }
+
+
+def _containers(spec: Object) -> Iterator[Object]:
+    yield from spec.get("initContainers") or ()
+    yield from spec.get("containers") or ()
