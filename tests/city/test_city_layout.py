@@ -19,13 +19,13 @@ def layout() -> Layout:
 
 
 def test_the_quickstart_has_four_engines_and_a_provider(layout: Layout) -> None:
-    own = [engine for engine in layout.engines if engine.api_key_file is None]
-    (provider,) = (engine for engine in layout.engines if engine.api_key_file is not None)
+    own = [engine for engine in layout.engines if engine.fake is None]
+    (provider,) = (engine for engine in layout.engines if engine.fake is not None)
     assert [engine.port for engine in own] == [18001, 18002, 18003, 18004]
     assert {engine.model for engine in own} == {"meta-llama/Llama-3.1-8B-Instruct"}
-    assert provider.profile == "provider"
-    assert provider.api_key_file is not None
-    assert provider.api_key_file.is_file()
+    assert provider.fake is not None
+    assert (provider.fake.type, provider.fake.price) == ("openai", "0.25,0.025,0.25,2")
+    assert [(name, file.is_file()) for name, file in provider.fake.keys] == [("main", True)]
     assert (layout.strategy, layout.model) == ("Adaptive", "chat")
 
 

@@ -135,8 +135,8 @@ class City:
         return result
 
     def _introduce(self, layout: Layout, sessions: tuple[Session, ...]) -> None:
-        own = sum(1 for engine in layout.engines if engine.api_key_file is None)
-        self._say(f"Starting {own} simulated engines, an external provider, and Spillway before them.")
+        own = sum(1 for engine in layout.engines if engine.fake is None)
+        self._say(f"Starting {own} simulated engines, a fake provider, and Spillway before them.")
         self._say(f"Then {len(sessions)} people chat with the model {layout.model!r}. Ctrl-C ends everything.\n")
 
     def _conclude(self, results: list[Result]) -> None:

@@ -129,8 +129,8 @@ def again(arguments: Sequence[str]) -> str:
         words = [shown(Path(sys.executable)), "-m", "spillway_balancer.cli"]
     secret = False
     for word in arguments:
-        words.append("KEY" if secret else shlex.quote(word))
-        secret = word == "--api-key"
+        words.append(f"{word.partition('=')[0]}=KEY" if secret else shlex.quote(word))
+        secret = word == "--key"
     return " ".join(words)
 
 

@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 import yaml
 
 from spillway_api.files import load
-from spillway_api.types import ModelPool, RoutePolicy
+from spillway_api.types import ModelPool, Price, RoutePolicy
 
 QUICKSTART: Final = "quickstart.yaml"
 LOOPBACK: Final = ("127.0.0.1", "localhost")
 ENGINE_PROFILE: Final = "laptop-demo"
-PROVIDER_PROFILE: Final = "provider"
+FAKES: Final = {"OpenAICompatible": "openai", "AzureOpenAI": "azure", "VertexAI": "vertex"}
+"""Types of providers whose fakes are not called as they are, in small letters."""
 
 
 class Trouble(Exception):
@@ -23,14 +24,23 @@ class Trouble(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Fake:
+    """What stands for a provider: the type of the fake, its accounts and where their keys are, a price for /books."""
+
+    type: str
+    keys: tuple[tuple[str, Path], ...]
+    price: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
-    """A simulated engine that some endpoint of the YAML points to."""
+    """A simulated engine, or a fake provider, that some endpoint of the YAML points to."""
 
     name: str
     port: int
     model: str
-    profile: str
-    api_key_file: Path | None = None  # set for the provider
+    profile: str = ENGINE_PROFILE
+    fake: Fake | None = None  # set for a provider
     block_size: int | None = None  # tokens; None is the profile's
 
     @property
@@ -110,17 +120,26 @@ def _engines(pool: ModelPool, secrets: Path) -> list[Engine]:
     model = spec.models[0].upstream_name or spec.models[0].name
     if spec.source.static is not None:
         return [
-            Engine(endpoint.name, port, model, ENGINE_PROFILE)
+            Engine(endpoint.name, port, model)
             for endpoint in spec.source.static.endpoints
             if (port := _local_port(endpoint.url)) is not None
         ]
     provider = spec.source.provider
     if provider is None or (port := _local_port(provider.base_url or "")) is None:
         return []
-    # One server stands for the provider; the first account's key is the one it takes.
-    reference = provider.accounts[0].secret_ref
-    key = secrets / reference.name / reference.key if reference is not None else None
-    return [Engine(pool.metadata.name, port, model, PROVIDER_PROFILE, key)]
+    # One server stands for the provider; it takes the keys of all accounts.
+    references = [(account.name, account.secret_ref) for account in provider.accounts]
+    keys = tuple((name, secrets / each.name / each.key) for name, each in references if each is not None)
+    fake = Fake(FAKES.get(provider.type, provider.type.lower()), keys, _price(spec.models[0].price))
+    return [Engine(pool.metadata.name, port, model, fake=fake)]
+
+
+def _price(price: Price | None) -> str | None:
+    """As `spillway provider --price` takes it: what the YAML leaves out costs as other tokens do."""
+    if price is None:
+        return None
+    fresh = price.input or "0"
+    return ",".join((fresh, price.cached_input or fresh, price.cache_write or fresh, price.output or "0"))
 
 
 def _local_port(url: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Final, Protocol
 
 import aiohttp
@@ -15,7 +16,7 @@ from rich.live import Live
 from . import view
 from .chat import Player
 from .figures import Figures, Window, read
-from .layout import PROVIDER_PROFILE, Engine, Layout, Trouble
+from .layout import Engine, Layout, Trouble
 from .load import CROWD_SECONDS, Session
 from .summary import Result
 from .town import Child
@@ -80,7 +81,9 @@ async def perform(
             playing.cancel()
     last = window.last
     queried, cached = await cache_counts(client, layout.engines)
-    return Result(layout.strategy, tuple(player.answers), queried, cached, last.spilled_share if last else None)
+    spilled = last.spilled_share if last else None
+    money = await bill(client, layout.engines)
+    return Result(layout.strategy, tuple(player.answers), queried, cached, spilled, money)
 
 
 async def fetch(client: aiohttp.ClientSession, balancer: Child, now: float) -> Figures | None:
@@ -102,7 +105,7 @@ async def cache_counts(client: aiohttp.ClientSession, engines: Sequence[Engine])
     """
     queried = cached = 0.0
     for engine in engines:
-        if engine.profile == PROVIDER_PROFILE:
+        if engine.fake is not None:
             continue
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with client.get(f"{engine.url}/metrics", timeout=aiohttp.ClientTimeout(2.0)) as response:
@@ -113,6 +116,18 @@ async def cache_counts(client: aiohttp.ClientSession, engines: Sequence[Engine])
                     elif family.name == "vllm:prefix_cache_hits":
                         cached += total
     return queried, cached
+
+
+async def bill(client: aiohttp.ClientSession, engines: Sequence[Engine]) -> Decimal | None:
+    """What the providers charged, in dollars, by their own books; None where none of them has a price."""
+    total: Decimal | None = None
+    for engine in engines:
+        if engine.fake is None or engine.fake.price is None:
+            continue
+        with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with client.get(f"{engine.url}/books", timeout=aiohttp.ClientTimeout(2.0)) as response:
+                total = (total or Decimal(0)) + Decimal((await response.json())["amount"])
+    return total
 
 
 async def empty_caches(client: aiohttp.ClientSession, engines: Sequence[Engine]) -> None:

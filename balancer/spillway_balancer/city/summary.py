@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 from rich.table import Column, Table
@@ -12,7 +13,7 @@ from rich.table import Column, Table
 from ..simulate.measure import percentile
 from .chat import Answer
 from .figures import share
-from .words import count, milliseconds, percent, times
+from .words import count, milliseconds, money, percent, times
 
 NOTABLE: Final = 0.05
 """A difference of the mean below 5 % is called none: it is within what two runs of one strategy differ by."""
@@ -27,6 +28,7 @@ class Result:
     queried: float  # prompt tokens that reached the self-hosted engines
     cached: float  # of those, found in their prefix caches
     spilled: float | None  # share of requests that went to a later tier
+    bill: Decimal | None = None  # dollars that the providers charged, by their own books
 
     @property
     def firsts(self) -> list[float]:
@@ -69,6 +71,7 @@ def table(results: Sequence[Result]) -> Table:
     shown.add_row("prompt tokens found in cache", *(percent(each.hit_share) for each in results))
     shown.add_row("prompt tokens computed", *(count(each.computed) for each in results))
     shown.add_row("spilled to the provider", *(percent(each.spilled) for each in results))
+    shown.add_row("the provider's bill", *(money(each.bill) for each in results))
     return shown
 
 

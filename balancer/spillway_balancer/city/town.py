@@ -109,12 +109,17 @@ class Town:
         return [*self.engines, *self.balancers]
 
     def start_engine(self, engine: Engine) -> None:
-        arguments = ["engine", "--name", engine.name, "--port", str(engine.port), "--model", engine.model]
-        arguments += ["--profile", engine.profile, "--drain", "0"]
-        if engine.block_size is not None:
-            arguments += ["--block-size", str(engine.block_size)]
-        if engine.api_key_file is not None:
-            arguments += ["--api-key", _key(engine.api_key_file)]
+        if engine.fake is not None:
+            arguments = ["provider", "--type", engine.fake.type, "--port", str(engine.port), "--model", engine.model]
+            for name, file in engine.fake.keys:
+                arguments += ["--key", f"{name}={_key(file)}"]
+            if engine.fake.price is not None:
+                arguments += ["--price", f"{engine.model}={engine.fake.price}"]
+        else:
+            arguments = ["engine", "--name", engine.name, "--port", str(engine.port), "--model", engine.model]
+            arguments += ["--profile", engine.profile, "--drain", "0"]
+            if engine.block_size is not None:
+                arguments += ["--block-size", str(engine.block_size)]
         self.engines.append(self._start(engine.name, engine.port, arguments, "/health"))
 
     def start_balancer(self, name: str, layout: Layout, port: int) -> Child:

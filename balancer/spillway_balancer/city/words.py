@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 UNKNOWN = "-"
 
 
@@ -31,6 +33,11 @@ def count(number: float | None) -> str:
 def rate(per_second: float | None) -> str:
     """`18.2`."""
     return UNKNOWN if per_second is None else f"{per_second:.1f}"
+
+
+def money(dollars: Decimal | None) -> str:
+    """`$0.0183`: a demonstration spends little."""
+    return UNKNOWN if dollars is None else f"${dollars:,.4f}"
 
 
 def times(factor: float) -> str:
