@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.wire.translation.strategies import answers, conversations, merged
 
-from spillway_balancer.wire.translation import chat_answers, chat_asks, messages_answers, messages_asks
+from spillway_balancer.wire.translation import (
+    chat_answers,
+    chat_asks,
+    converse_answers,
+    messages_answers,
+    messages_asks,
+)
 from spillway_balancer.wire.translation.conversation import Conversation, Reasoning, Shape
 from spillway_balancer.wire.translation.dialects import Answering, Asking
-from spillway_balancer.wire.translation.said import Began, Event, Told
+from spillway_balancer.wire.translation.said import Argument, Asked, Began, Event, Fault, Said, Thought, Told
 
 ASKINGS: dict[str, Asking] = {"chat": chat_asks.ASKING, "messages": messages_asks.ASKING}
 ANSWERINGS: dict[str, Answering] = {"chat": chat_answers.ANSWERING, "messages": messages_answers.ANSWERING}
@@ -87,3 +95,52 @@ def comparable(events: list[Event]) -> list[Event]:
     out = [event._replace(usage=None) if isinstance(event, Began) else event for event in merged(events)]
     told = [event for event in out if isinstance(event, Told)]
     return [*(event for event in out if not isinstance(event, Told)), told[-1]]
+
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+READERS = {
+    "chat": chat_answers.ANSWERING,
+    "messages": messages_answers.ANSWERING,
+    "converse": converse_answers.ANSWERING,
+}
+SENT = [
+    *(("chat", path) for path in sorted((GOLDEN / "streams").glob("*chat*.sse"))),
+    *(("messages", path) for path in sorted((GOLDEN / "translation" / "messages").glob("*.sse"))),
+    ("messages", GOLDEN / "translation" / "messages" / "whole.json"),
+    *(("converse", path) for path in sorted((GOLDEN / "translation" / "converse").glob("*.json"))),
+]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("client", ANSWERINGS)
+@pytest.mark.parametrize(("provider", "path"), SENT, ids=lambda value: getattr(value, "name", value))
+def test_what_providers_send_reaches_every_client(provider: str, path: Path, client: str, streamed: bool) -> None:
+    reader = READERS[provider].reader("text/event-stream" if path.suffix == ".sse" else "application/json")
+    sent = reader.feed(path.read_bytes()) + reader.end()
+    answering = ANSWERINGS[client]
+    assert answering.stream is not None
+    assert answering.whole is not None
+    writer = answering.stream("m", True) if streamed else answering.whole("m")
+    again = answering.reader("text/event-stream" if streamed else "application/json")
+    found = again.feed(writer.write(sent) + writer.end()) + again.end()
+    if not any(isinstance(event, Fault) for event in sent):
+        assert words(found) == words(sent)
+    elif streamed:
+        assert words(found) == words(sent)
+        assert isinstance(found[-1], Fault)
+    else:
+        assert [type(event) for event in found] == [Fault]
+
+
+def words(events: list[Event]) -> tuple[str, str, list[tuple[str, str, bytes]]]:
+    """All that is said and thought, and the tools that are asked for."""
+    calls = [event for event in events if isinstance(event, Asked)]
+    handed = {
+        call.at: "".join(event.json for event in events if isinstance(event, Argument) and event.at == call.at)
+        for call in calls
+    }
+    return (
+        "".join(event.text for event in events if isinstance(event, Said)),
+        "".join(event.text for event in events if isinstance(event, Thought)),
+        [(call.id, call.name, msgspec.json.format(handed[call.at].encode(), indent=-1)) for call in calls],
+    )
