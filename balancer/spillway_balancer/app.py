@@ -75,6 +75,8 @@ class Settings:
     """For our own pages; None serves them on `port`."""
     gateway: str = "default"
     secrets: Path | None = None
+    prices: Path | None = None
+    """File with prices of providers' models, over those that are known."""
     max_body: int = 32 << 20
     linger_seconds: float = 0.0
     drain_seconds: float = 30.0
@@ -140,7 +142,7 @@ class Balancer:
             await self._follow_operator(settings.operator, dice)
 
     def _judged(self) -> Snapshot:
-        judged = judge(self.settings.paths, self.settings.gateway, self.credentials)
+        judged = judge(self.settings.paths, self.settings.gateway, self.credentials, prices=self.settings.prices)
         for note in judged.notes:
             log.warning("%s", note)
         if judged.snapshot is None:
@@ -173,6 +175,7 @@ class Balancer:
             self.serving.swap,
             self.telemetry.reloaded,
             self.proxy.keyring.refill,
+            settings.prices,
         )
         self._spawn(source.watch())
         log.info("serving %s on http://%s:%d/v1", summary(begin), settings.host, self.port)

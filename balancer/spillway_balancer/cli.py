@@ -31,6 +31,10 @@ Gateway = Annotated[str, typer.Option(help="Serve the RoutePolicies that name th
 Secrets = Annotated[
     Path | None, typer.Option(help="Folder of credentials: NAME/KEY, or NAMESPACE/NAME/KEY.", file_okay=False)
 ]
+PriceList = Annotated[
+    Path | None,
+    typer.Option("--prices", help="File with prices of providers' models, over those that are known.", dir_okay=False),
+]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 
 
@@ -108,6 +112,7 @@ def run(
     ] = None,
     gateway: Gateway = "default",
     secrets: Secrets = None,
+    prices: PriceList = None,
     max_body: Annotated[int, typer.Option(help="Largest request body in MiB.", min=1, max=1024)] = 32,
     linger: Annotated[
         float,
@@ -130,6 +135,8 @@ def run(
     if operator is not None:
         if file:
             raise fail("-f and --operator exclude each other: one balancer has one source", 2)
+        if prices is not None:
+            raise fail("--prices without -f: in a cluster the operator knows them, by its own --prices", 2)
         if not is_https(operator):
             raise fail(f"--operator {operator!r}: use https://HOST:PORT", 2)
         where = Where(operator.rstrip("/"), gateway, token_file, ca_file)
@@ -149,6 +156,7 @@ def run(
         admin_port=admin_port,
         gateway=gateway,
         secrets=secrets,
+        prices=prices,
         max_body=max_body << 20,
         linger_seconds=linger,
         drain_seconds=drain,
@@ -168,12 +176,12 @@ def run(
 
 
 @app.command()
-def lint(file: Files, gateway: Gateway = "default", secrets: Secrets = None) -> None:
+def lint(file: Files, gateway: Gateway = "default", secrets: Secrets = None, prices: PriceList = None) -> None:
     """Say what is wrong with the files, as `run` and the API server would. Exits 1 when something is."""
     from .net.credentials import Credentials
     from .net.filesource import judge, summary
 
-    judged = judge(tuple(file), gateway, Credentials(secrets))
+    judged = judge(tuple(file), gateway, Credentials(secrets), prices=prices)
     for note in judged.notes:
         typer.echo(f"note: {note}")
     for error in judged.errors:
@@ -181,6 +189,26 @@ def lint(file: Files, gateway: Gateway = "default", secrets: Secrets = None) -> 
     if judged.snapshot is None:
         raise fail(f"{len(judged.errors)} {'problem' if len(judged.errors) == 1 else 'problems'}")
     typer.echo(f"ok: {summary(judged.snapshot)}")
+
+
+@app.command(name="prices")
+def show_prices(
+    model: Annotated[list[str] | None, typer.Argument(help="Names of models, as they are sent to providers.")] = None,
+    file: Annotated[
+        list[Path] | None, typer.Option("--file", "-f", help="YAML file or folder with ModelPools; repeatable.")
+    ] = None,
+    prices: PriceList = None,
+) -> None:
+    """Say what a million tokens of a model cost, and who says so: the pool, the file, or the table that is shipped."""
+    from .pricing import listed
+
+    if not model and not file:
+        raise fail("of what? Name models, or files with pools: spillway prices gpt-5-mini, spillway prices -f FILE", 2)
+    try:
+        for line in listed(model or (), file or (), prices):
+            typer.echo(line)
+    except ValueError as error:
+        raise fail(str(error), 2) from None
 
 
 @app.command()

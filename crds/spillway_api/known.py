@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from spillway_api.labelled import Labelled
+from spillway_api.prices import Prices
 from spillway_api.snapshot import Endpoint, Pool, Snapshot, Target
 from spillway_api.types import ModelPool, RoutePolicy, SecretRef, matches
 
@@ -70,6 +71,8 @@ class Cluster(NamedTuple):
     """The memory of the compilation before. A policy that has become bad goes on with its route of it."""
     unreadable: Collection[str] = ()
     """Kind/namespace/name of objects that exist and cannot be read: they too go on as they were."""
+    prices: Prices = Prices()
+    """What providers charge for the models that pools do not price."""
 
 
 Pools = dict[tuple[str, str], Pool]

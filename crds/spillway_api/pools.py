@@ -10,9 +10,10 @@ from msgspec import UNSET, UnsetType
 
 from spillway_api.known import Cluster, Discovered, HasSecret, Problem, key_of, missing_secret, named
 from spillway_api.priced import unpriced
+from spillway_api.prices import Prices
 from spillway_api.providers import PRESETS, address
 from spillway_api.snapshot import Credential, Endpoint, Identity, Pool
-from spillway_api.types import ModelPool, SecretRef
+from spillway_api.types import Model, ModelPool, Provider, SecretRef
 from spillway_api.ways import way
 
 _REGION = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?").fullmatch
@@ -26,9 +27,7 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
     reached = way(item, secrets, cluster, problems)
     made = Pool(
         name="/".join(key_of(item)),
-        models=tuple(
-            msgspec.structs.replace(model, upstream_name=model.upstream_name or model.name) for model in spec.models
-        ),
+        models=tuple(_resolved(model, provider, cluster.prices) for model in spec.models),
         engine=spec.engine,
         provider=None if provider is None else provider.type,
         endpoints=tuple(endpoints) if reached.known else (),
@@ -47,6 +46,16 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
         if missing is not None:
             problems.append(Problem(named(item), "spec.budget", "Invalid", missing, fatal=True))
     return made
+
+
+def _resolved(model: Model, provider: Provider | None, prices: Prices) -> Model:
+    """A model with the name that is sent upstream, and its price: its own, else what a provider is known to charge.
+    What own engines cost nobody else can know."""
+    upstream, price = model.upstream_name or model.name, model.price
+    if price is None and provider is not None:
+        found = prices(provider.type, upstream)
+        price = None if found is None else found.price
+    return msgspec.structs.replace(model, upstream_name=upstream, price=price)
 
 
 def _accounts(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> list[Endpoint]:

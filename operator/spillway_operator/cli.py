@@ -55,6 +55,10 @@ def run(
     token_file: Annotated[
         Path | None, typer.Option(help="The ServiceAccount token shown to the other replicas.")
     ] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(help="File with prices of providers' models, over those that are known.", dir_okay=False),
+    ] = None,
     refresh: Annotated[
         float, typer.Option(hidden=True, envvar="SPILLWAY_REFRESH_SECONDS", help="Between two looks without a reason.")
     ] = 60.0,
@@ -65,6 +69,8 @@ def run(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run until SIGTERM."""
+    from spillway_api.prices import BadPrices, Prices, read_overlay
+
     from .app import Unfit, serve
     from .settings import TOKEN_FILE, Settings
 
@@ -73,6 +79,11 @@ def run(
         typer.echo(f"--log-level {log_level!r}: use debug, info, warning or error", err=True)
         raise typer.Exit(2)
     set_up(level, log_format, sys.stderr)
+    try:
+        known = Prices() if prices is None else read_overlay(prices)
+    except BadPrices as error:
+        typer.echo(f"--prices {error}", err=True)
+        raise typer.Exit(2) from None
     settings = Settings(
         namespace=namespace,
         name=name,
@@ -81,6 +92,7 @@ def run(
         watched=tuple(watch_namespace or ()),
         pod_selector=pod_selector,
         consumers=consumers,
+        prices=known,
         host=host,
         port=port,
         admin_port=admin_port,

@@ -16,6 +16,7 @@ from spillway_api.compile import Cluster, Compiled, HasSecret, Problem, compile_
 from spillway_api.credentials import file_of
 from spillway_api.guards import passes
 from spillway_api.labelled import Labelled, selector
+from spillway_api.prices import Prices
 from spillway_api.snapshot import Route, Snapshot
 from spillway_api.types import Budget, ModelPool, RoutePolicy
 
@@ -50,6 +51,8 @@ class ConfigView(NamedTuple):
     selected: Callable[[str, str], Collection[Labelled] | None] = lambda _namespace, _labels: None
     """Secrets of a namespace by their labels; None where they may not be listed."""
     config: Callable[[str, str], str | None] = lambda _config_map, _key: None
+    prices: Prices = Prices()
+    """What providers charge for the models that pools do not price."""
 
 
 def snapshot_of(view: ConfigView) -> Compiled:
@@ -63,6 +66,7 @@ def snapshot_of(view: ConfigView) -> Compiled:
         selected=lambda namespace, labels: view.selected(namespace, selector(labels)),
         last_good=view.last_good,
         unreadable=[watched.key for watched in everything if watched.item is None],
+        prices=view.prices,
     )
     readable = [watched.item for watched in everything if watched.item is not None]
     return compile_snapshot(readable, view.gateway, view.has_secret, cluster)

@@ -202,6 +202,7 @@ class Reconciler:
             progress.last_good,
             self.secrets.selected,
             self.config_maps.text,
+            self._settings.prices,
         )
         compiled = snapshot_of(view)
         at = self._wall()

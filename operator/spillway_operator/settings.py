@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from spillway_api.prices import Prices
 
 TOKEN_FILE = Path("/var/run/spillway/token/token")
 """A token of the own ServiceAccount for the config stream, by which replicas know each other."""
@@ -27,6 +29,8 @@ class Settings:
     """Only Pods with these labels can be endpoints, which spares big clusters the rest."""
     consumers: bool = False
     """Secrets may be listed, and consumers be found by their labels."""
+    prices: Prices = field(default_factory=Prices)
+    """What providers charge for the models that pools do not price."""
     host: str = "0.0.0.0"  # noqa: S104 - it serves other Pods
     port: int = 9443
     admin_port: int = 8081

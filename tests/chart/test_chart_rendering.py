@@ -17,6 +17,7 @@ import typer
 import yaml
 from tests.chart.value_sets import CHART, ROOT, VALUES
 
+from spillway_api.prices import read_overlay
 from spillway_balancer import cli as balancer_cli
 from spillway_balancer.net import telemetry
 from spillway_operator import cli as operator_cli
@@ -134,6 +135,20 @@ def test_a_balancer_has_no_token_of_the_api_server_and_no_rights(objects):
 
 
 # ---- names and wiring
+
+
+def test_prices_reach_the_operator_in_a_form_that_it_reads(render, tmp_path):
+    objects = render(VALUES["all-on"])
+    deployment = named(objects, "Deployment", "spillway-operator")["spec"]["template"]
+    (container,) = deployment["spec"]["containers"]
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "prices"]
+    (volume,) = [each for each in deployment["spec"]["volumes"] if each["name"] == "prices"]
+    data = named(objects, "ConfigMap", volume["configMap"]["name"])["data"]
+    folder, _, file = argument(container, "prices").rpartition("/")
+    assert mount["mountPath"] == folder
+    (tmp_path / file).write_text(data[file])
+    assert read_overlay(tmp_path / file)("OpenAI", "gpt-5-mini").price.output == "1.60"
+    assert len(deployment["metadata"]["annotations"]["checksum/prices"]) == 64, "they are read when it starts"
 
 
 def test_names_of_the_default_release(render):

@@ -29,6 +29,7 @@ VALUES: dict[str, dict[str, Any]] = {
     },
     "all-on": {
         "consumers": {"enabled": True},
+        "prices": {"OpenAI": {"gpt-5-mini": {"input": "0.20", "output": "1.60"}}},
         "scaling": {"kinds": [{"group": "leaderworkerset.x-k8s.io", "resource": "leaderworkersets"}]},
         "image": {"registry": "mirror.internal", "tag": "v9", "pullPolicy": "Always", "pullSecrets": ["mirror"]},
         "watchNamespaces": ["team-a"],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from spillway_api.compile import Cluster, compile_snapshot
 from spillway_api.files import SUFFIXES, Loaded, load
+from spillway_api.prices import BadPrices, read_overlay
 from spillway_api.snapshot import Snapshot
 
 from .credentials import Credentials, Values
@@ -32,8 +33,20 @@ class Judged:
     """Of the Secrets that stand in the files."""
 
 
-def judge(paths: Sequence[Path], gateway: str, credentials: Credentials, cluster: Cluster | None = None) -> Judged:
-    """Read, validate and compile. Never raises for what stands in a file."""
+def judge(
+    paths: Sequence[Path],
+    gateway: str,
+    credentials: Credentials,
+    cluster: Cluster | None = None,
+    prices: Path | None = None,
+) -> Judged:
+    """Read, validate and compile. Never raises for what stands in a file. `prices`: a file with those of providers'
+    models, over those that are known."""
+    cluster = cluster or Cluster()
+    try:
+        cluster = cluster if prices is None else cluster._replace(prices=read_overlay(prices))
+    except BadPrices as error:
+        return Judged(None, (str(error),), (), {})
     loaded = load(paths)
     notes = [f"{skipped.file}:{skipped.line}: skipped: {skipped.message}" for skipped in loaded.skipped]
     if loaded.problems:  # what hangs together with a refused object would only be reported as missing
@@ -47,7 +60,7 @@ def judge(paths: Sequence[Path], gateway: str, credentials: Credentials, cluster
     def has(secret: str, key: str) -> bool:
         return (secret, key) in values or credentials.has(secret, key)
 
-    compiled = compile_snapshot(loaded.objects, gateway, has, _cluster(loaded, cluster or Cluster()))
+    compiled = compile_snapshot(loaded.objects, gateway, has, _cluster(loaded, cluster))
     errors: list[str] = []
     for problem in compiled.problems:
         said = loaded.problem_at(problem.object, problem.path, f"{problem.reason}: {problem.message}")
@@ -75,6 +88,7 @@ class FileSource:
         take: Callable[[Snapshot], bool],
         reloaded: Callable[[str], None],
         rekeyed: Callable[[], None],
+        prices: Path | None = None,
     ) -> None:
         self._paths = paths
         self._gateway = gateway
@@ -83,6 +97,7 @@ class FileSource:
         self._take = take
         self._reloaded = reloaded
         self._rekeyed = rekeyed
+        self._prices = prices
         self._seen = self._look()
 
     async def watch(self) -> None:
@@ -101,7 +116,7 @@ class FileSource:
 
     async def _reload(self) -> None:
         self._credentials.refresh()
-        judged = await asyncio.to_thread(judge, self._paths, self._gateway, self._credentials)
+        judged = await asyncio.to_thread(judge, self._paths, self._gateway, self._credentials, prices=self._prices)
         for note in judged.notes:
             log.warning("%s", note)
         if judged.snapshot is None:
@@ -127,6 +142,8 @@ class FileSource:
         ]
         if self._secrets is not None:
             files += files_under(self._secrets)
+        if self._prices is not None:
+            files.append(self._prices)
         return look(files)
 
 
