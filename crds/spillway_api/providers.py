@@ -31,7 +31,8 @@ class Preset(NamedTuple):
     prefix: str = "Bearer "
     takes: frozenset[str] = frozenset()
     """What it takes in chat completions beyond what all do, where a conversation is translated to them: `file` parts,
-    `top_k`, `reasoning_content` of earlier answers, `continue_final_message` behind the beginning of an answer."""
+    `top_k`, `reasoning_content` of earlier answers, `continue_final_message` behind the beginning of an answer,
+    `thought_signature` of calls of tools."""
     strict: bool = False
     """It refuses fields that it does not know, ids of tool calls that are not nine letters and digits, and a message of
     the user's right behind a tool's."""
@@ -49,6 +50,7 @@ def _paths(*paths: str) -> frozenset[str]:
 _LISTENS = ("audio/transcriptions", "audio/translations")
 _MODERN: Final[OutputLimit] = "max_completion_tokens"
 _OPENAI: Final = r"(?<![a-z0-9])o\d|gpt-(?:[5-9]|oss)|codex"
+_GEMINI: Final = r"gemini-(?:2\.5|[3-9])"
 _NO_MODEL: Final = r"(?!)"
 """None of those that take one take the same ones as all others do: low, medium and high."""
 
@@ -70,13 +72,16 @@ PRESETS: Final[dict[str, Preset]] = {
     "Gemini": Preset(
         "https://generativelanguage.googleapis.com/v1beta/openai",
         _paths("embeddings", "images/generations"),
-        efforts=r"gemini-(?:2\.5|[3-9])",
+        takes=frozenset({"thought_signature"}),
+        efforts=_GEMINI,
     ),
     # https://cloud.google.com/vertex-ai/generative-ai/docs/migrate/openai/overview: models are PUBLISHER/MODEL, such as
     # google/gemini-2.5-flash; a parameter that is not supported is ignored
     "VertexAI": Preset(
         "https://{location}aiplatform{area}.googleapis.com/v1/projects/{project}/locations/{region}/endpoints/openapi",
         _paths(),
+        takes=frozenset({"thought_signature"}),
+        efforts=_GEMINI,
     ),
     # https://docs.mistral.ai/api: a field it does not know is a 422
     "Mistral": Preset(

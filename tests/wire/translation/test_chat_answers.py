@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from tests.wire.translation.strategies import answers, merged
+from tests.wire.translation.strategies import Events, answers, merged
 
 from spillway_balancer.core.learning import Usage
 from spillway_balancer.wire.faults import ErrorFacts
@@ -35,9 +35,9 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 SSE = "text/event-stream; charset=utf-8"
 
 
-def read(*reads: bytes, media_type: str = SSE) -> list[Event]:
+def read(*reads: bytes, media_type: str = SSE) -> Events:
     reader = ANSWERING.reader(media_type)
-    return [event for data in reads for event in reader.feed(data)] + reader.end()
+    return Events([event for data in reads for event in reader.feed(data)] + reader.end())
 
 
 def stream(*chunks: Any, done: bool = True) -> bytes:
@@ -53,12 +53,13 @@ def delta(reason: str | None = None, index: int = 0, **said: Any) -> dict[str, A
 BEGAN = Began("c-1", "m", None, 1)
 
 
-def said(*chunks: Any) -> list[Event]:
+def said(*chunks: Any) -> Events:
     """What a stream of these chunks says, without its frame."""
     events = read(stream(*chunks))
     assert events[0] == BEGAN
-    assert events[-1] == Done()
-    return events[1:-1]
+    assert isinstance(events[-1], Done)
+    kept: Events = events[1:-1]
+    return kept
 
 
 def call(index: int | None, name: str | None, arguments: Any = "", id_of: str | None = None) -> dict[str, Any]:
@@ -202,7 +203,7 @@ def _in_order(events: Sequence[Event]) -> None:
 
 def test_nothing_comes_behind_the_end() -> None:
     reader = ANSWERING.reader(SSE)
-    assert reader.feed(stream(delta(content="a")) + stream(delta(content="b")))[-1] == Done()
+    assert isinstance(reader.feed(stream(delta(content="a")) + stream(delta(content="b")))[-1], Done)
     assert reader.feed(stream(delta(content="c"))) == []
     assert reader.end() == []
 
@@ -215,7 +216,7 @@ def test_a_stream_without_its_terminator_was_cut() -> None:
 
 
 def test_a_last_event_without_its_empty_line_counts() -> None:
-    assert read(stream(delta("stop", content="a"), done=False) + b"data: [DONE]")[-1] == Done()
+    assert read(stream(delta("stop", content="a"), done=False) + b"data: [DONE]")[-1:] == [Done()]
 
 
 def test_other_choices_are_left_out() -> None:
@@ -311,6 +312,24 @@ CALLS: dict[str, tuple[list[Any], list[Event]]] = {
     "a name behind the id": (
         [delta(tool_calls=[call(0, None, "{", "a")]), delta("tool_calls", tool_calls=[call(0, "f", "}")])],
         [Asked(0, "a", "f"), Argument(0, "{"), Argument(0, "}")],
+    ),
+    "signed, as Gemini": (
+        [
+            delta(
+                "tool_calls",
+                tool_calls=[
+                    call(0, "f", "{}", "a") | {"extra_content": {"google": {"thought_signature": "c2ln"}}},
+                    call(1, "g", "{}", "b") | {"extra_content": {"google": None}},
+                ],
+            )
+        ],
+        [
+            Thought(signature="google:c2ln"),
+            Asked(0, "a", "f"),
+            Argument(0, "{}"),
+            Asked(1, "b", "g"),
+            Argument(1, "{}"),
+        ],
     ),
     "function_call, as it was once": (
         [

@@ -473,6 +473,25 @@ def test_an_effort_is_said_to_models_that_do_not_refuse_it(provider: str, model:
     assert (b'"reasoning_effort":"high"' in body) == takes
 
 
+def test_gemini_gets_its_signatures_back_and_a_word_for_those_of_others() -> None:
+    def call(name: str, signature: str | None) -> dict[str, Any]:
+        found: dict[str, Any] = {"id": name, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        return found if signature is None else found | {"extra_content": {"google": {"thought_signature": signature}}}
+
+    given = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": None, "tool_calls": [call("a", "c2ln"), call("b", None)]},
+        {"role": "tool", "tool_call_id": "a", "content": "1"},
+        {"role": "tool", "tool_call_id": "b", "content": "2"},
+    ]
+    found = messages(*given)
+    assert found.turns[1].parts[0] == Thought(signature="google:c2ln")
+    assert written(found, "Gemini", "gemini-3-pro")["messages"] == given
+    assert not any("extra_content" in str(written(found, *to)) for to in (("Gemini", "gemini-2.5-pro"), ("OpenAI",)))
+    looked = written(Conversation(LOOP), "VertexAI", "google/gemini-3.5-flash")["messages"][-3]
+    assert looked["tool_calls"][0]["extra_content"]["google"]["thought_signature"] == "skip_thought_signature_validator"
+
+
 def test_a_name_of_the_user_fits() -> None:
     assert written(Conversation(HI, user="u" * 64))["user"] == "u" * 64
     long = written(Conversation(HI, user="u" * 65))["user"]

@@ -7,6 +7,7 @@ Formats: https://platform.openai.com/docs/api-reference/chat/object and .../chat
   the latter with signatures in `reasoning_details`) or a part of the content (Mistral).
 - Calls of tools come in pieces, or whole at the end; without index or id (Ollama), all with index 0 (Gemini), with
   arguments that are an object (Ollama); and `finish_reason` may be `stop` behind them.
+- Gemini signs calls of tools, in `extra_content`: a thought with that signature and no words stands before the call.
 - Errors stand where an answer was begun, in all the shapes that `wire.faults` knows.
 """
 
@@ -21,7 +22,7 @@ from ...core.learning import Usage
 from ..counts import counted
 from ..faults import ErrorFacts, error_of
 from . import chat_chunks
-from .chat_turns import thought_of
+from .chat_turns import signed_call, thought_of
 from .checked import is_object
 from .dialects import Answering
 from .frames import MAX_EVENT, Frame, Frames
@@ -230,6 +231,8 @@ class _Answer:
         function = function if isinstance(function, dict) else {}
         key, name_of, name = said.get("index"), said.get("id"), function.get("name")
         key = key if type(key) is int else None
+        if (thought := signed_call(said)) is not None:
+            out.append(Thought(signature=thought.signature))
         name_of = name_of if isinstance(name_of, str) else ""
         name = name if isinstance(name, str) else ""
         call = self._calls.get(key)

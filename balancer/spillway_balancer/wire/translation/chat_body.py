@@ -6,7 +6,7 @@ What is said otherwise than it was, for chat completions have no place for it:
 - A tool that has failed says so in its text.
 - Reasoning of earlier answers goes, as `reasoning_content`, to servers that read it, for those answers alone that
   belong to the loop of tools that is under way: chat templates leave out the rest. Signatures and what is sealed can
-  be read by the provider that made it, and stay here.
+  be read by the provider that made it, and stay here; those of Gemini go back to it.
 - Efforts are low, medium or high, which is what all servers know that know any, and are said to models that do not
   refuse them. "none" is not said: no field is what all models take.
 - A name of the user that is longer than OpenAI takes becomes a hash of it: agents put more than a name there.
@@ -28,6 +28,7 @@ from xxhash import xxh3_64_hexdigest
 from spillway_api.providers import OutputLimit, Preset
 
 from . import efforts, media
+from .chat_turns import GOOGLE
 from .conversation import Conversation, Media, Part, Text, Thought, ToolChoice, ToolResult, ToolUse, Turn
 from .dialects import Body
 
@@ -52,6 +53,10 @@ DROPPED: Final[Mapping[str, str]] = {
 }
 """Extras that are left out, and what they are: the answer is the same without them."""
 
+UNSIGNED: Final = "skip_thought_signature_validator"
+"""What Google names for calls that Gemini has not made: https://ai.google.dev/gemini-api/docs/thought-signatures"""
+_SIGNS = re.compile(r"gemini-[3-9]").search
+"""Models that refuse calls without a signature."""
 MAX_USER: Final = 64
 """Characters of `user`."""
 _STRICT_ID: Final = 9
@@ -73,7 +78,7 @@ class Manner(NamedTuple):
     efforts: str | None
 
     def write(self, asked: Conversation, model: str) -> Body:
-        body: dict[str, Any] = {"model": model, "messages": list(self._messages(asked))}
+        body: dict[str, Any] = {"model": model, "messages": list(self._messages(asked, model))}
         if asked.max_tokens is not None:
             body[self.limit] = asked.max_tokens
         for name in ("temperature", "top_p", "top_k"):
@@ -143,7 +148,8 @@ class Manner(NamedTuple):
             return False
         return not any(isinstance(part, ToolUse) for part in last.parts)
 
-    def _messages(self, asked: Conversation) -> Iterator[dict[str, Any]]:
+    def _messages(self, asked: Conversation, model: str) -> Iterator[dict[str, Any]]:
+        signs = "thought_signature" in self.takes and _SIGNS(model) is not None
         if asked.system:
             yield {"role": "system", "content": _joined(asked.system)}
         loop = _loop(asked.turns) if "reasoning_content" in self.takes else len(asked.turns)
@@ -151,7 +157,7 @@ class Manner(NamedTuple):
             if turn.role == "user":
                 yield from self._heard(turn.parts)
             elif turn.role == "assistant":
-                yield self._answered(turn.parts, index >= loop)
+                yield self._answered(turn.parts, index >= loop, signs)
             else:
                 yield {"role": "system", "content": _joined(turn.parts)}
 
@@ -172,8 +178,8 @@ class Manner(NamedTuple):
         if rest or not results:
             yield {"role": "user", "content": _content(rest)}
 
-    def _answered(self, parts: Sequence[Part], thinking: bool) -> dict[str, Any]:
-        calls = [
+    def _answered(self, parts: Sequence[Part], thinking: bool, signs: bool) -> dict[str, Any]:
+        calls: list[dict[str, Any]] = [
             {
                 "id": self._id(part.id),
                 "type": "function",
@@ -187,6 +193,8 @@ class Manner(NamedTuple):
         if thinking and (thoughts := "".join(part.text for part in parts if isinstance(part, Thought))):
             message["reasoning_content"] = thoughts
         if calls:
+            if signs:
+                _sign(calls, parts)
             message["tool_calls"] = calls
         return message
 
@@ -207,6 +215,19 @@ def _loop(turns: Sequence[Turn]) -> int:
         if turn.role == "user" and not any(isinstance(part, ToolResult) for part in turn.parts):
             return index
     return 0
+
+
+def _sign(calls: list[dict[str, Any]], parts: Iterable[Part]) -> None:
+    """Every answer's first call has a signature: Gemini's own, or what stands for one where another model has asked."""
+    signatures = {0: UNSIGNED}
+    at = 0
+    for part in parts:
+        if isinstance(part, ToolUse):
+            at += 1
+        elif isinstance(part, Thought) and part.signature is not None and part.signature.startswith(GOOGLE):
+            signatures[min(at, len(calls) - 1)] = part.signature.removeprefix(GOOGLE)
+    for at, signature in signatures.items():
+        calls[at]["extra_content"] = {"google": {"thought_signature": signature}}
 
 
 def _joined(parts: Iterable[Part]) -> str:

@@ -18,6 +18,9 @@ from . import checked, media
 from .conversation import Media, Part, Role, Text, Thought, ToolResult, ToolUse, Turn
 
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
+GOOGLE: Final = "google:"
+"""Stands before a signature of Gemini's, whose place is a call of a tool: a thought with it goes before the call."""
+
 _TYPE = re.compile(r"[a-z0-9_]{1,64}").fullmatch
 _PDF: Final = "JVBERi0"
 """What base64 makes of `%PDF-`."""
@@ -126,6 +129,8 @@ class _Reading:
             if call.get("type", "function") != "function":  # a custom tool's input is no JSON
                 self._extras[f"{there}.type"] = checked.raw(call["type"])
                 continue
+            if (thought := signed_call(call)) is not None:
+                parts.append(thought)
             parts.append(
                 self._use(call.get("function"), checked.text(call.get("id"), f"{there}.id"), f"{there}.function")
             )
@@ -234,6 +239,20 @@ def thought_of(detail: dict[str, Any]) -> Thought | None:
     words = words if isinstance(words, str) else ""
     signature = signature if isinstance(signature, str) and signature else None
     return Thought(words, signature) if words or signature else None
+
+
+def signed_call(call: dict[str, Any]) -> Thought | None:
+    """What Gemini has thought before a call, and wants to see again with it.
+
+    https://ai.google.dev/gemini-api/docs/thought-signatures
+    """
+    for name in ("extra_content", "google"):
+        inner = call.get(name)
+        if not isinstance(inner, dict):
+            return None
+        call = inner
+    signature = call.get("thought_signature")
+    return Thought(signature=GOOGLE + signature) if isinstance(signature, str) and signature else None
 
 
 def _joined(pieces: Any) -> str:
