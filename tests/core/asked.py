@@ -58,7 +58,7 @@ class Asked:
     def json(self) -> bool:
         return False
 
-    def uncarried(self, into: Api) -> tuple[str, ...]:
+    def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
         return ()
 
     def max_tokens(self) -> int:

@@ -51,7 +51,7 @@ class Request:
     def images(self) -> bool:
         return self._told("images")
 
-    def uncarried(self, into: Api) -> tuple[str, ...]:
+    def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
         self.asked["uncarried"] += 1
         if isinstance(self.lost, BadRequest):
             raise self.lost

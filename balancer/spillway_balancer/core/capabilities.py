@@ -64,8 +64,9 @@ class Asks(selecting.Sized, Protocol):
     def tools(self) -> bool: ...
     def images(self) -> bool: ...
     def json(self) -> bool: ...
-    def uncarried(self, into: Api) -> tuple[str, ...]:
-        """Fields that cannot be said in this API. Raises a BadRequest where the request cannot be understood."""
+    def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
+        """Fields that cannot be said in this API to this type of provider; None is an endpoint of our own. Raises a
+        BadRequest where the request cannot be understood."""
         ...
 
 
@@ -99,7 +100,7 @@ class Needs:
         """Fields of the request that are lost on the way to this model; none where it goes there as it came. Raises a
         BadRequest for what cannot be translated at all."""
         into = pool.apis.into(self._asks.path, model.upstream_name or model.name)
-        return () if into is None else self._asks.uncarried(into)
+        return () if into is None else self._asks.uncarried(into, pool.spec.provider)
 
     def _asks_for(self, capability: Capability) -> bool:
         if capability not in self._read:

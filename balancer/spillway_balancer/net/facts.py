@@ -37,6 +37,7 @@ class Facts:
         "_caller",
         "_headers",
         "_key",
+        "_lowered",
         "_most",
         "_peeked",
         "client_ip",
@@ -56,6 +57,7 @@ class Facts:
         self._headers = headers
         self._peeked = peeked
         self._asked: Asked | None = None
+        self._lowered: tuple[Clamped, Asked] | None = None
         self._caller: str | None = None
         self._most: int | None = None
         self._key: str | None = None
@@ -142,8 +144,16 @@ class Facts:
             self._asked = Asked(CLIENTS[self.path], self._peeked.values())
         return self._asked
 
-    def uncarried(self, into: Api) -> tuple[str, ...]:
-        return self.asked.uncarried(into)
+    def asked_under(self, clamped: Clamped | None) -> Asked:
+        """The same with what a rule lowers."""
+        if clamped is None:
+            return self.asked
+        if self._lowered is None or self._lowered[0] is not clamped:
+            self._lowered = clamped, Asked(CLIENTS[self.path], clamped.values())
+        return self._lowered[1]
+
+    def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
+        return self.asked.uncarried(into, provider)
 
     def max_tokens(self) -> int:
         limit = min(max(0, asks.output_limit(self._peeked.values()) or 0), MOST_TOKENS)

@@ -11,11 +11,12 @@ from ..wire.usage import AnswerText, UsageWatch
 class Lesson:
     """What an answer teaches while it goes by: how many tokens it took, and what the endpoint has cached since."""
 
-    __slots__ = ("_events", "_prompt", "_said", "_streams", "_text", "_usage", "sent", "told")
+    __slots__ = ("_events", "_known", "_prompt", "_said", "_streams", "_text", "_usage", "sent", "told")
 
     def __init__(self, prompt: PromptBlocks | None, streams: bool) -> None:
         self._prompt = prompt
         self._usage = UsageWatch()
+        self._known: Usage | None = None
         self._text = AnswerText(streams)
         self._streams = streams
         self._events = 0
@@ -27,7 +28,11 @@ class Lesson:
 
     def heard(self) -> Usage:
         """What it has said of its tokens so far."""
-        return self._usage.usage() or Usage()
+        return self._known or self._usage.usage() or Usage()
+
+    def tell(self, usage: Usage) -> None:
+        """What it has said so far in another API than it is heard in: nothing of that got lost in translation."""
+        self._known = usage
 
     def hear(self, data: bytes) -> None:
         self._usage.feed(data)
@@ -41,7 +46,7 @@ class Lesson:
         Streams say how many tokens they had only if they are asked to; else it is estimated by their text, or as one
         token an event where that cannot be read.
         """
-        usage = self._usage.usage() or Usage()
+        usage = self.heard()
         self._said = text = self._text.text()
         self.told = usage.output_tokens is not None
         if usage.output_tokens is None and text:

@@ -15,10 +15,9 @@ from typing import Protocol
 from ..core.errors import DeadlineExceeded, Interrupted
 from ..core.reasons import Failure, Reason, of_status, status_of
 from ..core.routing import Deadlines
-from ..wire.faults import parse_error, retry_after
+from ..wire.failures import failure_of
 from ..wire.headers import response_headers
 from ..wire.paths import Path
-from ..wire.quota_headers import limited_for
 from ..wire.replies import error_event
 from ..wire.sse import StreamWatch
 from .upstream import Connection, RawHeaders
@@ -283,14 +282,8 @@ class Exchange:
     def _error_answer(self) -> None:
         """An HTTP error: what it means, with the answer kept in case it is the client's to see."""
         body = b"".join(self._held)[:ERROR_BYTES]
-        facts = parse_error(self._status, self._headers, body)
-        wait = retry_after(self._headers, time())
-        if wait is None and self._status == 429:
-            wait = limited_for(self._headers, time())
-        if wait is None:
-            wait = facts.wait
         self._error_body = body
-        self._fail(Failure(of_status(self._status, facts.code, facts.type), self._status, wait))
+        self._fail(failure_of(self._status, self._headers, body, time()))
 
     def pass_on(self) -> None:
         """Give the client the endpoint's own error answer."""

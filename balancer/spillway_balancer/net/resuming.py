@@ -23,10 +23,11 @@ ENGINES: Final = ("vLLM", "SGLang")
 
 
 def goes_on(step: Try) -> bool:
-    """Whether the endpoint is such an engine: by the word of its pool or, where that leaves it open, by its metrics."""
+    """Whether the endpoint is such an engine: by the word of its pool or, where that leaves it open, by its metrics.
+    What is translated for it is not gone on with."""
     spec = step.pool.spec
     engine = step.endpoint.dialect if spec.engine == "Auto" else spec.engine
-    return spec.provider is None and engine in ENGINES
+    return spec.provider is None and step.into is None and engine in ENGINES
 
 
 class Resumable:

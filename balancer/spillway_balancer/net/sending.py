@@ -24,6 +24,7 @@ from ..wire.providers import ADAPTERS
 from ..wire.providers.fields import adapted
 from ..wire.quota_headers import quotas
 from ..wire.usage_chunk import ask_for_usage, without_usage
+from . import translating
 from .answer import Answer
 from .credentials import Credentials
 from .dialling import Dialler, Origin, origin_of, said, way_of
@@ -32,7 +33,8 @@ from .facts import Facts
 from .lesson import Lesson
 from .relay import Exchange, Gate, Writer
 from .telemetry import Decision, Telemetry
-from .upstream import Connection, ConnectionPool, RawHeaders
+from .translating import Translated
+from .upstream import Connection, ConnectionPool, RawHeaders, Receiver
 
 log = logging.getLogger("spillway.endpoints")
 
@@ -203,6 +205,7 @@ class Sender:
         origin = origin_of(step.picked.endpoint.url, way_of(step.pool.spec))
         strip = None if ask is None else without_usage
         pieces = self._request(step, job, origin, ask)
+        foreign = step.into is not None
         told = None if visit.endpoint.quota is None else partial(_told, visit)
         while True:
             connection = self._connections.reuse(origin)
@@ -216,10 +219,13 @@ class Sender:
             if lesson is not None:
                 lesson.sent = True
             gate = job.gate
+            hears = None if foreign else told
             exchange = Exchange(
-                connection, job.answer, job.path, job.deadlines, job.total, on_first_byte, overhear, gate, strip, told
+                connection, job.answer, job.path, job.deadlines, job.total, on_first_byte, overhear, gate, strip, hears
             )
-            await self._carry(connection, exchange, job.client, pieces)
+            heard = None if lesson is None else lesson.tell
+            receiver = Translated(exchange, step, job, heard, told) if foreign else exchange
+            await self._carry(connection, exchange, receiver, job.client, pieces)
             # A kept connection that breaks before a byte of answer was most likely closed for idleness as we
             # wrote: that says nothing of the endpoint, and a new connection will.
             if not exchange.broke_silently or connection.used == 1:
@@ -229,6 +235,7 @@ class Sender:
         self,
         connection: Connection,
         exchange: Exchange,
+        receiver: Receiver,
         client: Reader,
         pieces: list[bytes | memoryview],
     ) -> None:
@@ -238,7 +245,7 @@ class Sender:
         """
         client.attach(exchange)
         try:
-            connection.send(pieces, exchange)
+            connection.send(pieces, receiver)
             await exchange.finished
         except asyncio.CancelledError:
             if not exchange.said:
@@ -271,12 +278,17 @@ class Sender:
     def _request(self, step: Try, job: Job, origin: Origin, ask: Edit | None) -> list[bytes | memoryview]:
         """The request to an endpoint: one head of ours, then the client's own bytes."""
         spec = step.picked.endpoint.spec
-        body: Sequence[bytes | memoryview] = _body(step, job, ask) if job.body is None else [job.body]
-        start = _request_start(step.pool.spec.provider, spec.url, job.path.path, origin)
+        path, headers = job.path.path, job.headers
+        if step.into is not None:
+            path, headers, whole = translating.request(step, job)
+            body: Sequence[bytes | memoryview] = [whole]
+        else:
+            body = _body(step, job, ask) if job.body is None else [job.body]
+        start = _request_start(step.pool.spec.provider, spec.url, path, origin)
         head = [start, b"content-length: %d\r\n" % sum(map(len, body))]
         credential = spec.credential
         taken = None if credential is None else credential.header.lower().encode()
-        for name, value in job.headers:
+        for name, value in headers:
             if name != taken:  # of two such headers an endpoint might read the client's
                 head += (name, b": ", value, b"\r\n")
         head += (self._credentials.line(spec), b"\r\n")
@@ -295,7 +307,10 @@ def _body(step: Try, job: Job, ask: Edit | None) -> Sequence[bytes | memoryview]
 
 
 def _usage_wanted(step: Try, job: Job) -> Edit | None:
-    """The change to a body that makes its stream tell its usage, where that has to be asked for."""
+    """The change to a body that makes its stream tell its usage, where that has to be asked for. What is translated
+    always asks for it."""
+    if step.into is not None:
+        return None
     provider = step.pool.spec.provider
     return None if provider is not None and ADAPTERS[provider].preset.tells_usage else ask_for_usage(job.peeked)
 

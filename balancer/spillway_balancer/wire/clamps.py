@@ -7,7 +7,7 @@ is of no use is passed over. A clamp holds for the most lenient of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_args
 
 import msgspec
@@ -79,6 +79,10 @@ class Clamped:
         name: str = ADAPTERS.get(provider or "", OWN).preset.limit
         name = name if name in _READ[path] else _READ[path][0]
         return [*self._edits, self._put(name, b"%d" % self._limit)]
+
+    def values(self) -> Mapping[str, msgspec.Raw]:
+        """The fields of the body as they are with the changes."""
+        return json_body.read(b"".join(self._peeked.forward(self._peeked.model, self.edits(None)))).values
 
     def _effort(self, most: ReasoningEffort) -> Iterator[Edit]:
         """`reasoning_effort` of chats and `reasoning.effort` of responses; some read one in the place of the other."""

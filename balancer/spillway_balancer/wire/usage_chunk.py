@@ -7,6 +7,7 @@ before `data: [DONE]`, whose `choices` is empty and whose `usage` is not null.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +38,15 @@ def ask_for_usage(peeked: Peeked) -> Edit | None:
     if bytes(options.get("include_usage", msgspec.Raw())) == b"true":
         return None
     return start, end, msgspec.json.encode({**options, "include_usage": True})
+
+
+def wants_usage(values: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether a client has asked for it."""
+    try:
+        options = _options(values["stream_options"]) if "stream_options" in values else None
+    except msgspec.DecodeError:
+        return False
+    return options is not None and bytes(options.get("include_usage", msgspec.Raw())) == b"true"
 
 
 class _Chunk(msgspec.Struct, gc=False):

@@ -20,6 +20,7 @@ from xxhash import xxh3_64_hexdigest
 
 from ...core.learning import Usage
 from ..counts import counted
+from ..failures import words_of
 from ..faults import ErrorFacts, error_of
 from . import chat_chunks
 from .chat_turns import signed_call, thought_of
@@ -27,9 +28,6 @@ from .checked import is_object
 from .dialects import Answering
 from .frames import MAX_EVENT, Frame, Frames
 from .said import Alive, Argument, Asked, Began, Done, End, Ended, Event, Fault, Said, Thought, Told
-
-MAX_MESSAGE: Final = 4096
-"""Characters of an error's message that are handed on."""
 
 _ENDS: Final[dict[str, End]] = {
     "stop": "stop",
@@ -345,15 +343,7 @@ def reader(media_type: str) -> _Stream | _Whole:
 
 
 def _message_of(value: Any) -> str:
-    """An error's own words, wherever they stand."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    places = [value, value.get("error"), value.get("detail")] if isinstance(value, dict) else [value]
-    for place in reversed(places):
-        words = place.get("message") if isinstance(place, dict) else place
-        if isinstance(words, str) and words:
-            return words[:MAX_MESSAGE]
-    return "the endpoint has failed within its answer"
+    return words_of(value) or "the endpoint has failed within its answer"
 
 
 ANSWERING: Final = Answering(reader, chat_chunks.Stream, chat_chunks.Whole, chat_chunks.error)
