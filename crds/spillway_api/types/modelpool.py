@@ -74,7 +74,8 @@ class Model(Struct, frozen=True, rename="camel", omit_defaults=True):
         doc(
             "What the model can do: APIs that it serves (Chat for /v1/chat/completions and so on) and what requests "
             "may ask of it (Tools, Vision, StructuredOutput). Where some are named it has these and no others, and "
-            "gets no request that needs more; where none is named it is taken to have all.",
+            "gets no request that needs more; where none is named it is taken to have all but Messages. Chats and "
+            "messages are translated for a model that has only the other of Chat and Messages.",
             max_length=16,
         ),
         SET,
