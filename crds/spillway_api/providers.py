@@ -76,7 +76,7 @@ PRESETS: Final[dict[str, Preset]] = {
         efforts=_GEMINI,
     ),
     # https://cloud.google.com/vertex-ai/generative-ai/docs/migrate/openai/overview: models are PUBLISHER/MODEL, such as
-    # google/gemini-2.5-flash; a parameter that is not supported is ignored
+    # google/gemini-2.5-flash; a parameter that is not supported is ignored, and streams end with [DONE]
     "VertexAI": Preset(
         "https://{location}aiplatform{area}.googleapis.com/v1/projects/{project}/locations/{region}/endpoints/openapi",
         _paths(),

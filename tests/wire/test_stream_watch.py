@@ -63,6 +63,7 @@ def watch(reads: Sequence[bytes], kind: StreamEnd = "done-sentinel", limit: int 
         ("openrouter-chat", "done-sentinel", 3),
         ("chat-tools", "done-sentinel", 1),
         ("chat-reasoning", "done-sentinel", 1),
+        ("vertex-tools", "done-sentinel", 0),
         ("responses", "responses-event", 4),
         ("transcription", "message-end", 0),
     ],
@@ -108,7 +109,15 @@ def test_an_error_after_content_goes_on_and_is_known(golden: Golden) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["azure-chat", "deepseek-chat", "groq-chat", "mistral-chat", "openrouter-chat", "openrouter-error-late"],
+    [
+        "azure-chat",
+        "deepseek-chat",
+        "groq-chat",
+        "mistral-chat",
+        "openrouter-chat",
+        "openrouter-error-late",
+        "vertex-tools",
+    ],
 )
 @given(cuts=st.lists(st.integers(1, 400), max_size=30))
 def test_streams_of_providers_come_to_the_same_however_reads_divide_them(name: str, cuts: list[int]) -> None:
