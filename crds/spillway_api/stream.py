@@ -66,11 +66,13 @@ class PoolReport(Struct, frozen=True, rename="camel"):
     unhealthy: tuple[str, ...] = ()
     ejected: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
-    """Accounts or endpoints that refuse their credential (401, 403)."""
+    """Accounts or endpoints that refuse their credential (401, 403), or have none yet."""
     metrics: MetricsState = "Off"
     metrics_message: str = ""
     spent: str = ""
     """Money of its own budget spent in this period, as a decimal number; empty without a budget."""
+    refused_message: str = ""
+    """Why one of `refused` has no credential, where that is known."""
 
 
 class TierReport(Struct, frozen=True, rename="camel"):

@@ -67,6 +67,8 @@ class PoolSight(NamedTuple):
     unhealthy: int = 0
     ejected: int = 0
     refused: int = 0
+    refused_message: str = ""
+    """Why one of them has no credential."""
     metrics: MetricsState | None = None
     """None as long as no balancer has told."""
     metrics_message: str = ""
@@ -163,18 +165,20 @@ def pool_ready(sight: PoolSight) -> Verdict:
         leaving = f"; {sight.draining} are draining" if sight.draining else ""
         why = _said(sight.problems) or sight.nobody
         return Verdict("False", "NoEndpoints", f"no endpoint is there{waiting}{leaving}" + (f": {why}" if why else ""))
+    missing = f"; {sight.refused_message}" if sight.refused and sight.refused_message else ""
     if sight.ready:
-        return Verdict("True", "EndpointsReady", f"{sight.ready} of {sight.total + sight.not_ready} take traffic")
+        counts = f"{sight.ready} of {sight.total + sight.not_ready} take traffic"
+        return Verdict("True", "EndpointsReady", counts + missing)
     if sight.refused == sight.total:
         said = "every endpoint refuses its credential, or the balancers have not got it yet, which takes a minute"
-        return Verdict("False", "CredentialsRefused", said)
+        return Verdict("False", "CredentialsRefused", said + missing)
     reason = "AllUnhealthy" if sight.unhealthy >= sight.ejected else "AllEjected"
-    counts = (
+    reasons = (
         (sight.unhealthy, "fail their probes"),
         (sight.ejected, "are ejected for failing requests"),
         (sight.refused, "refuse their credential"),
     )
-    said = ", ".join(f"{count} {what}" for count, what in counts if count)
+    said = ", ".join(f"{count} {what}" for count, what in reasons if count)
     return Verdict("False", reason, f"of {sight.total} endpoints {said}")
 
 

@@ -25,6 +25,7 @@ class PoolOpinion(NamedTuple):
     unhealthy: frozenset[str] = frozenset()
     ejected: frozenset[str] = frozenset()
     refused: frozenset[str] = frozenset()
+    refused_message: str = ""
     metrics: MetricsState | None = None
     metrics_message: str = ""
     spent: str = ""
@@ -63,6 +64,7 @@ class Opinions:
             unhealthy=unhealthy,
             ejected=self._by_half(each.ejected for each in said) - unhealthy - refused,
             refused=refused,
+            refused_message=next((each.refused_message for each in said if each.refused_message), ""),
             metrics=worst.metrics,
             metrics_message=worst.metrics_message,
             spent=_sum(each.spent for each in said),

@@ -259,6 +259,7 @@ def _pool_sight(
         unhealthy=len(unhealthy),
         ejected=len(ejected - unhealthy),
         refused=len(refused - unhealthy - ejected),
+        refused_message=next((each.refused_message for each in views if each.refused_message), ""),
         metrics=told.metrics if told else None,
         metrics_message=told.metrics_message if told else "",
         asleep=scale is not None and scale.replicas == 0,

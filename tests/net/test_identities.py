@@ -21,6 +21,7 @@ from spillway_balancer.core.grants import AwsKeys, Bearer
 from spillway_balancer.core.load import RequestSize
 from spillway_balancer.net.credentials import Credentials, wanted
 from spillway_balancer.net.identities import HOSTS, NAMESPACES, Identities, Kept
+from spillway_balancer.net.reporting import report
 
 URL = "https://team.openai.azure.com"
 TENANT, CLIENT = "72f988bf-86f1-41af-91ab-2d7cd011db47", "6731de76-14a6-49ae-97bc-6eba6914391e"
@@ -384,6 +385,8 @@ async def test_ready_only_when_clouds_have_been_asked_and_serving_whatever_they_
     assert one.calls == []
     assert "no azure identity for default/cloud/a, they get no requests" in caplog.text
     assert "Microsoft Entra answers 400 invalid_client" in caplog.text
+    (told,) = report(lb.balancer.serving.current, {}, {}, 0.0, 0.0).pools
+    assert (told.refused, told.refused_message) == (("a",), "a: Microsoft Entra answers 400 invalid_client")
     # The account goes, and with it all that was kept for it.
     lb.write(objects.pool("cloud", one.url), objects.route("cloud"))
     await lb.until(lambda: not lb.balancer.identities._kept)

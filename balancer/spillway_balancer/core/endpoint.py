@@ -45,6 +45,7 @@ class EndpointState:
         "refused",
         "since",
         "spec",
+        "unkeyed",
         "unseen",
         "url",
     )
@@ -60,6 +61,8 @@ class EndpointState:
         self.circuit = Circuit()
         self.keyed = True
         """Whether the credential that it asks for, if any, is there. Said by whoever reads credentials."""
+        self.unkeyed = ""
+        """Why its credential is not there, where somebody knows; for people."""
         self.refused = False
         """Whether it has not taken its credential: until that changes it is a last resort."""
         self.dialect: str | None = None

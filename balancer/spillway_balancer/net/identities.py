@@ -85,12 +85,6 @@ class Identities:
         """Whether every identity has been tried: until then an account without a grant is not known to have none."""
         return all(kept.tried for kept in self._kept.values())
 
-    def why(self, spec: Endpoint) -> str:
-        """Why an account has nothing to show; empty where it has, or has no identity."""
-        want = wanted(spec)
-        kept = None if want is None else self._kept.get(want)
-        return "" if kept is None or want in self._credentials.grants else kept.why
-
     def follow(self, runtime: Runtime) -> None:
         """Begin to keep what the runtime's accounts ask for, and let go of the rest."""
         asked: dict[Wanted, list[EndpointState]] = {}
@@ -108,7 +102,10 @@ class Identities:
             if kept is None:
                 kept = self._kept[want] = Kept(want, self._clock())
                 self._tasks[want] = asyncio.get_running_loop().create_task(self._keep(kept))
-            kept.endpoints = endpoints
+            if kept.endpoints != endpoints:
+                kept.endpoints = endpoints
+                if kept.tried:
+                    self._tell(kept, fresh=False)
 
     def refused(self, spec: Endpoint, begun: float) -> None:
         """An account did not take what an attempt that `begun` then has shown. What has come since it may take."""
@@ -181,14 +178,16 @@ class Identities:
             )
             log.warning("no %s identity for %s, %s: %s", kept.cloud, _names(kept), rest, why)
         kept.tried, kept.why = True, why
-        if kept.renewal.expires is None and self._credentials.grants.pop(kept.want, None) is not None:
+        if kept.renewal.expires is None:
+            self._credentials.grants.pop(kept.want, None)
             self._tell(kept)
 
-    def _tell(self, kept: Kept) -> None:
-        """To its accounts, that there is something new to show, or nothing any more."""
+    def _tell(self, kept: Kept, fresh: bool = True) -> None:
+        """To its accounts, that there is something new to show, or nothing any more; else what there is."""
+        holds = kept.want in self._credentials.grants
         for endpoint in kept.endpoints:
-            endpoint.keyed = kept.want in self._credentials.grants
-            endpoint.refused = False
+            endpoint.keyed, endpoint.unkeyed = holds, "" if holds else kept.why
+            endpoint.refused = endpoint.refused and not fresh
 
     async def _fetch(self, want: Wanted) -> Grant:
         """One exchange, from its files to the grant. Raises Denied."""

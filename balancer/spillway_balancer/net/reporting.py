@@ -98,8 +98,15 @@ def _pool(
     if engine is None and metrics == "Off" and not (unhealthy or ejected or refusing or pool.fund):
         return None, ready
     spent = "" if pool.fund is None else f"{pool.fund.money.spent_at(unix):f}"
-    told = PoolReport(pool.name, engine, tuple(unhealthy), tuple(ejected), tuple(refusing), metrics, message, spent)
+    out = tuple(unhealthy), tuple(ejected), tuple(refusing)
+    told = PoolReport(pool.name, engine, *out, metrics, message, spent, _unkeyed(pool, refusing))
     return told, ready
+
+
+def _unkeyed(pool: Pool, refusing: list[str]) -> str:
+    """Why the first of them that has no credential has none."""
+    known = ((name, pool.endpoints[name].unkeyed) for name in refusing)
+    return next((f"{name}: {why}" for name, why in known if why), "")
 
 
 WORST_FIRST: Final[tuple[MetricsState, ...]] = ("AuthRequired", "NotExposed", "UnknownNames", "Stale")
