@@ -147,7 +147,7 @@ MISTRAL = PRESETS["Mistral"]
 
 def sent(body: bytes, path: str = CHAT) -> bytes:
     peeked = peek(PATHS[path], "application/json", body)
-    return b"".join(peeked.forward("up", adapted(peeked, MISTRAL)))
+    return b"".join(peeked.forward("up", adapted(peeked, MISTRAL, "up")))
 
 
 @pytest.mark.parametrize(
@@ -183,5 +183,5 @@ def test_names_of_other_apis_stay() -> None:
 
 def test_a_clamp_and_a_name_go_into_the_same_field() -> None:
     peeked = peek(PATHS[CHAT], "application/json", b'{"max_completion_tokens": 500,"model":"m"}')
-    edits = [*Clamped(peeked, Clamp(max_output_tokens=100)).edits("Mistral"), *adapted(peeked, MISTRAL)]
+    edits = [*Clamped(peeked, Clamp(max_output_tokens=100)).edits("Mistral"), *adapted(peeked, MISTRAL, "up")]
     assert b"".join(peeked.forward("m", edits)) == b'{"max_tokens":100,"model":"m"}'

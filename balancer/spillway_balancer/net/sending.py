@@ -302,7 +302,7 @@ def _body(step: Try, job: Job, ask: Edit | None) -> Sequence[bytes | memoryview]
     provider = step.pool.spec.provider
     edits: tuple[Edit, ...] = () if job.clamped is None else tuple(job.clamped.edits(provider))
     if provider is not None:
-        edits += adapted(job.peeked, ADAPTERS[provider].preset)
+        edits += adapted(job.peeked, ADAPTERS[provider].preset, step.upstream_model)
     return job.peeked.forward(step.upstream_model, edits if ask is None else (*edits, ask))
 
 

@@ -9,15 +9,17 @@ import msgspec
 from spillway_api.providers import Preset
 
 from ..peeked import Edit, Peeked
+from .calls import adapted_calls
 
 CHAT: Final = "/v1/chat/completions"
 
 _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 
 
-def adapted(peeked: Peeked, preset: Preset) -> tuple[Edit, ...]:
-    """What to change in a body for this provider. What is there by both names is for it to refuse."""
-    if not (preset.renames or preset.tells_usage) or peeked.path.path != CHAT:
+def adapted(peeked: Peeked, preset: Preset, model: str) -> tuple[Edit, ...]:
+    """What to change in a body for this provider and its name of the model. What is there by both names is for it to
+    refuse."""
+    if not (preset.renames or preset.tells_usage or preset.takes) or peeked.path.path != CHAT:
         return ()
     spans = peeked.spans()
     edits: list[Edit] = []
@@ -27,6 +29,8 @@ def adapted(peeked: Peeked, preset: Preset) -> tuple[Edit, ...]:
             edits.append((opening, value, b'"%b":' % new.encode()))
     if preset.tells_usage and (asked := _without_usage(peeked)) is not None:
         edits.append(asked)
+    if (calls := adapted_calls(peeked, preset, model)) is not None:
+        edits.append(calls)
     return tuple(edits)
 
 

@@ -23,10 +23,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from xxhash import xxh3_64_hexdigest
 
 from spillway_api.providers import OutputLimit, Preset
 
+from ..providers.calls import BRIDGE, UNSIGNED, signature, signs, strict_id
 from . import efforts, media
 from .chat_turns import GOOGLE
 from .conversation import Conversation, Media, Part, Text, Thought, ToolChoice, ToolResult, ToolUse, Turn
@@ -53,13 +53,8 @@ DROPPED: Final[Mapping[str, str]] = {
 }
 """Extras that are left out, and what they are: the answer is the same without them."""
 
-UNSIGNED: Final = "skip_thought_signature_validator"
-"""What Google names for calls that Gemini has not made: https://ai.google.dev/gemini-api/docs/thought-signatures"""
-_SIGNS = re.compile(r"gemini-[3-9]").search
-"""Models that refuse calls without a signature."""
 MAX_USER: Final = 64
 """Characters of `user`."""
-_STRICT_ID: Final = 9
 _EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
@@ -149,7 +144,7 @@ class Manner(NamedTuple):
         return not any(isinstance(part, ToolUse) for part in last.parts)
 
     def _messages(self, asked: Conversation, model: str) -> Iterator[dict[str, Any]]:
-        signs = "thought_signature" in self.takes and _SIGNS(model) is not None
+        signed = signs(self.takes, model)
         if asked.system:
             yield {"role": "system", "content": _joined(asked.system)}
         loop = _loop(asked.turns) if "reasoning_content" in self.takes else len(asked.turns)
@@ -157,7 +152,7 @@ class Manner(NamedTuple):
             if turn.role == "user":
                 yield from self._heard(turn.parts)
             elif turn.role == "assistant":
-                yield self._answered(turn.parts, index >= loop, signs)
+                yield self._answered(turn.parts, index >= loop, signed)
             else:
                 yield {"role": "system", "content": _joined(turn.parts)}
 
@@ -174,11 +169,11 @@ class Manner(NamedTuple):
             elif isinstance(part, Text | Media):
                 rest.append(part)
         if results and rest and self.strict:
-            yield {"role": "assistant", "content": "OK."}
+            yield BRIDGE
         if rest or not results:
             yield {"role": "user", "content": _content(rest)}
 
-    def _answered(self, parts: Sequence[Part], thinking: bool, signs: bool) -> dict[str, Any]:
+    def _answered(self, parts: Sequence[Part], thinking: bool, signed: bool) -> dict[str, Any]:
         calls: list[dict[str, Any]] = [
             {
                 "id": self._id(part.id),
@@ -193,15 +188,13 @@ class Manner(NamedTuple):
         if thinking and (thoughts := "".join(part.text for part in parts if isinstance(part, Thought))):
             message["reasoning_content"] = thoughts
         if calls:
-            if signs:
+            if signed:
                 _sign(calls, parts)
             message["tool_calls"] = calls
         return message
 
     def _id(self, given: str) -> str:
-        if not self.strict or (len(given) == _STRICT_ID and given.isascii() and given.isalnum()):
-            return given
-        return xxh3_64_hexdigest(given.encode())[:_STRICT_ID]
+        return strict_id(given) if self.strict else given
 
 
 def manner_of(preset: Preset) -> Manner:
@@ -226,8 +219,8 @@ def _sign(calls: list[dict[str, Any]], parts: Iterable[Part]) -> None:
             at += 1
         elif isinstance(part, Thought) and part.signature is not None and part.signature.startswith(GOOGLE):
             signatures[min(at, len(calls) - 1)] = part.signature.removeprefix(GOOGLE)
-    for at, signature in signatures.items():
-        calls[at]["extra_content"] = {"google": {"thought_signature": signature}}
+    for at, given in signatures.items():
+        calls[at]["extra_content"] = signature(given)
 
 
 def _joined(parts: Iterable[Part]) -> str:
