@@ -190,3 +190,15 @@ async def test_signs_of_life_are_nothing_to_the_sdk(ask, endpoint, say) -> None:
     sdk, _ = await ask(await endpoint(late), route={"streams": {"keepAlive": "100ms"}})
     async with sdk.messages.stream(**hello(say)) as stream:  # and what was not streamed is a stream all the same
         assert (await stream.get_final_message()).content[0].text == "hello"
+
+
+async def test_tokens_are_estimated_where_nobody_counts(ask, endpoint, say) -> None:
+    one = await endpoint()
+    sdk, lb = await ask(one)
+    messages = [{"role": "user", "content": "word " * 4_000}]
+    counted = await sdk.messages.count_tokens(model="chat", messages=messages, system="Be brief.")
+    assert 4_900 < counted.input_tokens < 5_200
+    assert not one.calls
+    with pytest.raises(anthropic.NotFoundError):
+        await sdk.messages.count_tokens(model="nobody", messages=messages)
+    assert lb.sample("spillway_requests_total", code="200", model="chat") == 1

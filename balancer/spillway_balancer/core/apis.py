@@ -14,6 +14,8 @@ from spillway_api.types import Capability, Model
 
 CHAT: Final = "/v1/chat/completions"
 MESSAGES: Final = "/v1/messages"
+COUNTING: Final = "/v1/messages/count_tokens"
+"""Is asked of those alone who are known to have it: the balancer can answer it itself."""
 
 CLIENTS: Final[dict[str, Api]] = {CHAT: "chat", MESSAGES: "messages"}
 """What clients speak on the paths whose requests can be translated."""
@@ -50,7 +52,9 @@ class Apis:
 
     def serves(self, path: str) -> bool:
         """Whether the provider has this part of the API, or one that it can be translated into."""
-        return self.paths is None or path in self.paths or (self._known and path in CLIENTS)
+        if self.paths is None:
+            return path != COUNTING
+        return path in self.paths or (self._known and path in CLIENTS)
 
     def into(self, path: str, upstream_model: str) -> Api | None:
         """What a request on this path has to be translated into for a model; None where it goes as it came."""

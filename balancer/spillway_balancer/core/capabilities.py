@@ -35,6 +35,7 @@ KINDS: Final[dict[str, Capability]] = {
     "/v1/completions": "Completions",
     "/v1/responses": "Responses",
     "/v1/messages": "Messages",
+    "/v1/messages/count_tokens": "Messages",
     "/v1/embeddings": "Embeddings",
     "/v1/rerank": "Rerank",
     "/v1/score": "Score",

@@ -102,7 +102,7 @@ def plan_by(
 
     `wants`: what the caller decides itself, if it may. `select`: how pools are selected, whatever the tiers say.
     """
-    foreign = asked.path == MESSAGES  # which hardly any endpoint speaks: it is translated
+    foreign = asked.path.startswith(MESSAGES)  # which hardly any endpoint speaks: it is translated
     plain = wants is None and select is None and route.plain and not foreign
     if plain and (known := route.plans.get(declared)) is not None:
         return known

@@ -30,6 +30,7 @@ from ..wire.headers import check_request, request_headers
 from ..wire.paths import MESSAGES, PATHS
 from .answer import Answer, Sent
 from .client import ClientConnection
+from .counting import estimated
 from .credentials import Credentials
 from .facts import Facts, digest_of
 from .journey import Journey, Shared
@@ -153,6 +154,11 @@ class Proxy:
             self._check_ready()
             facts = Facts(request.headers, request.remote, peeked, for_us)
             headers = request_headers(request.raw_headers, path.messages)
+            if path.free:
+                told = estimated(self._serving.current, facts, peeked, decision, self._shared.dice)
+                if told is not None:
+                    answer.json(200, told)
+                    return
             journey = Journey(self._shared, facts, peeked, headers, client, answer, decision)
             await journey.run(self._serving.current)  # read once, held to the end of the request
         except SpillwayError as error:

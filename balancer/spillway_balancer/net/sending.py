@@ -178,7 +178,7 @@ class Sender:
         it matters (`counts`).
         """
         decision, permit, had = job.decision, step.permit, NOTHING_USED
-        if usage is not None:
+        if usage is not None and not job.path.free:
             had = used(usage, step.picked.forecast.prompt_tokens)
             if counts and (usage.prompt_tokens is None or (job.path.generates and not told)):
                 self._telemetry.costs.estimated(step.pool.name)

@@ -33,6 +33,11 @@ class Path(NamedTuple):
         return self.path.startswith(MESSAGES)
 
     @property
+    def free(self) -> bool:
+        """Whether nobody charges for it."""
+        return self.path.endswith("/count_tokens")
+
+    @property
     def repeatable(self) -> bool:
         """Whether a stream may be asked for twice: text is made, and nothing is kept."""
         return self.stream_end in ("done-sentinel", "message-stop")
@@ -44,6 +49,7 @@ PATHS: Final[dict[str, Path]] = {
         Path("/v1/chat/completions", "json", "done-sentinel"),
         Path("/v1/completions", "json", "done-sentinel"),
         Path(MESSAGES, "json", "message-stop"),
+        Path(f"{MESSAGES}/count_tokens", "json", "message-end"),
         Path("/v1/embeddings", "json", "message-end"),
         Path("/v1/responses", "json", "responses-event"),
         Path("/v1/rerank", "json", "message-end"),
