@@ -19,7 +19,7 @@ from tests.chart.value_sets import CHART, ROOT, VALUES
 
 from spillway_api.prices import read_overlay
 from spillway_balancer import cli as balancer_cli
-from spillway_balancer.net import telemetry
+from spillway_balancer.net import identities, telemetry
 from spillway_operator import cli as operator_cli
 
 
@@ -130,6 +130,7 @@ def test_a_balancer_has_no_token_of_the_api_server_and_no_rights(objects):
             source["serviceAccountToken"]
             for volume in spec["volumes"]
             for source in volume.get("projected", {}).get("sources", ())
+            if volume["name"] != "identity-tokens"  # for clouds, where somebody wants them
         ]
         assert tokens == [{"audience": "spillway-operator", "expirationSeconds": 3600, "path": "token"}]
 
@@ -194,6 +195,40 @@ def test_files_that_the_balancer_is_told_of_are_mounted(objects):
             mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
             for flag in ("token-file", "ca-file", "state", "boot", "secrets"):
                 assert any(argument(container, flag).startswith(mount) for mount in mounts), flag
+
+
+def test_an_identity_gives_a_gateway_tokens_for_clouds_and_says_who_may_use_it(render):
+    identity = {
+        "namespaces": ["ml", "search"],
+        "hosts": ["llm.corp"],
+        "tokens": [{"name": "aws", "audience": "sts.amazonaws.com"}],
+        "configMap": "clouds",
+    }
+    annotations = {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/spillway"}
+    values = {"gateway": {"identity": identity, "env": {"AWS_REGION": "eu-central-1"}}}
+    values["gateway"]["serviceAccountAnnotations"] = annotations
+    objects = render(values)
+    assert named(objects, "ServiceAccount", "spillway-gateway")["metadata"]["annotations"] == annotations
+    spec = named(objects, "Deployment", "spillway-gateway")["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert {each["name"]: each["value"] for each in container["env"]} == {
+        "AWS_REGION": "eu-central-1",
+        identities.NAMESPACES: "ml,search",
+        identities.HOSTS: "llm.corp",
+    }
+    volumes = {each["name"]: each for each in spec["volumes"]}
+    mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+    (source,) = volumes["identity-tokens"]["projected"]["sources"]
+    assert source["serviceAccountToken"] == {"audience": "sts.amazonaws.com", "expirationSeconds": 3600, "path": "aws"}
+    assert volumes["identity-config"]["configMap"] == {"name": "clouds"}
+    assert mounts["identity-tokens"] == "/var/run/spillway/identity"
+    assert mounts["identity-config"] == "/etc/spillway/identity"
+
+
+def test_without_an_identity_there_is_nothing_of_it(render):
+    spec = named(render({}), "Deployment", "spillway-gateway")["spec"]["template"]["spec"]
+    assert "env" not in spec["containers"][0]
+    assert not [each for each in spec["volumes"] if each["name"].startswith("identity")]
 
 
 PROGRAMS = {"balancer": balancer_cli.app, "operator": operator_cli.cli}

@@ -52,6 +52,13 @@ VALUES: dict[str, dict[str, Any]] = {
             "service": {"type": "LoadBalancer", "port": 8000, "annotations": {"a": "b"}},
             "autoscaling": {"enabled": True, "requestsInFlight": 200},
             "serviceAccountAnnotations": {"a": "b"},
+            "identity": {
+                "namespaces": ["ml", "search"],
+                "hosts": ["llm.corp", "other"],
+                "tokens": [{"name": "aws", "audience": "sts.amazonaws.com"}, {"name": "gcp", "audience": "//iam/x"}],
+                "configMap": "clouds",
+            },
+            "env": {"AWS_REGION": "eu-central-1", "AWS_WEB_IDENTITY_TOKEN_FILE": "/var/run/spillway/identity/aws"},
             "podAnnotations": {"a": "b"},
             "podLabels": {"team": "platform"},
             "nodeSelector": {"disk": "ssd"},
