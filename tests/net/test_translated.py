@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import anthropic
@@ -225,6 +226,7 @@ async def test_a_chat_is_served_by_an_endpoint_that_speaks_messages(serve, endpo
     assert answer.choices[0].message.content == "one two"
     assert answer.choices[0].finish_reason == "stop"
     assert (answer.usage.prompt_tokens, answer.usage.prompt_tokens_details.cached_tokens) == (114, 100)
+    assert abs(answer.created - time.time()) < 60
     assert raw.headers["x-request-id"] == "req_1"
     assert not [name for name in raw.headers if name.startswith("anthropic-")]
     (call,) = one.calls

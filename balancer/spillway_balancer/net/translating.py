@@ -173,6 +173,7 @@ class Translated:
     # -- what follows
 
     def _hand_on(self, events: Iterable[Event]) -> None:
+        events = [_dated(event) if isinstance(event, Began) else event for event in events]
         for event in events:
             if isinstance(event, Told) or (isinstance(event, Began) and event.usage is not None):
                 self._counted(event.usage or Usage())
@@ -235,3 +236,8 @@ class Translated:
             elif name not in _OF_THE_BODY and not name.startswith(_OF_AN_API):
                 kept.append((name, value))
         return kept
+
+
+def _dated(began: Began) -> Began:
+    """Chats say when an answer was begun; not every provider does."""
+    return began if began.created is not None else began._replace(created=int(time()))
