@@ -41,6 +41,8 @@ class Preset(NamedTuple):
     refuse it. None where it is an error to none."""
     api: Api = "chat"
     """What conversations are translated to where the client speaks otherwise."""
+    signs: str | None = None
+    """Service of AWS for which requests are signed where an account has keys instead of a bearer key."""
 
 
 def _paths(*paths: str) -> frozenset[str]:
@@ -67,6 +69,14 @@ PRESETS: Final[dict[str, Preset]] = {
         efforts=_OPENAI,
         header="api-key",
         prefix="",
+    ),
+    # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html: paths name the model
+    "Bedrock": Preset(
+        "https://bedrock-runtime.{region}.amazonaws.com",
+        _paths("messages"),
+        tells_usage=True,
+        api="converse",
+        signs="bedrock",
     ),
     # https://ai.google.dev/gemini-api/docs/openai
     "Gemini": Preset(

@@ -140,6 +140,11 @@ BASES["vertex"]["spec"]["source"]["provider"] = {
     "type": "VertexAI",
     "accounts": [{"name": "main", "project": "ml", "region": "europe-west4", "identity": {"gcp": {}}}],
 }
+BASES["bedrock"] = copy.deepcopy(BASES["provider"])
+BASES["bedrock"]["spec"]["source"]["provider"] = {
+    "type": "Bedrock",
+    "accounts": [{"name": "main", "region": "us-east-1", "identity": {"aws": {}}}],
+}
 BASES["mirrored"] = copy.deepcopy(BASES["policy"])
 BASES["mirrored"]["spec"]["mirror"] = {"pool": {"name": "openai"}, "percent": 5}
 BASES["closed"] = _HEAD | {

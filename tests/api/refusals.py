@@ -11,7 +11,6 @@ from typing import Any
 
 from tests.api.rules import RULES
 from tests.api.tables import (
-    ACCOUNT,
     ALLOWED,
     AMOUNT,
     BAD_URLS,
@@ -172,8 +171,6 @@ def accepted() -> Iterator[tuple[str, dict[str, Any]]]:
         if high is not None and not path.endswith("start"):
             yield base, _around(path, high)
     for base, path, _, longest, pattern, good, _ in TEXTS:
-        if path == f"{ACCOUNT}.identity.aws.roleArn":
-            continue  # there is no type yet that it is for
         yield base, _around(path, good)
         if pattern not in (DURATION, AMOUNT, CURRENCY, UUID, GOOGLE, ROLE):
             letter = "A" if pattern == PLACE else "a"

@@ -137,6 +137,13 @@ RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
         "region is required in every account of Bedrock and VertexAI",
     ),
     (
+        "bedrock",
+        {f"{ACCOUNT}.region": "ABSENT"},
+        PROVIDER,
+        "object",
+        "region is required in every account of Bedrock and VertexAI",
+    ),
+    (
         "vertex",
         {f"{ACCOUNT}.project": "ABSENT"},
         PROVIDER,

@@ -118,7 +118,7 @@ TEXTS = [
     ("provider", f"{ACCOUNT}.region", 1, 63, None, "us-east-1", None),
     ("provider", f"{ACCOUNT}.project", 0, 63, LABEL, "ml-team-12", "ML_team"),
     ("vertex", f"{ACCOUNT}.identity.gcp.serviceAccount", 0, 256, GOOGLE, "a@b-1.iam.gserviceaccount.com", "a@b.com"),
-    ("lent", f"{ACCOUNT}.identity.aws.roleArn", 0, 256, ROLE, "arn:aws-us-gov:iam::123456789012:role/a/b", "role/a"),
+    ("bedrock", f"{ACCOUNT}.identity.aws.roleArn", 0, 256, ROLE, "arn:aws-us-gov:iam::123456789012:role/a/b", "role/a"),
     ("lent", f"{IDENTITY}.tenantID", 0, 36, UUID, "72F988BF-86f1-41af-91ab-2d7cd011db47", "contoso"),
     ("lent", f"{IDENTITY}.clientID", 0, 36, UUID, "72f988bf-86f1-41af-91ab-2d7cd011db47", "spillway"),
     ("pods", f"{SELECTED}.key", 1, 317, None, "any.key/x", None),

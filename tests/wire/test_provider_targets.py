@@ -96,6 +96,20 @@ def test_vertex_is_found_by_the_region_and_the_project_of_an_account(region: str
     assert ADAPTERS["VertexAI"].target(found, CHAT) == f"{VERTEX.format(region)}/chat/completions"
 
 
+@pytest.mark.parametrize(
+    ("base_url", "found", "target"),
+    [
+        (None, "https://bedrock-runtime.eu-west-1.amazonaws.com", "/model/m/converse"),
+        ("https://vpce-1.bedrock-runtime.eu-west-1.vpce.amazonaws.com", None, "/model/m/converse"),
+        ("https://gateway/aws/", "https://gateway/aws", "/aws/model/m/converse"),
+    ],
+)
+def test_bedrock_is_found_by_the_region_of_an_account(base_url: str | None, found: str | None, target: str) -> None:
+    at = address("Bedrock", base_url, "eu-west-1", "")
+    assert at == (found or base_url)
+    assert ADAPTERS["Bedrock"].target(at, "/model/m/converse") == target
+
+
 def test_a_base_url_with_a_path_is_taken_as_it_is() -> None:
     for kind in ("VertexAI", "OpenAI", "AzureOpenAI"):
         assert address(kind, "https://gateway/ours/v1/", "global", "ml") == "https://gateway/ours/v1"

@@ -32,6 +32,7 @@ from .explaining import paid
 from .facts import Facts
 from .lesson import Lesson
 from .relay import Exchange, Gate, Writer
+from .signing import shown
 from .telemetry import Decision, Telemetry
 from .translating import Translated
 from .upstream import Connection, ConnectionPool, RawHeaders, Receiver
@@ -277,21 +278,23 @@ class Sender:
 
     def _request(self, step: Try, job: Job, origin: Origin, ask: Edit | None) -> list[bytes | memoryview]:
         """The request to an endpoint: one head of ours, then the client's own bytes."""
-        spec = step.picked.endpoint.spec
+        spec, provider = step.picked.endpoint.spec, step.pool.spec.provider
         path, headers = job.path.path, job.headers
         if step.into is not None:
             path, headers, whole = translating.request(step, job)
             body: Sequence[bytes | memoryview] = [whole]
         else:
             body = _body(step, job, ask) if job.body is None else [job.body]
-        start = _request_start(step.pool.spec.provider, spec.url, path, origin)
+        start = _request_start(provider, spec.url, path, origin)
         head = [start, b"content-length: %d\r\n" % sum(map(len, body))]
         credential = spec.credential
         taken = None if credential is None else credential.header.lower().encode()
         for name, value in headers:
             if name != taken:  # of two such headers an endpoint might read the client's
                 head += (name, b": ", value, b"\r\n")
-        head += (self._credentials.line(spec), b"\r\n")
+        service = None if provider is None else ADAPTERS[provider].preset.signs
+        line = self._credentials.line(spec) if service is None else shown(self._credentials, spec, service, start, body)
+        head += (line, b"\r\n")
         return [b"".join(head), *body]
 
     def close(self) -> None:

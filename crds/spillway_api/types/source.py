@@ -17,6 +17,7 @@ from spillway_api.types.selector import LabelSelector
 ProviderType = Literal[
     "OpenAI",
     "AzureOpenAI",
+    "Bedrock",
     "Gemini",
     "VertexAI",
     "Mistral",
@@ -218,7 +219,8 @@ class Provider(Struct, frozen=True, rename={"base_url": "baseURL", "allow_plain_
             Url,
             doc(
                 "Address of the API with its version path: https://api.example.com/v1. For AzureOpenAI the "
-                "resource: https://NAME.openai.azure.com. For VertexAI a host stands for Google's own."
+                "resource: https://NAME.openai.azure.com. For VertexAI a host stands for Google's own, for Bedrock for "
+                "AWS's, such as that of a VPC endpoint."
             ),
         ]
         | None

@@ -6,14 +6,15 @@ from typing import Final
 
 from spillway_api.providers import PRESETS
 
-from . import azure_openai, openai_compatible
-from .adapter import Adapter
+from . import azure_openai, bedrock, openai_compatible
+from .adapter import Adapter, Target
 
 __all__ = ["ADAPTERS", "OWN", "Adapter"]
 
+_JOINS: Final[dict[str, Target]] = {"AzureOpenAI": azure_openai.join, "Bedrock": bedrock.join}
+
 ADAPTERS: Final[dict[str, Adapter]] = {
-    name: Adapter(name, preset, azure_openai.join if name == "AzureOpenAI" else openai_compatible.join)
-    for name, preset in PRESETS.items()
+    name: Adapter(name, preset, _JOINS.get(name, openai_compatible.join)) for name, preset in PRESETS.items()
 }
 
 OWN: Final = ADAPTERS["OpenAICompatible"]
