@@ -22,6 +22,9 @@ from spillway_balancer.core.load import RequestSize
 from spillway_balancer.net.credentials import Credentials, wanted
 from spillway_balancer.net.identities import HOSTS, NAMESPACES, Identities, Kept
 from spillway_balancer.net.reporting import report
+from spillway_balancer.provider.keys import Key
+from spillway_balancer.provider.server import ProviderServer
+from spillway_balancer.provider.state import Settings
 
 URL = "https://team.openai.azure.com"
 TENANT, CLIENT = "72f988bf-86f1-41af-91ab-2d7cd011db47", "6731de76-14a6-49ae-97bc-6eba6914391e"
@@ -340,6 +343,27 @@ async def test_vertex_is_shown_what_federation_brings(serve, dial, endpoint, obj
     assert one.calls[0].target == "/v1/projects/ml/locations/europe-west4/endpoints/openapi/chat/completions"
     assert one.calls[0].header("authorization") == f"Bearer {cloud.token}"
     assert cloud.form()["audience"] == "//iam.googleapis.com/x"
+
+
+async def test_requests_to_bedrock_are_signed_with_the_keys_that_come(serve, dial, objects, cloud) -> None:
+    """Those that end: when they do not hold any more, new ones are there for the next request."""
+    given = "<AccessKeyId>ASIA{0}</AccessKeyId><SecretAccessKey>hidden-{0}</SecretAccessKey>"
+    ends = "<SessionToken>to/2==</SessionToken><Expiration>2999-01-01T00:00:00Z</Expiration>"
+    cloud.instead = web.Response(body=given.format(1).encode() + ends.encode())
+    fake = ProviderServer(Settings("bedrock", keys=(Key("main", "ASIA2:hidden-2:to/2=="),)))
+    await fake.start()
+    try:
+        account = {"identity": {"aws": {}}, "region": "eu-west-1"}
+        lb = await serve(docs=[lent(objects, "Bedrock", fake.url, **account), objects.route("cloud")])
+        await lb.until(lambda: lb.balancer.identities.settled)
+        assert cloud.form()["RoleArn"] == "arn:aws:iam::123456789012:role/spillway"
+        cloud.instead = web.Response(body=given.format(2).encode() + ends.encode())
+        assert (await (await dial(lb)).chat()).status != 200
+        await lb.until(lambda: len(cloud.asked) == 2 and not lb.endpoint("a", "cloud").refused)
+        assert (await (await dial(lb)).chat()).status == 200
+        assert lb.sample("spillway_identity_exchanges_total", cloud="aws", result="ok") == 2
+    finally:
+        await fake.stop()
 
 
 async def test_an_account_that_refuses_a_token_is_shown_a_new_one(serve, dial, endpoint, objects, cloud, say) -> None:
