@@ -38,6 +38,7 @@ def compile_pool(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems
         data_handling=spec.data_handling,
         wakes=_wakes(item, endpoints, cluster),
         budget=spec.budget,
+        cost=spec.cost,
         trust=reached.trust,
         proxy=reached.proxy,
     )

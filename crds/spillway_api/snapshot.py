@@ -24,6 +24,7 @@ from spillway_api.types import (
     ConsumerLimits,
     DataHandling,
     Dispatch,
+    EndpointCost,
     Explain,
     GcpIdentity,
     Guard,
@@ -122,6 +123,8 @@ class Pool(Struct, frozen=True, rename="camel", omit_defaults=True):
     trust: Trust | None = None
     """None: as the system does."""
     proxy: Proxy | None = None
+    cost: EndpointCost | None = None
+    """Of each endpoint of one's own, where it is said."""
 
     def credentials(self) -> Iterator[Credential]:
         """All that a balancer needs to have to send anything to it."""

@@ -37,6 +37,16 @@ BASES: dict[str, dict[str, Any]] = {
             },
         },
     },
+    "kept": _HEAD
+    | {
+        "kind": "ModelPool",
+        "metadata": {"name": "kept"},
+        "spec": {
+            "models": [{"name": "llama-8b"}],
+            "source": {"static": {"endpoints": [{"name": "a", "url": "http://10.0.0.1:8000"}]}},
+            "cost": {"perEndpointHour": "2.50"},
+        },
+    },
     "stepped": _HEAD
     | {
         "kind": "ModelPool",

@@ -52,6 +52,13 @@ RULES: list[tuple[str, dict[str, Any], str, str, str]] = [
     ),
     (
         "provider",
+        {"spec.cost": {"perEndpointHour": "2.50"}},
+        "spec",
+        "object",
+        "cost is that of endpoints of one's own; with source.provider use models[].price",
+    ),
+    (
+        "provider",
         {"spec.auth": {"secretRef": {"name": "key"}}},
         "spec",
         "object",

@@ -28,6 +28,7 @@ from .prefix import BLOCK_BYTES, Prompt
 from .quotas import passed_over
 from .reasons import REASONS, Failure, Reason
 from .strategies import BLIND, STRATEGIES, Ask, Candidate, Choice, Strategy
+from .upkeep import Upkeep
 from .visits import Forecast, Visit
 
 
@@ -102,6 +103,7 @@ class Pool:
             model.capabilities or model.context_window for model in spec.models
         )
         """Whether a model says what it can do, so that a request may be beyond it."""
+        self.upkeep: Upkeep | None = Upkeep.of(spec.cost, previous.upkeep if previous else None)
         self.fund: Fund | None = Fund.of(spec.budget, previous.fund if previous else None)
         self.priced = self.fund is not None or any(model.price is not None for model in spec.models)
         """Whether it matters what some request to it costs."""

@@ -14,6 +14,7 @@ from ..core.pool import Pool
 from ..core.routing import Route
 from ..core.runtime import Runtime
 from .account_metrics import read_accounts
+from .cost_metrics import read_upkeep
 from .limit_metrics import read_funds, read_limits
 from .pace_metrics import read_paces
 from .quotas import read_consumers
@@ -114,6 +115,7 @@ class EndpointMetrics(Collector):
             *read_consumers((), 0.0),
             *read_paces((), 0.0),
             *read_accounts((), 0.0),
+            *read_upkeep((), 0.0),
         ]
 
     def read(self, runtime: Runtime, now: float) -> None:
@@ -121,7 +123,7 @@ class EndpointMetrics(Collector):
         routes = runtime.routes.all
         limits = (*read_limits(routes, now), *read_consumers(routes, now))
         pools = runtime.pools.values()
-        accounts = (*read_accounts(pools, now), *read_funds(pools))
+        accounts = (*read_accounts(pools, now), *read_funds(pools), *read_upkeep(pools, now))
         self._metrics = [*_read(pools, now), _shares(routes, now), *limits, *read_paces(pools, now), *accounts]
 
     def collect(self) -> Iterable[Metric]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ..core.admitting import admit, within
 from ..core.attempts import Attempts, Stop, Try, Wait
+from ..core.billing import elsewhere
 from ..core.conditions import Moment
 from ..core.consumers import Consumer
 from ..core.errors import ConsumerLimited, SpillwayError
@@ -208,8 +209,9 @@ class Journey:
                 self._place.served()
             self._sent = decision.sent = step
             decision.tier, decision.spilled = step.tier, step.spilled
+            decision.beyond = None if step.pool.upkeep is None else elsewhere(made.tiers, step.tier, facts.model)
             if self._explains:
-                self._answer.told = explained(made, step, attempts, decision.shadows)
+                self._answer.told = explained(made, step, attempts, decision)
             if made.mirror is not None and self._copy is None:  # a task: it is sent once this request has been
                 self._copy = shared.copies.send(route, made.mirror, facts, job)
                 if self._copy is not None and decision.audit is not None:
@@ -247,7 +249,7 @@ class Journey:
         """The answer has come to its end with a cut that the client has not been told of."""
 
         def tell(step: Try) -> Told:
-            return explained(made, step, attempts, self._decision.shadows) if self._explains else ()
+            return explained(made, step, attempts, self._decision) if self._explains else ()
 
         shared = self._shared
         rest = Resumption(made.route.name, job, keeps, shared.sender, attempts, shared.telemetry, tell)
@@ -261,7 +263,7 @@ class Journey:
             if hedged:
                 self._sent = decision.sent = winner
                 if self._explains:
-                    self._answer.told = explained(made, winner, attempts, decision.shadows)
+                    self._answer.told = explained(made, winner, attempts, decision)
 
         def unsent(found: Try, visit: Visit) -> None:
             visit.end(monotonic(), ok=False)

@@ -1,45 +1,16 @@
-"""What requests cost, and how full the limits of tiers are, as metrics. Labels are declared names only."""
+"""How full the limits of tiers are, as metrics. Labels are declared names only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 from time import time
 
-from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ..core.pool import Pool
 from ..core.routing import Route
 
 _TIER = ["route", "rule", "tier"]
-
-
-class CostMetrics:
-    """Counted as attempts end."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._cost = Counter(
-            "spillway_cost", "What attempts at models with a price have cost, failed and cut ones included.",
-            [*_TIER, "pool", "model", "currency"], registry=registry,
-        )  # fmt: skip
-        self._estimated = Counter(
-            "spillway_usage_estimated", "Attempts whose tokens count and whose answers did not say how many they were.",
-            ["pool"], registry=registry,
-        )  # fmt: skip
-        self._children: dict[tuple[str, ...], Counter] = {}
-        """The series of costs, remembered: `labels()` costs ten times what `inc()` does."""
-
-    def paid(self, route: str, rule: str, tier: str, pool: str, model: str, currency: str, cost: Decimal) -> None:
-        """One attempt has ended."""
-        names = route, rule, tier, pool, model, currency
-        child = self._children.get(names)
-        if child is None:
-            child = self._children[names] = self._cost.labels(*names)
-        child.inc(float(cost))
-
-    def estimated(self, pool: str) -> None:
-        self._estimated.labels(pool).inc()
 
 
 def read_limits(routes: Iterable[Route], now: float, unix: float | None = None) -> Iterator[Metric]:

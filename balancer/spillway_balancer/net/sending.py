@@ -10,9 +10,8 @@ from time import monotonic, time
 from typing import NamedTuple, Protocol
 
 from ..core.attempts import Try
-from ..core.learning import NOT_TOLD, Usage
+from ..core.learning import NOT_TOLD
 from ..core.pool import Pool
-from ..core.prices import NOTHING_USED, used
 from ..core.reasons import REASONS, Failure
 from ..core.routing import Deadlines
 from ..core.runtime import Runtime
@@ -32,6 +31,7 @@ from .explaining import paid
 from .facts import Facts
 from .lesson import Lesson
 from .relay import Exchange, Gate, Writer
+from .settling import counts_tokens, settle, unpriced
 from .signing import shown
 from .telemetry import Decision, Telemetry
 from .translating import Translated
@@ -122,7 +122,7 @@ class Sender:
             job.decision.audit.sent(step)
         visit = job.visit or pool.visit(step.picked, begun)
         lesson: Lesson | None = None
-        counts = _counts(step, job)
+        counts = counts_tokens(step, job.decision)
         if pool.wants_prompt or job.listens or counts or pool.learned.paces:
             prompt = job.facts.prompts.get(step.upstream_model) if pool.wants_prompt else None
             lesson = Lesson(prompt, job.peeked.stream)
@@ -154,9 +154,14 @@ class Sender:
             usage = NOT_TOLD
             if lesson is not None and (reason == "ok" or counts):
                 usage = lesson.end(pool.learned.bytes_per_token)
+            had = committed or (reason in ("client-gone", "outrun") and (lesson is None or lesson.sent))
+            had = had and not job.path.free
             if step.permit is not None or job.decision.passed is not None or counts:
-                had = lesson is not None and (committed or (reason in ("client-gone", "outrun") and lesson.sent))
-                self._settle(step, job, visit, usage if had else None, lesson is not None and lesson.told, counts)
+                unsaid = usage.prompt_tokens is None or (job.path.generates and lesson is not None and not lesson.told)
+                of_it = usage if had and lesson is not None else None
+                settle(self._telemetry, job.decision, step, visit, of_it, estimated=counts and unsaid)
+            if had and pool.spec.provider is not None and step.price is None:
+                unpriced(self._telemetry, job.decision, step)
             if lesson is not None and reason == "ok":
                 job.decision.usage = usage
                 lesson.teach(visit, usage, monotonic())
@@ -170,28 +175,6 @@ class Sender:
                 self.freed(pool.name)
             if reason is not None:
                 self._telemetry.attempt(pool.name, endpoint.name, reason)
-
-    def _settle(self, step: Try, job: Job, visit: Visit, usage: Usage | None, told: bool, counts: bool) -> None:
-        """Charge an attempt, to its account, its tier and its consumer. `usage` is None where nothing was had: it has
-        failed before anything of an answer came.
-
-        What an answer did not say (`told` is false), or was not there to say, is an estimate, and counted as one where
-        it matters (`counts`).
-        """
-        decision, permit, had = job.decision, step.permit, NOTHING_USED
-        if usage is not None and not job.path.free:
-            had = used(usage, step.picked.forecast.prompt_tokens)
-            if counts and (usage.prompt_tokens is None or (job.path.generates and not told)):
-                self._telemetry.costs.estimated(step.pool.name)
-            if decision.passed is not None:
-                decision.passed.charge(None if permit is None else permit.price, had)
-        visit.charge(had.prompt + had.output, monotonic())
-        if permit is None:
-            return
-        paid = permit.settle(monotonic(), had)
-        if permit.price is not None:
-            names = decision.route, decision.rule, step.tier, step.pool.name, permit.model.name
-            self._telemetry.costs.paid(*names, permit.price.currency, paid)
 
     async def _exchange(
         self,
@@ -265,7 +248,8 @@ class Sender:
             if job.peeked.stream:
                 visit.first_token(now)
             elif isinstance(answer, Answer) and answer.told and lesson is not None:
-                answer.told = paid(answer.told, step, lesson.heard())  # the head goes with the answer that says so
+                # The head goes with the answer that says so.
+                answer.told = paid(answer.told, step, lesson.heard(), decision.bill)
             if decision.first_byte is None:  # else this is the rest of an answer
                 decision.first_byte = now
             self._telemetry.first_byte(step.pool.name, visit.endpoint.name, now - begun)
@@ -274,7 +258,7 @@ class Sender:
 
     def body(self, step: Try, job: Job) -> Sequence[bytes | memoryview]:
         """The client's own body, as it goes to this endpoint."""
-        return _body(step, job, _usage_wanted(step, job) if _counts(step, job) else None)
+        return _body(step, job, _usage_wanted(step, job) if counts_tokens(step, job.decision) else None)
 
     def _request(self, step: Try, job: Job, origin: Origin, ask: Edit | None) -> list[bytes | memoryview]:
         """The request to an endpoint: one head of ours, then the client's own bytes."""
@@ -321,16 +305,6 @@ def _usage_wanted(step: Try, job: Job) -> Edit | None:
 def _told(visit: Visit, status: int, headers: RawHeaders) -> None:
     """The head of an answer has come: it may say what is left of the account's quota."""
     visit.answered(quotas(headers, time()), status < 400, monotonic())
-
-
-def _counts(step: Try, job: Job) -> bool:
-    """Whether it matters how many tokens the attempt uses: to its tier, its account, or its consumer."""
-    quota = step.endpoint.quota
-    if quota is not None and quota.counts_tokens:
-        return True
-    if step.permit is not None and step.permit.counts_tokens:
-        return True
-    return job.decision.passed is not None and job.decision.passed.counts_tokens
 
 
 @lru_cache(maxsize=8192)

@@ -16,8 +16,11 @@ from prometheus_client import (
     generate_latest,
 )
 
+from spillway_api.types import Price
+
 from ..core.allowance import Pass
 from ..core.attempts import Try
+from ..core.billing import Bill
 from ..core.consumers import Consumer, Result
 from ..core.learning import NOT_TOLD, Usage
 from ..core.pool import Pool
@@ -25,9 +28,9 @@ from ..core.runtime import Runtime
 from ..core.shadows import Look
 from .auditing import Audit
 from .copy_metrics import CopyMetrics
+from .cost_metrics import CostMetrics
 from .endpoint_metrics import EndpointMetrics
 from .hedge_metrics import HedgeMetrics
-from .limit_metrics import CostMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
@@ -65,6 +68,8 @@ class Decision:
     limited: bool = False  # a limit of the consumer has refused it
     passed: Pass | None = None  # what the consumer's limits have let in, and is to leave them
     audit: Audit | None = None  # None where no line is to be written
+    bill: Bill | None = None  # what its attempts have cost; None where nothing of that is known
+    beyond: Price | None = None  # of the next tier, for requests to own engines of which it is known what they cost
 
 
 def _result(decision: Decision) -> Result:
@@ -198,6 +203,8 @@ class Telemetry:
         self._child(self._requests, route, model, str(decision.code)).inc()
         if not route:
             return
+        if decision.bill is not None:
+            self.costs.ended(decision, _result(decision))
         self._child(self._durations, route, model).observe(now - decision.started)
         if decision.first_byte is not None:
             self._child(self._first_bytes, route, model).observe(decision.first_byte - decision.started)

@@ -48,7 +48,7 @@ from spillway_api.types.limits import Budget, Limits, Period
 from spillway_api.types.mirror import Mirror, MirrorPool
 from spillway_api.types.modelpool import AllowedRoutes, Capability, Engine, Model, ModelPool, ModelPoolSpec
 from spillway_api.types.overrides import Override, Overrides
-from spillway_api.types.price import Amount, Currency, LongContext, Money, Price
+from spillway_api.types.price import Amount, Currency, EndpointCost, LongContext, Money, Price
 from spillway_api.types.queue import Fairness, Priority, Queue
 from spillway_api.types.retry import Jitter, Retry, RetryOn, Timeouts
 from spillway_api.types.routepolicy import PolicyMode, RoutePolicy, RoutePolicySpec, Rule
@@ -98,6 +98,7 @@ __all__ = [
     "Dispatch",
     "Duration",
     "DurationRamp",
+    "EndpointCost",
     "Engine",
     "EnterOn",
     "Explain",

@@ -13,7 +13,7 @@ from spillway_api.types.fields import API_VERSION, ObjectMeta
 from spillway_api.types.guard import DataHandling
 from spillway_api.types.health import Health, Metrics
 from spillway_api.types.limits import Budget
-from spillway_api.types.price import Price
+from spillway_api.types.price import EndpointCost, Price
 from spillway_api.types.scaling import Scaling
 from spillway_api.types.selector import LabelSelector
 from spillway_api.types.source import Auth, Source
@@ -162,6 +162,16 @@ class ModelPoolSpec(Struct, frozen=True, rename="camel"):
         ]
         | None
     ) = None
+    cost: (
+        Annotated[
+            EndpointCost,
+            doc(
+                "What endpoints of one's own cost, so that requests served here can be compared with those that are "
+                "paid for elsewhere. Their tokens are counted then."
+            ),
+        ]
+        | None
+    ) = None
     scaling: (
         Annotated[
             Scaling,
@@ -192,6 +202,10 @@ class ModelPoolSpec(Struct, frozen=True, rename="camel"):
         Cel(
             "!has(self.source.provider) || !has(self.auth)",
             "use source.provider.accounts[].secretRef instead of auth",
+        ),
+        Cel(
+            "!has(self.source.provider) || !has(self.cost)",
+            "cost is that of endpoints of one's own; with source.provider use models[].price",
         ),
     )
 

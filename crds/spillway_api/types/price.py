@@ -86,6 +86,13 @@ class Price(Struct, frozen=True, rename="camel", omit_defaults=True):
     ] = ()
 
 
+class EndpointCost(Struct, frozen=True, rename="camel"):
+    """What keeping an endpoint costs, such as the machine that it runs on."""
+
+    per_endpoint_hour: Annotated[Amount, doc("Of each endpoint that the pool has, busy or not.")]
+    currency: Currency = "USD"
+
+
 class Money(Struct, frozen=True, rename="camel"):
     """An amount of money."""
 
