@@ -1,6 +1,6 @@
 """What is known of each type of provider that a ModelPool may name: one line each, as far as public documentation goes.
 
-All of these speak OpenAI's API. What differs is where, with what header, on which paths, and what fields are called.
+Most of these speak OpenAI's API. What differs is where, with what header, on which paths, and what fields are called.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Preset(NamedTuple):
     """Fields of chat completions that it refuses, and what it calls them."""
     header: str = "Authorization"
     prefix: str = "Bearer "
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent beside it where the client sends none of that name; in lower case."""
     takes: frozenset[str] = frozenset()
     """What it takes in chat completions beyond what all do, where a conversation is translated to them: `file` parts,
     `top_k`, `reasoning_content` of earlier answers, `continue_final_message` behind the beginning of an answer,
@@ -69,6 +71,16 @@ PRESETS: Final[dict[str, Preset]] = {
         efforts=_OPENAI,
         header="api-key",
         prefix="",
+    ),
+    # https://platform.claude.com/docs/en/api/overview. Its version of 2023 and no newer one where the client says none:
+    # models that take a temperature take it in this one alone
+    "Anthropic": Preset(
+        "https://api.anthropic.com",
+        _paths("messages", "messages/count_tokens"),
+        header="x-api-key",
+        prefix="",
+        headers=(("anthropic-version", "2023-06-01"),),
+        api="messages",
     ),
     # https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html: paths name the model
     "Bedrock": Preset(

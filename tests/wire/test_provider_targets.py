@@ -57,6 +57,7 @@ def test_azure_is_found_by_its_resource_or_by_the_whole_address(base_url: str, t
 
 
 WHERE = {
+    "Anthropic": "https://api.anthropic.com",
     "OpenAI": "https://api.openai.com/v1",
     "Gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
     "Mistral": "https://api.mistral.ai/v1",
@@ -74,7 +75,10 @@ def test_each_is_asked_where_its_documentation_says() -> None:
     assert told == WHERE
     for name, base_url in WHERE.items():
         at = urlsplit(base_url).path
-        assert ADAPTERS[name].target(base_url, CHAT) == f"{at}/chat/completions"
+        if name == "Anthropic":
+            assert ADAPTERS[name].target(base_url, "/v1/messages") == "/v1/messages"
+        else:
+            assert ADAPTERS[name].target(base_url, CHAT) == f"{at}/chat/completions"
 
 
 VERTEX = "/v1/projects/ml/locations/{}/endpoints/openapi"

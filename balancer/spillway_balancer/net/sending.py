@@ -20,7 +20,7 @@ from ..wire.clamps import Clamped
 from ..wire.paths import Path
 from ..wire.peeked import Edit, Peeked
 from ..wire.providers import ADAPTERS
-from ..wire.providers.fields import adapted
+from ..wire.providers.fields import adapted, with_own
 from ..wire.quota_headers import quotas
 from ..wire.usage_chunk import ask_for_usage, without_usage
 from . import translating
@@ -273,6 +273,8 @@ class Sender:
         head = [start, b"content-length: %d\r\n" % sum(map(len, body))]
         credential = spec.credential
         taken = None if credential is None else credential.header.lower().encode()
+        if provider is not None:
+            head += _own_headers(provider, headers)
         for name, value in headers:
             if name != taken:  # of two such headers an endpoint might read the client's
                 head += (name, b": ", value, b"\r\n")
@@ -289,8 +291,14 @@ def _body(step: Try, job: Job, ask: Edit | None) -> Sequence[bytes | memoryview]
     provider = step.pool.spec.provider
     edits: tuple[Edit, ...] = () if job.clamped is None else tuple(job.clamped.edits(provider))
     if provider is not None:
-        edits += adapted(job.peeked, ADAPTERS[provider].preset, step.upstream_model)
+        edits = with_own(edits, adapted(job.peeked, ADAPTERS[provider].preset, step.upstream_model))
     return job.peeked.forward(step.upstream_model, edits if ask is None else (*edits, ask))
+
+
+def _own_headers(provider: str, headers: RawHeaders) -> list[bytes]:
+    """What a provider wants to be told beside the credential, where the client does not say it."""
+    wanted = ADAPTERS[provider].headers
+    return [line for name, line in wanted if all(name != said for said, _ in headers)] if wanted else []
 
 
 def _usage_wanted(step: Try, job: Job) -> Edit | None:

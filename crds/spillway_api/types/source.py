@@ -17,6 +17,7 @@ from spillway_api.types.selector import LabelSelector
 ProviderType = Literal[
     "OpenAI",
     "AzureOpenAI",
+    "Anthropic",
     "Bedrock",
     "Gemini",
     "VertexAI",

@@ -375,6 +375,12 @@ def test_arguments_that_are_no_object_do_not_break_the_body() -> None:
     assert block["input"] == {"arguments": '{"command": "ls'}
 
 
+def test_arguments_of_tools_are_objects_though_nobody_says_so() -> None:
+    for schema in (b"{}", b'{"properties":{"a":{"type":"string"}}}'):
+        tools = written(Conversation(HELLO, tools=(Tool("a", schema),)))["tools"]
+        assert tools[0]["input_schema"] == {"type": "object", **json.loads(schema)}
+
+
 def test_tools_that_were_used_are_told_of_where_none_is_offered_any_more() -> None:
     turns = (*HELLO, Turn("assistant", (ToolUse("a", "Bash"),)), Turn("user", (ToolResult("a", ()),)))
     body = written(Conversation(turns))

@@ -14,7 +14,13 @@ __all__ = ["ADAPTERS", "OWN", "Adapter"]
 _JOINS: Final[dict[str, Target]] = {"AzureOpenAI": azure_openai.join, "Bedrock": bedrock.join}
 
 ADAPTERS: Final[dict[str, Adapter]] = {
-    name: Adapter(name, preset, _JOINS.get(name, openai_compatible.join)) for name, preset in PRESETS.items()
+    name: Adapter(
+        name,
+        preset,
+        _JOINS.get(name, openai_compatible.join),
+        tuple((each.encode(), f"{each}: {value}\r\n".encode()) for each, value in preset.headers),
+    )
+    for name, preset in PRESETS.items()
 }
 
 OWN: Final = ADAPTERS["OpenAICompatible"]

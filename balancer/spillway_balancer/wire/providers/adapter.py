@@ -21,6 +21,8 @@ class Adapter:
     type: str
     preset: Preset
     target: Target
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Names of the preset's headers, and the lines to send."""
 
     @property
     def api(self) -> Api:

@@ -9,6 +9,7 @@ import msgspec
 from spillway_api.providers import Preset
 
 from ..peeked import Edit, Peeked
+from .anthropic import own_thoughts
 from .calls import adapted_calls
 
 CHAT: Final = "/v1/chat/completions"
@@ -19,6 +20,8 @@ _options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 def adapted(peeked: Peeked, preset: Preset, model: str) -> tuple[Edit, ...]:
     """What to change in a body for this provider and its name of the model. What is there by both names is for it to
     refuse."""
+    if preset.api == "messages":
+        return own_thoughts(peeked) if peeked.path.messages else ()
     if not (preset.renames or preset.tells_usage or preset.takes) or peeked.path.path != CHAT:
         return ()
     spans = peeked.spans()
@@ -32,6 +35,14 @@ def adapted(peeked: Peeked, preset: Preset, model: str) -> tuple[Edit, ...]:
     if (calls := adapted_calls(peeked, preset, model)) is not None:
         edits.append(calls)
     return tuple(edits)
+
+
+def with_own(edits: tuple[Edit, ...], own: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """Changes of a rule's and those for a provider, which are the last word on a field that both change."""
+    if not own or not edits:
+        return edits or own
+    taken = {(first, last) for first, last, _ in own if last > first}
+    return (*(edit for edit in edits if edit[:2] not in taken), *own)
 
 
 def _without_usage(peeked: Peeked) -> Edit | None:

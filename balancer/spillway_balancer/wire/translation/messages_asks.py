@@ -198,10 +198,16 @@ def _tool(tool: Tool) -> dict[str, Any]:
     block: dict[str, Any] = {"name": tool.name}
     if tool.description:
         block["description"] = tool.description
-    block["input_schema"] = msgspec.Raw(tool.schema)
+    block["input_schema"] = _schema(tool.schema)
     if tool.strict:
         block["strict"] = True
     return _marked(block, tool.cached, tool.ttl)
+
+
+def _schema(schema: bytes) -> Any:
+    """Anthropic wants to be told that arguments are an object, which for others goes without saying."""
+    members = msgspec.json.decode(schema, type=dict[str, msgspec.Raw])
+    return msgspec.Raw(schema) if "type" in members else {"type": "object", **members}
 
 
 def _marked(block: dict[str, Any], cached: bool, ttl: str | None) -> dict[str, Any]:
