@@ -16,6 +16,7 @@ class Asked:
     model: str = "chat"
     path: str = "/v1/chat/completions"
     streams: bool = True
+    thorough: bool = False
     prompt_tokens: int = 100
     output_tokens: int = 50
     limit: int = 0

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from tests.core.asked import Asked
 
 from spillway_api import snapshot
 from spillway_api.providers import PRESETS, Api, served_by
@@ -38,6 +39,7 @@ class Request:
         self.path, self.prompt_tokens, self._limit, self._asks = path, tokens, limit, asks
         self.asked: Counter[str] = Counter()
 
+    thorough = False
     lost: tuple[str, ...] | BadRequest = ()
     """What translation makes of it."""
 
@@ -404,10 +406,38 @@ def test_translation_is_for_those_who_do_not_speak_the_clients_api(
 
 def test_a_field_that_cannot_be_translated_leaves_a_pool_out_and_is_named() -> None:
     request = asking(("top_k", "messages[0].content[1]"))
+    request.thorough = True
     made = decided(request, [model("Chat"), model("Messages")], [model()])
     assert names(made) == ["0b"]
     assert [each.why for each in made.left_out] == ["cannot be told top_k, messages[0].content[1]"] * 2
-    assert request.asked["uncarried"] == 2
+
+
+@pytest.mark.parametrize("lost", [("top_k",), BadRequest("odd")])
+def test_what_lies_behind_is_looked_at_when_a_request_goes_on(lost: tuple[str, ...] | BadRequest) -> None:
+    request = Asked(path=MESSAGES)
+    asked: list[Api] = []
+
+    def uncarried(into: Api, provider: str | None) -> tuple[str, ...]:
+        asked.append(into)
+        if isinstance(lost, BadRequest):
+            raise lost
+        return lost
+
+    request.uncarried = uncarried  # type: ignore[method-assign]
+    speaks = model("Messages")
+    route = runtime([speaks], ["Transient", model("Chat")], ["Transient", speaks]).routes
+    made = plan(route, request, MOMENT)
+    assert names(made) == ["0a", "1a", "2a"]
+    attempts = Attempts(made.tiers, Retry(), made.route.retry_budget, request, MOMENT.dice, 2000.0)
+    first = attempts.next(1000.0)
+    assert isinstance(first, Try)
+    assert not asked
+    attempts.failed(first, Failure("server-error", 500))
+    second = attempts.next(1000.0)
+    assert isinstance(second, Try)
+    assert (second.tier, second.into) == ("t2", None)
+    assert asked == ["chat"]
+    assert any(line.startswith("t1 default/p1a: cannot be") for line in attempts.log)
 
 
 def test_where_nobody_is_left_the_fields_are_named() -> None:

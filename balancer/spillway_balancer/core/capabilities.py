@@ -65,6 +65,11 @@ class Asks(selecting.Sized, Protocol):
     def tools(self) -> bool: ...
     def images(self) -> bool: ...
     def json(self) -> bool: ...
+    @property
+    def thorough(self) -> bool:
+        """Whether all tiers are to be looked at for what can be told there, and not only the first: see `untold`."""
+        ...
+
     def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
         """Fields that cannot be said in this API to this type of provider; None is an endpoint of our own. Raises a
         BadRequest where the request cannot be understood."""
@@ -202,7 +207,7 @@ def able(tiers: tuple[Tier, ...], asks: Asks, cut: Cut, most: int | None = None)
                 lacking: tuple[str, ...] = lacks(model, needs)
                 if lacking:
                     why = f"has no {', '.join(lacking)}"
-                elif lacking := needs.unsaid(model, target.pool):
+                elif (not kept or asks.thorough) and (lacking := needs.unsaid(model, target.pool)):
                     why = f"cannot be told {', '.join(lacking)}"
                 else:
                     why = _short(tier.spec, target, model, needs)

@@ -19,6 +19,7 @@ from .routing import Target, Tier
 from .selecting import order
 from .spilling import Spilling
 from .steps import Facts, Try
+from .untold import told
 
 LATE: Final[Reason] = "wait-predicted"
 
@@ -38,6 +39,7 @@ class Tiers:
         "_left",
         "_log",
         "_shares",
+        "_told",
         "all",
         "closed",
         "cold",
@@ -61,6 +63,7 @@ class Tiers:
         self._entered = -1
         self._shares: tuple[tuple[str, float], ...] = ()
         self._left: Reason | None = None  # why the first tier was left
+        self._told = False  # whether the tiers behind were looked at for what can be told there
         self.why: Reason = "no-ready-endpoint"
         """Why the last tier that was asked had no endpoint, or the reason of the last failure."""
         self.closed: frozenset[Reason] = frozenset()
@@ -85,6 +88,7 @@ class Tiers:
         self._at, self._entered, self._full = 0, -1, -1
         self._shares = ()
         self._left = None
+        self._told = False
         if self.cold is not None:
             self.cold.reopen()
         self._count()
@@ -187,6 +191,10 @@ class Tiers:
             found.permit.cancel(now)
 
     def _may_leave(self, reason: Reason) -> bool:
+        if not self._told:
+            self._told = True
+            onward = self._at + 1
+            self.all = (*self.all[:onward], *told(self.all[onward:], self._facts, self._log))
         if self._at + 1 >= len(self.all):
             return False
         tier = self.all[self._at]

@@ -50,7 +50,9 @@ class Asking:
         if path is None:
             raise Unusable(f"{self.path}: no such path; there are {', '.join(PATHS)}")
         headers = CIMultiDict(self.headers)
-        return Facts(headers, self.client, openai.peek(path, headers.get("content-type", JSON), self.body))
+        facts = Facts(headers, self.client, openai.peek(path, headers.get("content-type", JSON), self.body))
+        facts.thorough = True
+        return facts
 
 
 def from_file(path: Path, headers: Sequence[tuple[str, str]], to: str) -> Asking:

@@ -49,6 +49,7 @@ class Facts:
         "prompt_tokens",
         "prompts",
         "streams",
+        "thorough",
     )
 
     def __init__(self, headers: MultiMapping[str], client_ip: str | None, peeked: Peeked, for_us: bool = True) -> None:
@@ -70,6 +71,8 @@ class Facts:
         self.prompt_tokens = peeked.prompt_tokens
         self.output_tokens = peeked.output_tokens
         self.streams = peeked.stream
+        self.thorough = False
+        """Whether to say of all tiers, once and for all, what they cannot be told: for who asks why."""
         self.prompts: dict[str, PromptBlocks | None] = {}
         """Hashed prompts by the endpoints' name of the model, for models share no cache; made when first asked for."""
 

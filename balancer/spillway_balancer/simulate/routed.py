@@ -75,6 +75,10 @@ class Facts:
     def json(self) -> bool:
         return False
 
+    @property
+    def thorough(self) -> bool:
+        return False
+
     def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
         return ()
 
