@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME…]`: run the scenarios and print their tables.
 
-`live` and `cluster` take minutes and are run only when they are named.
+`live`, `cluster` and `providers` take minutes and are run only when they are named.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from spillway_balancer.core.strategies import STRATEGIES
 from . import live
 from .burst import burst
 from .dispatch import dispatch
+from .providers import providers
 from .scenarios import SCENARIOS as OVER_SOCKETS
 from .snapshots import Table, snapshots
 from .validation import validation
 
 SCENARIOS = {"burst": burst, "dispatch": dispatch, "snapshots": snapshots, "validation": validation, **OVER_SOCKETS}
-NAMED = ("live", "cluster")
+NAMED = ("live", "cluster", "providers")
 
 
 def _cluster() -> Table:
@@ -45,7 +46,7 @@ def main() -> None:
     if strangers := set(strategies) - set(STRATEGIES):
         parser.error(f"no strategy {', '.join(sorted(strangers))}; there are {', '.join(STRATEGIES)}")
     told = partial(live.live, asked.seconds, asked.requests, strategies)
-    scenarios = SCENARIOS | {"live": told, "cluster": _cluster}
+    scenarios = SCENARIOS | {"live": told, "cluster": _cluster, "providers": providers}
     names = asked.names or list(SCENARIOS)
     unknown = [name for name in names if name not in scenarios]
     if unknown:

@@ -136,7 +136,7 @@ async def test_gemini_tells_usage_with_every_chunk_and_it_grows(fake: Fake, sess
     ("more", "field"),
     [
         ({"max_completion_tokens": 5}, "max_completion_tokens"),
-        ({"stream": True, "stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"include_usage": True}}, "include_usage"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": None, "refusal": None}]}, "refusal"),
     ],
 )

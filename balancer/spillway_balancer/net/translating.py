@@ -129,6 +129,8 @@ class Translated:
             self._told(status, headers)
         if status >= 400:
             return
+        if self._heard is not None:
+            self._heard(self._usage)  # nothing yet: what is written for the client may say 0 where nothing is known
         kind = next((value for name, value in headers if name == b"content-type"), b"")
         self._reader = self._provider.reader(kind.decode("latin-1"))
         make_stream, make_whole = self._client.stream, self._client.whole

@@ -46,6 +46,8 @@ def read(body: bytes, traits: ChatTraits) -> Asked:
     options = values.get("stream_options")
     if options is not None and not stream:
         raise Refusal("invalid", "The 'stream_options' parameter is only allowed when 'stream' is enabled.")
+    if traits.nested and options:  # it is known, and nothing in it
+        raise Refusal("unknown-field", "Extra inputs are not permitted", param=f"stream_options.{min(options)}")
     tools = tuple(_tool(each, at) for at, each in enumerate(values.get("tools") or []))
     choice, named = _choice(values.get("tool_choice"), tools)
     return Asked(

@@ -54,6 +54,12 @@ class Family(NamedTuple):
     cache: CacheRule | None = None
     chat: ChatTraits = ChatTraits()
     embeds: bool = True
+    anywhere: str | None = None
+    """The paths that it serves, where these are of more projects and regions than `base` names."""
+
+    @property
+    def served(self) -> str:
+        return self.anywhere or self.base
 
 
 _OPENAI_FIELDS: Final = words(
@@ -66,7 +72,7 @@ _OPENAI_FIELDS: Final = words(
 _MISTRAL_FIELDS: Final = words(
     "model messages temperature top_p max_tokens stream stop random_seed metadata response_format tools tool_choice "
     "presence_penalty frequency_penalty n prediction parallel_tool_calls prompt_mode safe_prompt reasoning_effort "
-    "guardrails prompt_cache_key"
+    "guardrails prompt_cache_key stream_options"
 )
 _OPENAI_CACHE: Final = CacheRule(1024, 128)
 
@@ -114,6 +120,7 @@ FAMILIES: Final[dict[str, Family]] = {
             cache=_OPENAI_CACHE,
             chat=ChatTraits(apart=True, usage="each"),
             embeds=False,
+            anywhere="/v1/projects/{project}/locations/{region}/endpoints/openapi",
         ),
         Family(
             "mistral",

@@ -242,7 +242,7 @@ def mistral(refusal: Refusal, id: str) -> Answer:
     if refusal.kind in ("invalid", "unknown-field"):
         status = 422
         type = "extra_forbidden" if refusal.kind == "unknown-field" else "value_error"
-        where = ["body", *([refusal.param] if refusal.param else [])]
+        where = ["body", *(refusal.param.split(".") if refusal.param else [])]
         message = {"detail": [{"type": type, "loc": where, "msg": refusal.message}]}
     if refusal.kind == "quota-exhausted":
         status = 402

@@ -70,7 +70,7 @@ class ProviderServer:
 
 
 def _routes(family: Family) -> list[web.RouteDef]:
-    base = family.base
+    base = family.served
     routes = [
         web.get("/health", serving.health),
         web.get("/books", serving.books),
