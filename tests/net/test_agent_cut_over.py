@@ -1,8 +1,9 @@
 """A coding agent's session through /v1/messages: served at home, cut over to Anthropic in the middle of a loop of tools
 by a spill, and back again, with the official SDK as the agent and a strict fake of Anthropic at the other end.
 
-Home is an engine that speaks chat completions, thinks aloud without signing it, and counts its calls in ids that
-Anthropic does not take (`functions.run:0`, as Kimi's models do).
+Home are engines that speak chat completions, think aloud without signing it, and count their calls in ids that
+Anthropic does not take (`functions.run:0`, as Kimi's models do); or such as speak Messages themselves, and sign their
+thoughts with a random number, as vLLM does.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ GO_ON = "1 failed; run it again"
 HOLD = "hold"
 
 
-def home(say: Any) -> Any:
+def chatting(say: Any) -> Any:
     """An engine: it calls the tool that it is told to, and ends otherwise; what says `hold` it keeps."""
 
     async def behave(call: Any) -> None:
@@ -53,6 +54,39 @@ def home(say: Any) -> Any:
         chunks.append({**told, "choices": [], "usage": usage})
         events = [b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in chunks]
         call.write(say.SSE + say.chunks(*events, b"data: [DONE]\n\n") + say.END)
+
+    return behave
+
+
+def speaking(say: Any) -> Any:
+    """The same in Messages."""
+
+    async def behave(call: Any) -> None:
+        messages = call.json()["messages"]
+        last = json.dumps(messages[-1]["content"])
+        if HOLD in last:
+            await call.hang()
+        thought = [
+            {"type": "thinking_delta", "thinking": "Hm."},
+            {"type": "signature_delta", "signature": "5f2b0c9c" * 4},
+        ]
+        use = {"type": "tool_use", "id": f"chatcmpl-tool-{len(messages)}", "name": "run", "input": {}}
+        handed = [{"type": "input_json_delta", "partial_json": '{"command": "pytest"}'}]
+        text = {"type": "text", "text": ""}, [{"type": "text_delta", "text": "All is well."}]
+        blocks = [({"type": "thinking", "thinking": "", "signature": ""}, thought)]
+        blocks.append((use, handed) if "run" in last else text)
+        usage = {"input_tokens": 400, "output_tokens": 20}
+        message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "demo", "content": []}
+        events: list[dict[str, Any]] = [{"type": "message_start", "message": {**message, "usage": usage}}]
+        for at, (start, deltas) in enumerate(blocks):
+            events.append({"type": "content_block_start", "index": at, "content_block": start})
+            events += [{"type": "content_block_delta", "index": at, "delta": delta} for delta in deltas]
+            events.append({"type": "content_block_stop", "index": at})
+        end = "tool_use" if "run" in last else "end_turn"
+        events.append({"type": "message_delta", "delta": {"stop_reason": end, "stop_sequence": None}, "usage": usage})
+        events.append({"type": "message_stop"})
+        said = [f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events]
+        call.write(say.SSE + say.chunks(*said) + say.END)
 
     return behave
 
@@ -99,10 +133,11 @@ async def away() -> AsyncIterator[ProviderServer]:
         yield server
 
 
-@pytest.fixture
-async def town(serve, endpoint, say, objects, away, tmp_path) -> AsyncIterator[Any]:
+@pytest.fixture(params=["chat", "messages"])
+async def town(request, serve, endpoint, say, objects, away, tmp_path) -> AsyncIterator[Any]:
     """`lb, sdk, homes`: two engines at home, and Anthropic behind them."""
-    homes = [await endpoint(home(say)) for _ in range(2)]
+    native = request.param == "messages"
+    homes = [await endpoint(speaking(say) if native else chatting(say)) for _ in range(2)]
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "api-key").write_text("fake-key")
     source = {"provider": {"type": "Anthropic"}}
@@ -113,7 +148,8 @@ async def town(serve, endpoint, say, objects, away, tmp_path) -> AsyncIterator[A
         {"name": "away", "pools": [{"name": "cloud"}]},
     ]
     route = objects.route(tiers=tiers)
-    lb = await serve(docs=[objects.pool("local", *homes), cloud, route], secrets=tmp_path)
+    own = [{"name": "demo", "capabilities": ["Chat", "Tools", *(["Messages"] if native else [])]}]
+    lb = await serve(docs=[objects.pool("local", *homes, models=own), cloud, route], secrets=tmp_path)
     async with anthropic.AsyncAnthropic(base_url=lb.url, api_key="anything", max_retries=0) as sdk:
         yield lb, sdk, homes
 
@@ -180,6 +216,14 @@ async def test_a_session_is_cut_over_in_a_loop_of_tools_and_comes_home(town, awa
     for earlier, later in pairwise(bodies):
         shared = len(earlier["messages"])
         assert later["messages"][:shared] == earlier["messages"], "the prefix in the engine's cache grows at its end"
-    asked = [use["id"] for message in bodies[-1]["messages"] for use in message.get("tool_calls") or ()]
-    assert asked == calls[:7], "what was called there is known here"
-    assert [message["tool_call_id"] for message in bodies[-1]["messages"] if message["role"] == "tool"] == asked
+    asked, answered = paired(bodies[-1]["messages"])
+    assert asked == answered == calls[:7], "what was called there is known here"
+
+
+def paired(messages: list[Any]) -> tuple[list[str], list[str]]:
+    """Ids of calls and of their results, in either API."""
+    blocks = [each for message in messages for each in message["content"] or () if isinstance(each, dict)]
+    asked = [use["id"] for message in messages for use in message.get("tool_calls") or ()]
+    asked += [each["id"] for each in blocks if each["type"] == "tool_use"]
+    answered = [message["tool_call_id"] for message in messages if message["role"] == "tool"]
+    return asked, answered + [each["tool_use_id"] for each in blocks if each["type"] == "tool_result"]

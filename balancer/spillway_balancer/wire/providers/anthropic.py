@@ -9,7 +9,7 @@ https://platform.claude.com/docs/en/build-with-claude/extended-thinking
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -35,13 +35,20 @@ class _Block(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     role: str | None = None
-    content: msgspec.Raw = msgspec.Raw(b"null")
+    content: str | list[_Block] | None = None
+
+    @property
+    def blocks(self) -> list[_Block]:
+        return self.content if isinstance(self.content, list) else []
 
 
-_messages = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_message = msgspec.json.Decoder(_Message).decode
+class _Written(msgspec.Struct):
+    content: msgspec.Raw
+
+
+_messages = msgspec.json.Decoder(list[_Message]).decode
+_written = msgspec.json.Decoder(_Written).decode
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_blocks = msgspec.json.Decoder(list[_Block]).decode
 _typed = msgspec.json.Decoder(_Typed).decode
 
 
@@ -53,52 +60,46 @@ def own_thoughts(peeked: Peeked) -> tuple[Edit, ...]:
     if raw is None:
         return ()
     try:
+        budgeted = thinking is not None and _typed(thinking).type == "enabled"
+        if not budgeted and bytes(raw).find(b'"thinking"') < 0:
+            return ()
         messages = _messages(raw)
-        edits = tuple(_without_foreign(peeked, messages) if b'"thinking"' in bytes(raw) else ())
-        if thinking is not None and _typed(thinking).type == "enabled" and _thoughtless(messages):
-            _, start, end = peeked.spans()["thinking"]
-            edits += ((start, end, _OFF),)
     except msgspec.DecodeError:
         return ()
-    return edits
+    edits: list[Edit] = []
+    if any(block.foreign for message in messages for block in message.blocks):
+        _, start, end = peeked.spans()["messages"]
+        edits.append((start, end, _without_foreign(messages, _raws(raw))))
+    if budgeted and _thoughtless(messages):
+        _, start, end = peeked.spans()["thinking"]
+        edits.append((start, end, _OFF))
+    return tuple(edits)
 
 
-def _without_foreign(peeked: Peeked, messages: Sequence[msgspec.Raw]) -> Iterator[Edit]:
+def _without_foreign(messages: Sequence[_Message], written: Sequence[msgspec.Raw]) -> bytes:
     """A message of nothing else is left out with its thoughts: the turns around it are read as one."""
     kept: list[bytes] = []
-    changed = False
-    for each in messages:
-        raw = bytes(each)
-        content = _message(raw).content if b'"thinking"' in raw else msgspec.Raw(b"")
-        if not bytes(content).startswith(b"["):
-            kept.append(raw)
+    for message, raw in zip(messages, written, strict=True):
+        blocks = message.blocks
+        if not any(block.foreign for block in blocks):
+            kept.append(bytes(raw))
             continue
-        blocks = _raws(content)
-        own = [bytes(one) for one, block in zip(blocks, _blocks(content), strict=True) if not block.foreign]
-        if len(own) == len(blocks):
-            kept.append(raw)
-            continue
-        changed = True
+        content = _written(raw).content
+        own = [bytes(one) for one, block in zip(_raws(content), blocks, strict=True) if not block.foreign]
         if own:
-            kept.append(raw.replace(bytes(content), b"[%b]" % b",".join(own), 1))
-    if changed:
-        _, start, end = peeked.spans()["messages"]
-        yield start, end, b"[%b]" % b",".join(kept)
+            kept.append(bytes(raw).replace(bytes(content), b"[%b]" % b",".join(own), 1))
+    return b"[%b]" % b",".join(kept)
 
 
-def _thoughtless(messages: Sequence[msgspec.Raw]) -> bool:
+def _thoughtless(messages: Sequence[_Message]) -> bool:
     """Whether the loop of tools that the conversation ends with began without a thought of Anthropic's, or was gone on
     with elsewhere: its last call of a tool has lost its thought."""
     first: list[_Block] | None = None
-    for raw in reversed(messages):
-        message = _message(raw)
-        if not bytes(message.content).startswith(b"["):
-            break
-        blocks = _blocks(message.content)
-        types = {block.type for block in blocks}
+    for message in reversed(messages):
+        types = {block.type for block in message.blocks}
         if message.role == "assistant" and "tool_use" in types:
-            own = [block for block in blocks if not block.foreign]
-            if first is None and len(own) < len(blocks) and not _thinks(own):
+            own = [block for block in message.blocks if not block.foreign]
+            if first is None and len(own) < len(message.blocks) and not _thinks(own):
                 return True
             first = own
         elif message.role != "user" or "tool_result" not in types:

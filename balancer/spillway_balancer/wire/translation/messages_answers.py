@@ -15,6 +15,7 @@ import msgspec
 
 from ...core.learning import Usage
 from ...core.reasons import status_of
+from ..anthropic import error_type
 from .dialects import Answering, AnswerReader
 from .messages_asks import tool_id
 from .messages_heard import UNSIGNED, Stream, Whole
@@ -29,18 +30,6 @@ _REASONS: Final[dict[End, str]] = {
     "refusal": "refusal",
     "pause": "pause_turn",
     "context": "model_context_window_exceeded",
-}
-
-_TYPES: Final = {
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-    529: "overloaded_error",
 }
 
 _encode = msgspec.json.encode
@@ -334,11 +323,6 @@ def _fault(fault: Fault) -> dict[str, Any]:
 
 def _error(status: int, message: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": error_type(status), "message": message}}
-
-
-def error_type(status: int) -> str:
-    """What this API calls an error of this status: https://platform.claude.com/docs/en/api/errors"""
-    return _TYPES.get(status) or ("invalid_request_error" if 400 <= status < 500 else "api_error")
 
 
 def error(status: int, message: str, kind: str | None = None, code: str | None = None) -> bytes:
