@@ -230,6 +230,7 @@ def explain(
         Path | None,
         typer.Option(help="Folder of credentials; unless told, all are taken to be there.", file_okay=False),
     ] = None,
+    prices: PriceList = None,
     seed: Annotated[int, typer.Option(help="Of the dice, for what is drawn by lot.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="The whole account for programs.")] = False,
 ) -> None:
@@ -243,6 +244,7 @@ def explain(
             file=file,
             gateway=gateway,
             secrets=secrets,
+            prices=prices,
             headers=header or (),
             path=path,
             state=state,
@@ -265,6 +267,7 @@ def hold(
     secrets: Annotated[
         Path | None, typer.Option(help="Folder of credentials; without it all are taken to be there.", file_okay=False)
     ] = None,
+    prices: PriceList = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Explain what is not as expected.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Write the results for a CI system.", dir_okay=False)] = None,
 ) -> None:
@@ -278,6 +281,7 @@ def hold(
             cases=cases,
             gateway=gateway,
             secrets=secrets,
+            prices=prices,
             verbose=verbose,
             junit=junit,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from time import monotonic
@@ -179,3 +180,67 @@ async def test_what_nobody_counts_has_no_series(serve, objects, providers, dial)
     assert (await (await dial(lb)).chat(stream=True, **ASK)).whole
     assert "stream_options" not in own.requests[0]
     assert not [name for name in lb.series() if "cost" in name and "request" in name]
+
+
+# ---- Anthropic's way to count
+
+USAGE = {
+    "input_tokens": 50,
+    "cache_read_input_tokens": 1000,
+    "cache_creation_input_tokens": 200,
+    "cache_creation": {"ephemeral_5m_input_tokens": 150, "ephemeral_1h_input_tokens": 50},
+    "output_tokens": 40,
+}
+CLAUDE = {"input": "3", "cachedInput": "0.30", "cacheWrite": "3.75", "cacheWriteLong": "6", "output": "15"}
+PROMPT_COSTS = (50 * 3 + 1000 * 0.30 + 150 * 3.75 + 50 * 6) / 1e6
+TEXT = "word " * 40
+MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "stop_reason": "end_turn"}
+
+
+def event(kind: str, **said: Any) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **said})}\n\n".encode()
+
+
+def claude(say: Any, cut: bool) -> Any:
+    """Answers as Anthropic does, and is cut before its end."""
+
+    async def behave(call: Any) -> None:
+        if not call.json().get("stream"):
+            said = {**MESSAGE, "content": [{"type": "text", "text": TEXT}], "usage": USAGE}
+            call.write(say.message(body=json.dumps(said).encode()))
+            return
+        events = [
+            event("message_start", message={**MESSAGE, "content": [], "usage": {**USAGE, "output_tokens": 1}}),
+            event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+            event("content_block_delta", index=0, delta={"type": "text_delta", "text": TEXT}),
+        ]
+        if not cut:
+            events += [
+                event("content_block_stop", index=0),
+                event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 40}),
+                event("message_stop"),
+            ]
+        call.write(say.SSE + say.chunks(*events) + (b"" if cut else say.END))
+        if cut:
+            call.writer.close()
+
+    return behave
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])
+@pytest.mark.parametrize("way", ["whole", "stream", "cut"])
+async def test_messages_cost_what_their_provider_counts_passed_through_and_translated(
+    serve, objects, endpoint, dial, say, path, way
+) -> None:
+    one = await endpoint(claude(say, way == "cut"))
+    models = [{"name": "claude", "capabilities": ["Messages"], "price": CLAUDE}]
+    lb = await serve(docs=[objects.pool("local", one, models=models), objects.route("local")])
+    body = {"model": "chat", "max_tokens": 50, "messages": ASK["messages"], "stream": way != "whole"}
+    reply = await (await dial(lb)).post(path, body)
+    assert reply.status == 200
+    await lb.until(lambda: lb.balancer.proxy.in_flight == 0)
+    paid = lb.sample("spillway_cost_total", pool="default/local")
+    by_text = len(TEXT) / 4  # nobody has told how long the answer has become
+    assert paid == pytest.approx(PROMPT_COSTS + (by_text if way == "cut" else 40) * 15 / 1e6)
+    assert lb.sample("spillway_usage_estimated_total") == (way == "cut")
+    assert lb.sample("spillway_request_cost_total", result="failed" if way == "cut" else "ok") == pytest.approx(paid)

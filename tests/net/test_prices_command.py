@@ -118,3 +118,16 @@ def test_lint_and_run_take_it(objects: Path, tmp_path: Path) -> None:
         assert "expected are types of providers" in done.output
     done = CliRunner().invoke(app, ["run", "--operator", "https://a:1", "--prices", str(tmp_path / "bad.yaml")])
     assert (done.exit_code, "--prices" in done.output) == (2, True)
+
+
+def test_explain_takes_it(objects: Path, own: Path, tmp_path: Path) -> None:
+    request = tmp_path / "request.json"
+    request.write_text('{"model": "chat", "messages": [{"role": "user", "content": "hi"}]}')
+    for prices in ([], ["--prices", str(own)]):
+        done = CliRunner().invoke(app, ["explain", str(request), "-f", str(objects), *prices])
+        assert done.exit_code == 0, done.output
+    (tmp_path / "bad.yaml").write_text("OpenAI: 5")
+    done = CliRunner().invoke(
+        app, ["explain", str(request), "-f", str(objects), "--prices", str(tmp_path / "bad.yaml")]
+    )
+    assert (done.exit_code, "bad.yaml" in done.output) == (2, True)

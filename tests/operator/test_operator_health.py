@@ -216,6 +216,26 @@ def test_an_unknown_log_level_is_refused_before_anything_runs():
     assert "use debug, info, warning or error" in result.output
 
 
+def test_prices_that_cannot_be_read_are_refused_before_anything_runs(tmp_path):
+    path = tmp_path / "prices.yaml"
+    path.write_text("OpenAI: {gpt-5-mini: {input: 1}}")
+    result = CliRunner().invoke(cli, ["run", "--namespace", "s", "--name", "n", "--prices", str(path)])
+    assert result.exit_code == 2
+    assert f"--prices {path}: OpenAI.gpt-5-mini.input: " in result.output
+
+
+def test_prices_are_those_of_the_file(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr("spillway_operator.app.serve", lambda settings: _note(seen, settings))
+    monkeypatch.setattr("spillway_operator.cli.set_up", lambda *_: None)
+    path = tmp_path / "prices.yaml"
+    path.write_text('OpenAI: {gpt-5-mini: {input: "1"}}')
+    for more in ([], ["--prices", str(path)]):
+        result = CliRunner().invoke(cli, ["run", "--namespace", "s", "--name", "n", *more])
+        assert result.exit_code == 0, result.output
+    assert [settings.prices("OpenAI", "gpt-5-mini").source for settings in seen] == ["table", "overlay"]
+
+
 def test_what_a_pod_knows_of_itself_comes_from_its_environment(monkeypatch):
     seen = []
     monkeypatch.setattr("spillway_operator.app.serve", lambda settings: _note(seen, settings))

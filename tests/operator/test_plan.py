@@ -7,9 +7,11 @@ import tests.operator.objects as make
 from tests.operator.balancers import Balancer, says
 from tests.operator.fleets import NOON, Fleet
 
+from spillway_api.prices import Prices
 from spillway_api.stream import PoolReport, TierReport
+from spillway_api.types import Price
 from spillway_operator.facts import GatewayFacts
-from spillway_operator.plan import boot_config_map, saved_in
+from spillway_operator.plan import boot_config_map, saved_in, snapshot_of
 from spillway_operator.statuses import worth_writing
 
 LLAMA, OPENAI, CHAT = "ModelPool/default/llama", "ModelPool/default/openai", "RoutePolicy/default/chat"
@@ -42,6 +44,16 @@ def test_all_is_well():
     openai = fleet.status(OPENAI)
     assert (openai["endpointSummary"], openai["sourceType"], openai["engine"]) == ("2/2", "Provider", "OpenAI")
     assert openai["attachedRoutes"] == 1
+
+
+def test_what_providers_charge_goes_into_the_snapshot():
+    """Balancers need no table: who asks the operator is told the price."""
+    pools = make.model_pool("openai", make.provider("openai", "groq"), models=("gpt-5-mini",))
+    view = Fleet().see(pools, make.route_policy("chat", "openai")).view("default")
+    own = Prices({"OpenAI": {"gpt-5-mini": Price(input="0.20")}})
+    for prices, amount in ((Prices(), "0.25"), (own, "0.20")):
+        (pool,) = snapshot_of(view._replace(prices=prices)).snapshot.pools
+        assert pool.models[0].price.input == amount
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def run_explain(
     file: Sequence[Path],
     gateway: str,
     secrets: Path | None,
+    prices: Path | None = None,
     headers: Sequence[str],
     path: str,
     state: Path | None,
@@ -37,7 +38,7 @@ def run_explain(
     """The exit code: 0 where the request would be served, 1 where the client would be told an error. Raises Unusable
     for what cannot be explained."""
     assumed = None if state is None else read(state, State)
-    policies = Policies(file, gateway, secrets, None if assumed is None else assumed.value)
+    policies = Policies(file, gateway, secrets, None if assumed is None else assumed.value, prices)
     if assumed is not None and (found := list(slips(assumed, policies.snapshot))):
         raise Unusable(*found)
     world = World(policies, None if assumed is None else assumed.value, seed)

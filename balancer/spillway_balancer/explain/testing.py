@@ -29,13 +29,14 @@ def run_test(
     cases: Sequence[Path],
     gateway: str,
     secrets: Path | None,
+    prices: Path | None = None,
     verbose: bool,
     junit: Path | None,
 ) -> int:
     """The exit code: 0 where all is as expected, else 1. Raises Unusable where files are wrong; OSError where the
     report cannot be written."""
     files = _read(cases)
-    compiled = Policies(policies, gateway, secrets, _assumed(files))
+    compiled = Policies(policies, gateway, secrets, _assumed(files), prices)
     judge = Judge(compiled)
     if slips := [slip for file in files for slip in judge.slips(file)]:
         raise Unusable(*slips)

@@ -65,12 +65,19 @@ class AllCredentials(Credentials):
 class Policies:
     """ModelPools and RoutePolicies from files, compiled as a balancer compiles them."""
 
-    def __init__(self, paths: Sequence[Path], gateway: str, secrets: Path | None, state: State | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        gateway: str,
+        secrets: Path | None,
+        state: State | None = None,
+        prices: Path | None = None,
+    ) -> None:
         """Raises Unusable with all that is wrong in the files."""
         self._given = {} if state is None else state.pools
         self.assumed: list[str] = []
         credentials = AllCredentials() if secrets is None else Credentials(secrets)
-        judged = judge(paths, gateway, credentials, Cluster(discovered=self._discovered))
+        judged = judge(paths, gateway, credentials, Cluster(discovered=self._discovered), prices)
         if judged.snapshot is None:
             raise Unusable(*judged.errors)
         credentials.give(judged.values)

@@ -177,8 +177,11 @@ class Translated:
     def _hand_on(self, events: Iterable[Event]) -> None:
         events = [_dated(event) if isinstance(event, Began) else event for event in events]
         for event in events:
-            if isinstance(event, Told) or (isinstance(event, Began) and event.usage is not None):
-                self._counted(event.usage or Usage())
+            if isinstance(event, Told):
+                self._counted(event.usage)
+            elif isinstance(event, Began) and event.usage is not None:
+                # What a stream has said of its answer when it begins is no count of what it says before it is cut.
+                self._counted(event.usage._replace(output_tokens=None))
             elif isinstance(event, Fault):
                 self._fault = event
             elif isinstance(event, Done):
