@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -278,7 +280,8 @@ async def test_media_types_of_answers_decide_and_not_what_was_asked(serve, endpo
 
 # ---- faults, on both ways
 
-EVENT, CUT_EVENT = "an error event of the provider", "an error event stream_interrupted"
+EVENT = "the provider's error, as an event of the client's API"
+CUT_EVENT = "an error event `stream_interrupted`"
 WHOLE = "200, whole"
 
 
@@ -334,6 +337,12 @@ SOON = {
     "timeouts": {"connect": "300ms", "firstByte": "300ms", "streamIdle": "300ms"},
     "retry": {"retryOn": ["ConnectError", "Reset", "FirstByteTimeout"]},
 }
+
+
+def test_the_page_has_these_faults() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "messages.md").read_text()
+    table = page.partition("| the endpoint | reason | the client sees |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    assert table.splitlines() == [f"| {name} | `{reason}` | {sees} |" for name, reason, sees in FAULTS]
 
 
 @pytest.mark.parametrize("way", ["chat to messages", "messages to chat"])
@@ -439,3 +448,68 @@ async def test_cut_streams_that_are_translated_are_not_gone_on_with(serve, engin
         except anthropic.APIStatusError as error:
             codes.append(error.body["error"]["code"])
     assert codes == ["stream_interrupted"]
+
+
+# ---- reads, quotas, rules
+
+
+def parsed(body: bytes) -> list[Any]:
+    """The events of a stream, without what is made up anew for each answer."""
+    out = []
+    for event in body.split(b"\n\n")[:-1]:
+        data = event.split(b"data: ", 1)[1]
+        value = json.loads(data) if data != b"[DONE]" else "[DONE]"
+        for place in (value, value.get("message")) if isinstance(value, dict) else ():
+            for name in ("id", "created"):
+                (place or {}).pop(name, None)
+        out.append(value)
+    return out
+
+
+@pytest.mark.parametrize("way", ["chat to messages", "messages to chat"])
+async def test_an_answer_is_the_same_however_its_bytes_arrive(serve, endpoint, dial, say, way) -> None:
+    to_messages = way == "chat to messages"
+    words = [START, BLOCK, word("one "), word("two"), *END]
+    if not to_messages:
+        words = [say.role(), say.word("one "), say.word("two"), say.delta("stop"), say.DONE]
+    stream = b"".join(words)
+    one = await endpoint()
+    lb = await serve(one, pool=SPEAKS if to_messages else {})
+    target = "/v1/chat/completions" if to_messages else "/v1/messages"
+    seen = []
+    for size in (len(stream), 1, 7, 100):
+        pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
+        one.plan.append(say.steps(say.SSE, *(say.chunk(piece) for piece in pieces), say.END))
+        seen.append(parsed((await (await dial(lb)).post(target, hello(say, stream=True))).body))
+    assert seen[0]
+    assert seen.count(seen[0]) == len(seen)
+
+
+async def test_quotas_steer_though_the_client_never_sees_them(serve, objects, endpoint, sdks, say, tmp_path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "api-key").write_text(say.KEY)
+    left = {"anthropic_ratelimit_requests_limit": "50", "anthropic_ratelimit_requests_remaining": "7"}
+    soon = datetime.fromtimestamp(time.time() + 3600, UTC).isoformat()
+    reset = {"anthropic_ratelimit_requests_reset": soon}
+    one = await endpoint(say.steps(whole(say, **left, **reset)))
+    models = [{"name": "claude", "upstreamName": "claude-sonnet-4-5"}]
+    cloud = objects.provider("cloud", one.url, "a", source={"provider": {"type": "Anthropic"}}, models=models)
+    lb = await serve(docs=[cloud, objects.route("cloud")], secrets=tmp_path)
+    raw = await sdks.gpt(lb).chat.completions.with_raw_response.create(**hello(say))
+    assert raw.parse().choices[0].message.content == "one two"
+    assert not [name for name in raw.headers if "ratelimit" in name]
+    assert lb.sample("spillway_endpoint_quota_remaining", pool="default/cloud", endpoint="a") == 7
+
+
+async def test_rules_see_what_messages_ask_for(serve, objects, endpoint, sdks, say) -> None:
+    first, second = await endpoint(), await endpoint()
+    when = "request.user == 'u1' && request.tools && request.max_tokens == 20 && request.stream == false"
+    rules = [
+        {"name": "agents", "when": when, "tiers": [{"name": "a", "pools": [{"name": "first"}]}]},
+        {"name": "others", "tiers": [{"name": "b", "pools": [{"name": "second"}]}]},
+    ]
+    docs = [objects.pool("first", first), objects.pool("second", second), objects.route("first", rules=rules)]
+    lb = await serve(docs=docs)
+    await sdks.claude(lb).messages.create(**hello(say, tools=[TOOL], metadata={"user_id": "u1"}))
+    await sdks.claude(lb).messages.create(**hello(say, tools=[TOOL]))
+    assert (len(first.calls), len(second.calls)) == (1, 1)

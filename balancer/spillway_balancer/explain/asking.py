@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 
 from spillway_api.files import FileProblem, text_of
 
+from ..core.apis import CHAT, COUNTING, MESSAGES
 from ..core.errors import SpillwayError
 from ..net.facts import Facts
 from ..wire import openai
@@ -23,8 +24,11 @@ JSON: Final = "application/json"
 CLIENT: Final = "127.0.0.1"
 
 _ENVELOPE: Final = frozenset({"path", "headers", "body"})
-_TEXT_OF: Final = {"/v1/completions": "prompt", "/v1/chat/completions": "messages"}
+_TEXT_OF: Final = {"/v1/completions": "prompt", CHAT: "messages", MESSAGES: "messages", COUNTING: "messages"}
 """Where the text of a body stands; `input` on all other paths."""
+
+_ANSWER: Final = 1024
+"""Tokens of an answer on /v1/messages, where every request has to say how many."""
 
 
 class Asking:
@@ -102,6 +106,8 @@ def made(given: RequestGiven, text: str) -> dict[str, Any]:
     if given.model is not None:
         body["model"] = given.model
     place = _TEXT_OF.get(given.path, "input")
+    if given.path == MESSAGES:
+        body.setdefault("max_tokens", _ANSWER)
     if place not in body:
         body[place] = [{"role": "user", "content": text}] if place == "messages" else text
     return body

@@ -163,7 +163,8 @@ class Facts:
         return limit if self._most is None else min(limit or self._most, self._most)
 
     def user(self) -> str:
-        return self._peeked.body_field("user") or ""
+        field = "metadata.user_id" if self._peeked.path.messages else "user"
+        return self._peeked.body_field(field) or ""
 
 
 def digest_of(key: str) -> bytes | None:
