@@ -130,7 +130,6 @@ def test_a_whole_request() -> None:
                         "name": "look",
                         "description": "Looks.",
                         "inputSchema": {"json": {"type": "object"}},
-                        "strict": True,
                     }
                 },
                 {"cachePoint": {"type": "default"}},
@@ -162,6 +161,37 @@ def test_a_tool_that_says_nothing_has_said_so() -> None:
     asked = HELLO._replace(turns=(user("x"), assistant(ToolUse("t", "f")), user(ToolResult("t", (Text(""),), True))))
     result = body(asked)["messages"][2]["content"][0]["toolResult"]
     assert result == {"toolUseId": "t", "content": [{"text": "(no output)"}], "status": "error"}
+
+
+@pytest.mark.parametrize(
+    ("model", "content", "status"),
+    [
+        (NOVA, [{"text": "no such file"}], "error"),
+        (PROFILE, [{"text": "no such file"}], "error"),
+        (LLAMA, [{"text": "Error"}, {"text": "no such file"}], None),
+    ],
+)
+def test_who_takes_no_status_is_told_in_words_that_a_tool_has_failed(model: str, content: Any, status: Any) -> None:
+    asked = Conversation(
+        (user("x"), assistant(ToolUse("t", "f")), user(ToolResult("t", (Text("no such file"),), True)))
+    )
+    result = body(asked, model)["messages"][2]["content"][0]["toolResult"]
+    assert (result["content"], result.get("status")) == (content, status)
+
+
+@pytest.mark.parametrize(
+    ("model", "strict"),
+    [
+        (SONNET_4, False),
+        ("anthropic.claude-haiku-4-5-20251001-v1:0", True),
+        (NOVA, False),
+        (OSS, True),
+        (PROFILE, True),
+    ],
+)
+def test_tools_are_strict_where_that_is_known(model: str, strict: bool) -> None:
+    asked = HELLO._replace(tools=(Tool("g", b"{}", strict=True),))
+    assert ("strict" in body(asked, model)["toolConfig"]["tools"][0]["toolSpec"]) == strict
 
 
 def test_what_a_system_says_later_goes_to_the_front() -> None:
@@ -277,7 +307,9 @@ def test_families(model: str, name: str) -> None:
         ("anthropic.claude-mythos-preview", Reasoning("max"), None, {"thinking": {"type": "adaptive"}}, "max"),
         (SONNET_46, Reasoning("minimal"), None, {"thinking": {"type": "adaptive"}}, "low"),
         (SONNET_46, Reasoning(tokens=30_000), None, {"thinking": {"type": "adaptive"}}, "high"),
-        (SONNET_46, Reasoning(adaptive=True), None, {"thinking": {"type": "adaptive"}}, None),
+        (SONNET_46, Reasoning(adaptive=True), None, {"thinking": {"type": "adaptive"}}, "high"),
+        (PROFILE, Reasoning(adaptive=True, effort="max"), None, {"thinking": {"type": "adaptive"}}, "max"),
+        (PROFILE, Reasoning(tokens=2000), None, {"thinking": {"type": "enabled", "budget_tokens": 2000}}, None),
         ("anthropic.claude-opus-5", Reasoning("xhigh"), None, {"thinking": {"type": "adaptive"}}, "xhigh"),
         (NOVA_2, Reasoning("low"), 100, {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}}, None),
         (NOVA_2, Reasoning("max"), None, {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}}, None),

@@ -184,8 +184,10 @@ class _Made:
     def _result(self, result: ToolResult) -> Json:
         content = [self._block(part) for part in result.parts if not (isinstance(part, Text) and not part.text.strip())]
         said: Json = {"toolUseId": self._ids.answered(result.id), "content": content or [{"text": NO_RESULT}]}
-        if result.failed:
+        if result.failed and self._family.takes_failures:
             said["status"] = "error"
+        elif result.failed and not any("error" in part.get("text", "")[:64].lower() for part in content):
+            said["content"] = [{"text": "Error"}, *content]
         return said
 
     def _media(self, media: Media) -> Json:
@@ -256,7 +258,7 @@ def _tools(asked: Conversation, family: Family) -> Json | None:
         return {"tools": [{"toolSpec": _tool(tool)} for tool in past]} if past else None
     listed: list[Json] = []
     for tool in tools:
-        listed.append({"toolSpec": _tool(tool)})
+        listed.append({"toolSpec": _tool(tool, family.strict)})
         if tool.cached and family.caches_all:
             listed.append(_cache_point(tool.ttl, family))
     config: Json = {"tools": listed}
@@ -267,12 +269,12 @@ def _tools(asked: Conversation, family: Family) -> Json | None:
     return config
 
 
-def _tool(tool: Tool) -> Json:
+def _tool(tool: Tool, strict: bool = False) -> Json:
     schema = msgspec.Raw(tool.schema) if tool.schema.strip() not in (b"", b"{}", b"null") else _NO_ARGUMENTS
     spec: Json = {"name": tool.name, "inputSchema": {"json": schema}}
     if tool.description and tool.description.strip():
         spec["description"] = tool.description
-    if tool.strict:
+    if tool.strict and strict:
         spec["strict"] = True
     return spec
 

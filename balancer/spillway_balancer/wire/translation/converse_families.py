@@ -2,7 +2,8 @@
 
 Ids are `anthropic.claude-sonnet-4-5-20250929-v1:0`, with a geography before them in a cross-region profile
 (`eu.amazon.nova-2-lite-v1:0`), or ARNs that hold one. An ARN of an application's own profile or of bought throughput
-(`…:application-inference-profile/a1b2c3`) names no family: it is asked for nothing that is not common to all.
+(`…:application-inference-profile/a1b2c3`) names no family: it is asked for nothing that is not common to all, but for
+what a client says in the words of Anthropic's API, who will know whom it speaks with.
 
 - Claude, beside what `claude` knows: https://docs.aws.amazon.com/bedrock/latest/userguide/claude-messages-adaptive-thinking.html
 - Nova: https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html
@@ -48,6 +49,17 @@ class Family(NamedTuple):
         """Whether signed reasoning of earlier turns can be its own."""
         return self.name in ("claude", "unknown")
 
+    @property
+    def takes_failures(self) -> bool:
+        """Whether a result of a tool may say by its status that it has failed; others are told in words."""
+        return self.name in ("claude", "nova", "unknown")
+
+    @property
+    def strict(self) -> bool:
+        """Whether tools may be `strict`; others refuse it, which is what many clients say without a need.
+        https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html"""
+        return self.name != "nova" and (self.claude is None or self.claude.strict)
+
 
 def family_of(model: str) -> Family:
     bare = _MODEL_OF_ARN("", model)
@@ -76,10 +88,12 @@ class Extra(NamedTuple):
 
 def extra(asked: Conversation, family: Family) -> Extra:
     """What is asked of this model alone: how much it thinks, and from how many words it chooses."""
+    reasoning = asked.reasoning
     if family.claude is not None:
         return _of_claude(asked, family.claude)
+    if family.name == "unknown" and reasoning is not None and (reasoning.tokens is not None or reasoning.adaptive):
+        return _of_claude(asked, claude.model("claude-4-5" if reasoning.tokens is not None else "claude"))
     fields: dict[str, Any] = {}
-    reasoning = asked.reasoning
     highest = False
     if family.reasons and reasoning is not None and efforts.tokens(reasoning) != 0:
         word = _NOVA_EFFORTS.get(efforts.effort(reasoning) or "medium", "high")
@@ -104,4 +118,8 @@ def _of_claude(asked: Conversation, facts: claude.Model) -> Extra:
             fields["top_k"] = asked.top_k
         return Extra(fields, samples=samples)
     fields["thinking"] = thinking.field
-    return Extra(fields, thinking.effort, samples=False)
+    if facts.budgets:
+        thinking.field.pop("display", None)
+        return Extra(fields, samples=False)
+    # Without an effort nothing of an adaptive thought is told; this is the one that Anthropic takes for none.
+    return Extra(fields, thinking.effort or "high", samples=False)
