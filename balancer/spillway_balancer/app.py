@@ -174,7 +174,7 @@ class Balancer:
             settings.secrets,
             self.serving.swap,
             self.telemetry.reloaded,
-            self.proxy.keyring.refill,
+            self.proxy.rekeyed,
             settings.prices,
         )
         self._spawn(source.watch())

@@ -19,6 +19,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -66,8 +67,11 @@ class Credentials:
         self._given: Values = {}
         self.grants: dict[Wanted, Grant] = {}
         """What identities have brought, as long as it lives; `net/identities.py` keeps it so."""
-        self.refused: Callable[[Endpoint, float], None] = lambda spec, begun: None
-        """Told of an endpoint with an identity that did not take what an attempt that `begun` then has shown."""
+        self.identity_refused: Callable[[Endpoint, float], bool] = lambda spec, begun: True
+        """As `refused`, of endpoints with an identity."""
+        self._before: dict[tuple[str, str], str | None] = {}
+        self._since: dict[tuple[str, str], float] = {}
+        self._turned_down: dict[tuple[str, str], bytes | None] = {}
 
     def give(self, values: Values) -> None:
         """Values that stand in no folder, in the place of those given before."""
@@ -104,6 +108,28 @@ class Credentials:
             self._aws[known] = None if value is None else aws_keys(value)
         return self._aws[known]
 
+    def refused(self, spec: Endpoint, begun: float) -> bool:
+        """An attempt that `begun` then (seconds, monotonic) was refused with what it has shown. False where that is no
+        longer what would be shown now."""
+        if spec.identity is not UNSET:
+            return self.identity_refused(spec, begun)
+        if spec.credential is None:
+            return True
+        known = (spec.credential.secret, spec.credential.key)
+        digest = self.digest(*known)
+        if begun < self._since.get(known, begun):
+            return False
+        self._turned_down[known] = digest
+        return True
+
+    def renewed(self, spec: Endpoint) -> bool:
+        """Whether the Secret of an endpoint holds something else than what was refused last. Of an identity, who keeps
+        it tells by itself."""
+        if spec.credential is None:
+            return False
+        known = (spec.credential.secret, spec.credential.key)
+        return self.digest(*known) != self._turned_down.get(known)
+
     def line(self, spec: Endpoint) -> bytes:
         """The header line that the endpoint is shown; empty where it asks for none, or takes a signature."""
         if spec.credential is not None:
@@ -128,6 +154,7 @@ class Credentials:
 
     def refresh(self) -> None:
         """Forget what was read; the next use reads the files again."""
+        self._before |= self._values
         self._values.clear()
         self._aws.clear()
 
@@ -144,8 +171,11 @@ class Credentials:
             if now != seen:
                 seen = now
                 # Thousands of consumers may be among them, which must not hold up the loop.
-                self._values = await asyncio.to_thread(self._again, list(self._values))
+                before, self._values = self._values, await asyncio.to_thread(self._again, list(self._values))
                 self._aws.clear()
+                for known, value in self._values.items():
+                    if value != before.get(known):
+                        self._since[known] = monotonic()
                 log.info("credentials have changed, and are read again")
                 changed()
 
@@ -155,7 +185,9 @@ class Credentials:
     def _value(self, secret: str, key: str) -> str | None:
         known = (secret, key)
         if known not in self._values:
-            self._values[known] = self._read(secret, key)
+            value = self._values[known] = self._read(secret, key)
+            if known in self._before and self._before.pop(known) != value:
+                self._since[known] = monotonic()
         return self._values[known]
 
     def _read(self, secret: str, key: str) -> str | None:

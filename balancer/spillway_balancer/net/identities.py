@@ -78,7 +78,7 @@ class Identities:
         self._kept: dict[Wanted, Kept] = {}
         self._tasks: dict[Wanted, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession | None = None
-        credentials.refused = self.refused
+        credentials.identity_refused = self.refused
 
     @property
     def settled(self) -> bool:
@@ -107,17 +107,18 @@ class Identities:
                 if kept.tried:
                     self._tell(kept, fresh=False)
 
-    def refused(self, spec: Endpoint, begun: float) -> None:
-        """An account did not take what an attempt that `begun` then has shown. What has come since it may take."""
+    def refused(self, spec: Endpoint, begun: float) -> bool:
+        """An account did not take what an attempt that `begun` then has shown; False where something else has come
+        since, which it may take."""
         want = wanted(spec)
         kept = None if want is None else self._kept.get(want)
         if kept is None:
-            return
+            return True
         if begun < kept.since:
-            self._tell(kept)
-            return
+            return False
         kept.renewal = kept.renewal.refused(self._clock())
         kept.woken.set()
+        return True
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())

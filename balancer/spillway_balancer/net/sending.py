@@ -97,7 +97,8 @@ class Sender:
         """Credentials have changed: who refused the old one may take the new one."""
         for pool in () if self._runtime is None else self._runtime.pools.values():
             for endpoint in pool.endpoints.values():
-                endpoint.refused = False
+                if endpoint.refused and self._credentials.renewed(endpoint.spec):
+                    endpoint.refused = False
             self._look(pool)
 
     def _look(self, pool: Pool) -> None:
@@ -144,8 +145,8 @@ class Sender:
                 if blamed and pool.failed(endpoint, failure, begun, now):
                     why = f": {failure.why}" if failure.why else ""
                     log.warning("endpoint %s/%s is ejected: %s%s", pool.name, endpoint.name, failure, why)
-                if reason == "auth":
-                    self._credentials.refused(endpoint.spec, begun)
+                if reason == "auth" and not self._credentials.refused(endpoint.spec, begun):
+                    endpoint.refused = False
             return result
         except asyncio.CancelledError:
             reason = "outrun" if job.gate is not None and job.gate.outrun else "client-gone"
