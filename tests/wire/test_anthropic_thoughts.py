@@ -17,7 +17,7 @@ SIGNATURE = "EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pkiMOYds0c2bWRvd25sb2F
 ENABLED = {"type": "enabled", "budget_tokens": 2000}
 ASKED = {"role": "user", "content": "Fix it."}
 ANSWERED = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "1"}]}
-CALL = {"type": "tool_use", "id": "a", "name": "Bash", "input": {"thinking": "a \\"}}
+CALL = {"type": "tool_use", "id": "toolu_01A", "name": "Bash", "input": {"thinking": "a \\"}}
 
 
 def thought(signature: str | None) -> dict[str, Any]:
@@ -82,6 +82,8 @@ def test_a_loop_that_was_gone_on_with_elsewhere_goes_on_without() -> None:
     assert sent(*loop, thinking=ENABLED)["thinking"] == {"type": "disabled"}
     loop[3] = said(CALL)
     assert sent(*loop, thinking=ENABLED)["thinking"] == ENABLED, "as Anthropic itself goes on"
+    loop[3] = said(CALL | {"id": "call_1"})
+    assert sent(*loop, thinking=ENABLED)["thinking"] == {"type": "disabled"}, "as another model goes on"
 
 
 def test_a_loop_that_is_over_does_not_count() -> None:

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from ..peeked import Edit, Peeked
-from ..translation.claude import signed
+from ..translation.claude import called, signed
 
 _OFF: Final = b'{"type":"disabled"}'
 
@@ -26,6 +26,7 @@ class _Typed(msgspec.Struct):
 
 class _Block(msgspec.Struct):
     type: str | None = None
+    id: str | None = None
     signature: str | None = None
 
     @property
@@ -93,13 +94,14 @@ def _without_foreign(messages: Sequence[_Message], written: Sequence[msgspec.Raw
 
 def _thoughtless(messages: Sequence[_Message]) -> bool:
     """Whether the loop of tools that the conversation ends with began without a thought of Anthropic's, or was gone on
-    with elsewhere: its last call of a tool has lost its thought."""
+    with elsewhere: its last call is another model's, or has lost its thought."""
     first: list[_Block] | None = None
     for message in reversed(messages):
         types = {block.type for block in message.blocks}
         if message.role == "assistant" and "tool_use" in types:
             own = [block for block in message.blocks if not block.foreign]
-            if first is None and len(own) < len(message.blocks) and not _thinks(own):
+            made = all(called(block.id or "") for block in own if block.type == "tool_use")
+            if first is None and not (made and len(own) == len(message.blocks)) and not _thinks(own):
                 return True
             first = own
         elif message.role != "user" or "tool_result" not in types:

@@ -62,6 +62,11 @@ def signed(signature: str | None) -> bool:
     return signature is not None and _SIGNED(signature) is not None
 
 
+def called(name: str) -> bool:
+    """Whether an id of a tool's call is Claude's, at Anthropic or at Amazon Bedrock."""
+    return name.startswith(("toolu_", "tooluse_"))
+
+
 class Thinking(NamedTuple):
     """The field `thinking`, and the effort that is said beside it."""
 
@@ -97,14 +102,20 @@ def thinking(asked: Conversation, facts: Model, most: int) -> Thinking | None:
 
 
 def _thoughtless(turns: Sequence[Turn]) -> bool:
-    """Whether the loop of tools that the conversation ends with began without a thought of Anthropic's."""
+    """Whether the loop of tools that the conversation ends with began without a thought of Anthropic's, or was gone on
+    with elsewhere: its last call is another model's."""
     first: Turn | None = None
     for turn in reversed(turns):
-        if turn.role == "assistant" and any(isinstance(part, ToolUse) for part in turn.parts):
+        calls = [part for part in turn.parts if isinstance(part, ToolUse)] if turn.role == "assistant" else []
+        if calls:
+            if first is None and not _thinks(turn) and not called(calls[0].id):
+                return True
             first = turn
         elif turn.role != "user" or not any(isinstance(part, ToolResult) for part in turn.parts):
             break
-    if first is None:
-        return False
-    thought = first.parts[0]
-    return not (isinstance(thought, Thought) and (thought.sealed is not None or signed(thought.signature)))
+    return first is not None and not _thinks(first)
+
+
+def _thinks(turn: Turn) -> bool:
+    thought = turn.parts[0]
+    return isinstance(thought, Thought) and (thought.sealed is not None or signed(thought.signature))
