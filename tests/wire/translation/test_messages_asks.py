@@ -389,6 +389,13 @@ def test_tools_that_were_used_are_told_of_where_none_is_offered_any_more() -> No
     assert "tools" not in written(Conversation(HELLO, choice=ToolChoice("none")))
 
 
+def test_instructions_that_stand_alone_are_what_is_asked() -> None:
+    for asked in (Conversation((), (Text("Tell a joke."),)), Conversation((Turn("system", (Text("Tell a joke."),)),))):
+        body = written(asked)
+        assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Tell a joke."}]}]
+        assert "system" not in body
+
+
 def test_the_system_speaks_in_its_place_where_the_model_listens_and_first_elsewhere() -> None:
     later = Turn("system", (Text("Answer in French."),))
     asked = Conversation((*HELLO, later, Turn("assistant", (Text("Salut"),)), *HELLO, later), (Text("Be brief."),))
@@ -408,6 +415,7 @@ def test_the_system_speaks_in_its_place_where_the_model_listens_and_first_elsewh
     [
         (Conversation(HELLO, stop=("\n\n",)), ("stop",)),
         (Conversation(HELLO, shape=Shape()), ("response_format",)),
+        (Conversation((*HELLO, Turn("assistant", (Text("Hi"),)), Turn("system", (Text("Go on."),)))), ("messages",)),
         (Conversation((*HELLO, Turn("assistant", (Text("Hi"),)))), ("messages",)),
         (Conversation((Turn("user", (Media("AAAA", kind="image/bmp"),)),)), ("messages[].content[].image_url",)),
         (Conversation((Turn("user", (Media("AAAA", kind="audio/wav"),)),)), ("messages[].content[].file",)),

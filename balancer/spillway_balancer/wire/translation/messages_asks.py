@@ -79,7 +79,7 @@ def uncarried(asked: Conversation) -> tuple[str, ...]:
         found.append("response_format")  # any object: a schema has to name all fields
     if any(not each.strip() for each in asked.stop):
         found.append("stop")
-    if asked.turns and asked.turns[-1].role == "assistant":
+    if next((turn.role for turn in reversed(asked.turns) if turn.role != "system"), None) == "assistant":
         found.append("messages")  # Anthropic would go on with this answer, or refuse it, and a chat asks for a new one
     found += [
         f"messages[].content[].{'file' if each.document else 'image_url'}"
@@ -95,6 +95,8 @@ def write(asked: Conversation, model: str) -> Body:
     """Only for what `uncarried` has nothing against."""
     facts = claude.model(model)
     system, messages = _messages(asked, facts)
+    if not messages:  # who asks by instructions alone wants an answer to them
+        system, messages = [], [{"role": "user", "content": [_text(each) for each in system]}]
     most = asked.max_tokens or facts.most_tokens
     body: dict[str, Any] = {"model": model, "max_tokens": most}
     if system:
