@@ -28,6 +28,7 @@ from .net.credentials import Credentials
 from .net.dialling import Dialler, Resolver
 from .net.filesource import FileSource, judge, summary
 from .net.identities import Identities
+from .net.leasing import Leasing
 from .net.operator_source import OperatorSource, Where
 from .net.polling import Poller
 from .net.proxy import Limits, Proxy
@@ -99,6 +100,7 @@ class Balancer:
         self._servers: list[Server] = []
         self._saver: Saver | None = None
         self._spending: Spending | None = None
+        self._leasing: Leasing | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -183,6 +185,9 @@ class Balancer:
     async def _follow_operator(self, where: Where, dice: random.Random) -> None:
         settings = self.settings
         log.info("listening on http://%s:%d/v1, following %s", settings.host, self.port, where.url)
+        self._leasing = Leasing()
+        self.serving.follow(self._leasing.follow)
+        self.telemetry.endpoints.leased = self._leasing.leased
         saved = await asyncio.to_thread(load, settings.state, settings.boot, settings.gateway)
         state = None if saved is None else self._begin_with(saved)
         if settings.state is not None:
@@ -198,6 +203,7 @@ class Balancer:
             partial(self.telemetry.connected, name),
             self._report,
             dice,
+            self._leasing,
         )
         self._spawn(source.follow())
         self._spawn(self.credentials.watch(self.proxy.rekeyed))
@@ -278,6 +284,8 @@ class Balancer:
     async def stop(self) -> None:
         """Close everything now."""
         self._close_listeners()
+        if self._leasing is not None:
+            await self._leasing.leave()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -56,9 +56,9 @@ class Grant(Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Grants(Struct, frozen=True, rename="camel", omit_defaults=True, tag="grants"):
-    """What is new for a balancer. One without a holder says that leases are spoken here, and nothing else."""
+    """What is new for a balancer."""
 
-    holder: str = ""
+    holder: str
     grants: tuple[Grant, ...] = ()
 
 

@@ -23,6 +23,9 @@ from spillway_api.snapshot import Pool, Route, Snapshot, decode_with
 from spillway_api.types.status import TierState
 
 PATH = "/v1/stream"
+LEASES = "leases.spillway.dev"
+"""WebSocket subprotocol that a balancer offers and the operator takes where both speak of leases. With an operator that
+does not take it each balancer counts for itself."""
 AUDIENCE = "spillway-operator"
 """Of the ServiceAccount tokens that balancers show."""
 HEARTBEAT = 10.0

@@ -26,6 +26,7 @@ from .reconcile import Reconciler
 from .relay import Relay
 from .settings import Settings
 from .stream import StreamServer
+from .treasury import Treasury
 from .watching import Watching, settings_for
 
 log = logging.getLogger("spillway.operator")
@@ -61,6 +62,17 @@ class Operator:
         self.relay = Relay(
             self.streams, self._other_leader, lambda: self.tls.authority, settings.names[2], settings.token_file
         )
+        self.treasury = Treasury(
+            cluster,
+            settings.namespace,
+            settings.budgets_config_map,
+            lambda: self.leadership.leads,
+            lambda: self.reconciler.budgets,
+            self.streams.grant,
+            self.authority.owners,
+        )
+        self.streams.follow_books(self.treasury.hear)
+        self.reconciler.totals = self.treasury.totals
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stop_watching = asyncio.Event()
         self._pages: web.AppRunner | None = None
@@ -92,6 +104,7 @@ class Operator:
         self._begin("secrets", self.reconciler.secrets.follow(self.reconciler.config_changed))
         self._begin("configmaps", self.reconciler.config_maps.follow(self.reconciler.config_changed))
         self._begin("relay", self.relay.run())
+        self._begin("budgets", self.treasury.run())
         self._begin("stream", self._serve_stream())
         self._begin("signals", self._signalled())
 
@@ -148,6 +161,7 @@ class Operator:
         self.reconciler.leadership_changed()
         self.authority.leadership_changed()
         self.relay.leader_changed()
+        self.treasury.leadership_changed()
 
     def _other_leader(self) -> str | None:
         return None if self.leadership.leads else self.leadership.leader_address
@@ -185,6 +199,7 @@ class Operator:
 
     def _refresh(self) -> None:
         self.metrics.refresh(self.leadership.leads, self.streams, list(self.reconciler.progress))
+        self.metrics.budgeted(self.treasury.totals())
 
 
 async def serve(settings: Settings) -> None:

@@ -158,7 +158,7 @@ class Arbiter:
         """Something was decided that must be put away before it is granted."""
         self.changed = False
         """Something else is worth being put away."""
-        for budget, pages in (_pages.decode(kept) if kept else {}).items():
+        for budget, pages in ({} if kept is None else _pages.decode(kept)).items():
             self._accounts[budget] = {page.ends: _account(page) for page in pages}
 
     def follow(self, budgets: Mapping[str, AnyBudget]) -> None:
@@ -318,7 +318,8 @@ class Arbiter:
             self._pool([each for _, each in active], left)
         for at, (want, each) in enumerate(sorted(active, key=_first)):
             given = min(want, max(left / (len(active) - at), min(each.asked, left)))
-            left -= self._raise(each, given)
+            if not scarce or max(each.ceiling - each.used, NOTHING) + given >= each.asked:  # else it helps nobody
+                left -= self._raise(each, given)
         if not scarce and left >= limit / 10:
             for want, each in idle:
                 left -= self._raise(each, min(want, left))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Mapping, Sized
 from typing import Protocol
 
 from prometheus_client import (
@@ -15,6 +15,8 @@ from prometheus_client import (
 )
 
 from spillway_api.snapshot import Snapshot
+
+from .arbiter import Total
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
@@ -66,6 +68,20 @@ class Metrics:
         self._leads = Gauge(
             "spillway_operator_leads", "1 while this replica is the one that writes.", registry=registry
         )
+
+        self._budgets = Gauge(
+            "spillway_operator_budget",
+            "Budgets that balancers share, in the present period: limit, spent, leased beyond that, left.",
+            ["budget", "amount"], registry=registry,
+        )  # fmt: skip
+
+    def budgeted(self, totals: Mapping[str, Total]) -> None:
+        """How budgets stand, as the leader knows."""
+        self._budgets.clear()
+        for name, each in totals.items():
+            left = each.limit - each.spent - each.leased
+            for what, amount in zip(("limit", "spent", "leased", "left"), (*each, left), strict=True):
+                self._budgets.labels(name, what).set(float(amount))
 
     def reconciled(self, what: str, elapsed: float) -> None:
         self._reconciles.labels(what).observe(elapsed)

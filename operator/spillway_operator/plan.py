@@ -12,6 +12,8 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from spillway_api import stream
+from spillway_api.budgets import of_pool as of_pool_budget
+from spillway_api.budgets import of_tier
 from spillway_api.compile import Cluster, Compiled, HasSecret, Problem, compile_snapshot
 from spillway_api.credentials import file_of
 from spillway_api.guards import passes
@@ -20,6 +22,7 @@ from spillway_api.prices import Prices
 from spillway_api.snapshot import Route, Snapshot
 from spillway_api.types import Budget, ModelPool, RoutePolicy
 
+from .arbiter import Total
 from .conditions import PoolSight, Reach, RouteSight, TierSight
 from .facts import GATEWAY_LABEL, GatewayFacts, Watched
 from .opinions import Opinions
@@ -179,6 +182,8 @@ class StatusView(NamedTuple):
     all have reported, what rests on reports stays as the operator before this one left it."""
     scale: Callable[[ModelPool], Scale | None] = lambda _: None
     """Of the workload behind a pool."""
+    totals: Mapping[str, Total] = {}
+    """How budgets that balancers share stand, by name; empty where each counts for itself."""
 
 
 class Written(NamedTuple):
@@ -269,14 +274,16 @@ def _pool_sight(
     if engine is None and spec is not None:
         engine = spec.source.provider.type if spec.source.provider is not None else spec.engine
     spents = [each.spent for each in views if each.spent]
-    balancers = sum(_reach(view, gateway, part, watched).replicas for gateway in using)
+    total = view.totals.get(of_pool_budget(name, spec.budget)) if spec is not None and spec.budget is not None else None
+    if total is not None:
+        spents = [f"{total.spent:f}"]
     return sight, PoolNumbers(
         source_type=_source_type(watched.item),
         engine=engine,
         models=tuple(model.name for model in spec.models) if spec is not None else (),
         routes=routes,
         spent=f"{sum(map(Decimal, spents), Decimal(0)):f}" if spents else "",
-        budget=_budget(spec.budget if spec is not None else None, balancers),
+        budget=_budget(spec.budget if spec is not None else None),
     )
 
 
@@ -330,8 +337,10 @@ def _route_sight(
                 seen = opinions[gateway].tier(name, rule.name, tier.name, sum(ready.get(pool, 0) for pool in open_to))
                 seen = seen if open_to else TierSight(rule.name, tier.name, "Unavailable", 0, 100)
                 budget = None if tier.limits is None else tier.limits.budget
-                balancers = _reach(view, gateway, part, watched).replicas
-                tiers.append(seen._replace(budget=_budget(budget, balancers)))
+                total = None if budget is None else view.totals.get(of_tier(name, rule.name, tier.name, budget))
+                if total is not None:
+                    seen = seen._replace(spent=f"{total.spent:f}")
+                tiers.append(seen._replace(budget=_budget(budget)))
     return RouteSight(
         unreadable=watched.unreadable,
         problems=problems,
@@ -343,12 +352,9 @@ def _route_sight(
     )
 
 
-def _budget(budget: Budget | None, balancers: int) -> str:
-    """What the balancers may spend, each for itself; empty without a budget."""
-    if budget is None:
-        return ""
-    each = f"{balancers}x" if balancers > 1 else ""
-    return f"{each}{budget.amount} {budget.currency} a {budget.period.lower()}"
+def _budget(budget: Budget | None) -> str:
+    """What may be spent, for people; empty without a budget."""
+    return "" if budget is None else f"{budget.amount} {budget.currency} a {budget.period.lower()}"
 
 
 def _barred(route: Route, snapshot: Snapshot) -> frozenset[str]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from spillway_api.budgets import AnyBudget, budgets
 from spillway_api.compile import Compiled
 from spillway_api.snapshot import Pool, Route, Snapshot
 from spillway_api.stream import Report, Saved
@@ -42,6 +43,8 @@ class Progress:
         self._since: dict[str, int] = {}
         self._numbers: OrderedDict[str, int] = OrderedDict()
         self._seed: Snapshot | None = None
+        self.budgets: dict[str, AnyBudget] = {}
+        """Those of the snapshot, by name."""
 
     @property
     def last_good(self) -> Snapshot | None:
@@ -72,6 +75,7 @@ class Progress:
                 name: self._since[name] if before.get(name) == part else self._number for name, part in parts.items()
             }
             self._parts = parts
+            self.budgets = budgets(compiled.snapshot)
             self._numbers[digest] = self._number
             self._numbers.move_to_end(digest)
             if len(self._numbers) > REMEMBERED:

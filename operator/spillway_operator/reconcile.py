@@ -10,13 +10,15 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
+from spillway_api.budgets import AnyBudget
 from spillway_api.snapshot import Snapshot, digest
 from spillway_api.types import API_VERSION
 
+from .arbiter import Total
 from .cluster import ApiError, Cluster
 from .facts import GatewayFacts, Watched
 from .metrics import Metrics
@@ -124,6 +126,16 @@ class Reconciler:
         self._to_tell: deque[tuple[Watched[Any], Turn]] = deque(maxlen=UNTOLD)
         self._refreshed = 0.0
         self._leading_since: float | None = None
+        self.totals: Callable[[], Mapping[str, Total]] = dict
+        """How budgets stand, as far as it is known who has spent what."""
+
+    @property
+    def budgets(self) -> dict[str, AnyBudget]:
+        """Those of all gateways. What a pool or a policy may spend, it may spend on all of them together."""
+        found: dict[str, AnyBudget] = {}
+        for progress in self.progress.values():
+            found |= progress.budgets
+        return found
 
     def config_changed(self) -> None:
         """Something that is served may have changed."""
@@ -284,6 +296,7 @@ class Reconciler:
             },
             settling,
             self.waking.scale,
+            self.totals(),
         )
         wanted = statuses_of(view, self._wall())
         due = [each for each in wanted if self._due(each, now)]

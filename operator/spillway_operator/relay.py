@@ -2,8 +2,9 @@
 
 Every replica serves the stream, but only the leader writes a status, and for that it must know of all subscribers.
 So each follower keeps one WebSocket to the leader: `GET /v1/relay` beside the stream, with the operator's own token.
-It says all that it has when it connects, and from then on what is new, some times a second at the most. Nothing comes
-back but pongs. When it ends, the leader forgets what it said.
+It says all that it has when it connects, and from then on what is new, some times a second at the most. What comes back
+is what the leader grants to balancers that have told it what they spend; it is passed on. When the connection ends, the
+leader forgets what it said.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from spillway_api.ledger import Books, Grants
 from spillway_api.snapshot import decode_with
 from spillway_api.stream import HEARTBEAT, Report
 
 from .certificates import trust_in
-from .subscribers import Subscriber
+from .subscribers import OWN, Subscriber
 
 PATH: Final = "/v1/relay"
 PACE: Final = 0.2
@@ -58,20 +60,38 @@ class Gone(Struct, frozen=True, rename="camel"):
     balancer: str
 
 
+class Brought(Struct, frozen=True, rename="camel"):
+    """What a balancer has spent, as it says."""
+
+    gateway: str
+    balancer: str
+    books: Books
+
+
 class Told(Struct, frozen=True, rename="camel"):
     """One message of a follower."""
 
     here: tuple[Seen, ...] = ()
     gone: tuple[Gone, ...] = ()
+    books: tuple[Brought, ...] = ()
+
+
+class Passed(Struct, frozen=True, rename="camel"):
+    """One message of the leader's, for a balancer of the follower's."""
+
+    gateway: str
+    balancer: str
+    grants: Grants
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Told)
+_passed = msgspec.json.Decoder(Passed)
 
 
-def encode(told: Told) -> bytes:
+def encode(message: Told | Passed) -> bytes:
     """One text message."""
-    return _encoder.encode(told)
+    return _encoder.encode(message)
 
 
 def decode(data: str | bytes) -> Told:
@@ -95,6 +115,8 @@ class Local(Protocol):
     def follow_local(self, follower: Callable[[str, str], None]) -> None: ...
     def local_keys(self) -> Collection[tuple[str, str]]: ...
     def local(self, gateway: str, balancer: str) -> Subscriber | None: ...
+    def follow_books(self, reader: Callable[[str, str, str, Books], None]) -> None: ...
+    def grant(self, source: str, gateway: str, balancer: str, grants: Grants) -> None: ...
 
 
 class Relay:
@@ -124,7 +146,9 @@ class Relay:
         self.connected = False
         """Whether a leader is being told."""
         self.connections = 0
+        self._books: dict[tuple[str, str], Books] = {}
         server.follow_local(self._note)
+        server.follow_books(self._note_books)
 
     def leader_changed(self) -> None:
         """To be called when `leader` may say something else than before."""
@@ -172,7 +196,7 @@ class Relay:
             self.connections += 1
             stack.callback(setattr, self, "connected", False)
             speaker = asyncio.create_task(self._speak(socket))
-            ears = asyncio.create_task(socket.receive())  # nothing is said to us: it returns when the other has gone
+            ears = asyncio.create_task(self._listen(socket))
             stack.push_async_callback(_end, (speaker, ears))
             done, _ = await asyncio.wait((speaker, ears, moved), return_when=asyncio.FIRST_COMPLETED)
             if moved in done:
@@ -200,8 +224,18 @@ class Relay:
                 await socket.send_frame(encode(told), aiohttp.WSMsgType.TEXT)
             await asyncio.sleep(PACE)
 
+    async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Until the other has gone."""
+        async for message in socket:
+            with contextlib.suppress(msgspec.DecodeError, TypeError):  # of a newer leader
+                passed = decode_with(_passed, message.data)
+                self._server.grant(OWN, passed.gateway, passed.balancer, passed.grants)
+
     def _news_so_far(self) -> Iterator[Told]:
         self._news.clear()
+        books, self._books = self._books, {}
+        if books:
+            yield Told(books=tuple(Brought(*key, each) for key, each in books.items()))
         keys, self._dirty = iter(self._dirty), set()
         while batch := list(islice(keys, BATCH)):
             here, gone = [], []
@@ -216,6 +250,11 @@ class Relay:
     def _note(self, gateway: str, balancer: str) -> None:
         self._dirty.add((gateway, balancer))
         self._news.set()
+
+    def _note_books(self, source: str, gateway: str, balancer: str, books: Books) -> None:
+        if source == OWN and self.connected:
+            self._books[gateway, balancer] = books
+            self._news.set()
 
     async def _until_elsewhere(self, address: str) -> None:
         while self._leader() == address:

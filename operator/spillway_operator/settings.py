@@ -75,6 +75,10 @@ class Settings:
         return f"{self.fullname}-operator-ca"
 
     @property
+    def budgets_config_map(self) -> str:
+        return f"{self.fullname}-operator-budgets"
+
+    @property
     def names(self) -> tuple[str, ...]:
         """By which the Service is called."""
         service = f"{self.fullname}-operator"

@@ -16,23 +16,23 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Final
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from spillway_api import stream
+from spillway_api.ledger import Books, Grants
 from spillway_api.snapshot import Snapshot
 
 from . import relay
+from .connections import Connection, Gateway, Version
 from .identity import Authenticate, Caller, Unavailable, Unknown
 from .subscribers import OWN, Roster, Subscriber
 
 HELLO: Final = 10.0
 """Seconds for the first message, and for handshake and headers before it."""
-ACKNOWLEDGED: Final = 5.0
-"""Seconds after which a message goes out though the last one was not acknowledged."""
 CLOSE: Final = 1.0
 """Seconds for a peer to answer a close; then the connection is cut."""
 MAX_BYTES: Final = 4 << 20
@@ -47,12 +47,6 @@ BAD, FORBIDDEN, MISSING, LATE, REPLACED, NOT_YET = 4400, 4403, 4404, 4408, 4409,
 _log = logging.getLogger(__name__)
 
 
-class _Version(NamedTuple):
-    digest: str
-    at: float
-    snapshot: Snapshot
-
-
 class _Rejected(Exception):
     """This connection cannot go on; `code` is the WebSocket's."""
 
@@ -60,76 +54,6 @@ class _Rejected(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
-
-
-class _Gateway:
-    """What a gateway's balancers shall serve from, and who they are."""
-
-    def __init__(self, newest: _Version) -> None:
-        self.newest = newest
-        self.connections: dict[str, _Connection] = {}
-        self._messages: dict[str | None, bytes] = {}
-
-    def publish(self, version: _Version) -> bool:
-        if version.digest == self.newest.digest:
-            return False
-        self.newest = version
-        self._messages.clear()
-        for connection in self.connections.values():
-            connection.wake.set()
-        return True
-
-    def message(self, base: _Version | None) -> bytes:
-        """What leads from `base`, or from nothing, to the newest."""
-        digest, at, snapshot = self.newest
-        known = self._messages.get(base and base.digest)
-        if known is None:
-            if base is None:
-                known = stream.encode(stream.Full(digest, at, snapshot))
-            else:
-                known = stream.encode(stream.difference(base.snapshot, snapshot, base.digest, digest, at))
-            self._messages[base and base.digest] = known
-        return known
-
-
-class _Connection:
-    """One balancer's."""
-
-    def __init__(self, socket: web.WebSocketResponse, balancer: str, gateway: _Gateway, digest: str | None) -> None:
-        self.socket = socket
-        self.balancer = balancer
-        self.gateway = gateway
-        self.wake = asyncio.Event()
-        self.wake.set()
-        self._heard = asyncio.Event()
-        self._heard.set()
-        """Unset while the last message is not acknowledged."""
-        self._base: _Version | None = gateway.newest if digest == gateway.newest.digest else None
-        self._sent = self._base.digest if self._base else None
-
-    def heard(self, digest: str, *, refused: bool) -> None:
-        """It has acknowledged a snapshot or refused it."""
-        if refused:
-            self._base = None  # it may have thrown that away, or could not even read it: nothing may lean on it
-        if refused or digest == self._sent:
-            self._heard.set()
-
-    async def send_all(self, count: Callable[[int], None]) -> None:
-        """Sends what there is to send, for ever. Raises ConnectionError when the peer has gone."""
-        while True:
-            await self.wake.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ACKNOWLEDGED):
-                    await self._heard.wait()
-            self.wake.clear()
-            newest = self.gateway.newest
-            if self._sent == newest.digest:
-                continue
-            data = self.gateway.message(self._base)
-            self._base, self._sent = newest, newest.digest
-            self._heard.clear()
-            count(len(data))
-            await self.socket.send_frame(data, WSMsgType.TEXT)
 
 
 class StreamServer:
@@ -151,10 +75,11 @@ class StreamServer:
         self._allowed = allowed
         self._changed = changed
         self._relays = relays
-        self._gateways: dict[str, _Gateway] = {}
+        self._gateways: dict[str, Gateway] = {}
         self._roster = Roster()
         self._followers: dict[str, web.WebSocketResponse] = {}
         self._local: list[Callable[[str, str], None]] = []
+        self._readers: list[Callable[[str, str, str, Books], None]] = []
         self._sockets: set[web.WebSocketResponse] = set()
         self._hanging_up: set[asyncio.Task[None]] = set()
         self._runner: web.AppRunner | None = None
@@ -187,9 +112,9 @@ class StreamServer:
         """From now on this is what the gateway's balancers shall serve from. Nothing happens if it is already."""
         known = self._gateways.get(gateway)
         if known is None:
-            self._gateways[gateway] = _Gateway(_Version(digest, at, snapshot))
+            self._gateways[gateway] = Gateway(Version(digest, at, snapshot))
         else:
-            known.publish(_Version(digest, at, snapshot))
+            known.publish(Version(digest, at, snapshot))
 
     def withdraw(self, gateway: str) -> None:
         """There is no such gateway any more; its balancers are let go."""
@@ -211,6 +136,21 @@ class StreamServer:
     def follow_local(self, follower: Callable[[str, str], None]) -> None:
         """Call `follower(gateway, balancer)` after every change of a balancer that is connected to this replica."""
         self._local.append(follower)
+
+    def follow_books(self, reader: Callable[[str, str, str, Books], None]) -> None:
+        """Call `reader(source, gateway, balancer, books)` whenever a balancer says what it has spent; the source is OWN
+        or the follower that it is connected to."""
+        self._readers.append(reader)
+
+    def grant(self, source: str, gateway: str, balancer: str, grants: Grants) -> None:
+        """Say this to a balancer, by the way on which it has spoken. Nothing happens when it has gone."""
+        if source == OWN:
+            known = self._gateways.get(gateway)
+            connection = known.connections.get(balancer) if known else None
+            if connection is not None:
+                connection.say(stream.encode(grants))
+        elif (socket := self._followers.get(source)) is not None:
+            self._spawn(_pass(socket, relay.encode(relay.Passed(gateway, balancer, grants))))
 
     def local_keys(self) -> set[tuple[str, str]]:
         """Gateway and name of the balancers that are connected to this replica."""
@@ -266,7 +206,7 @@ class StreamServer:
                 text="the API server cannot be asked whose token this is", headers={"Retry-After": "5"}
             ) from None
 
-    def _gateway(self, caller: Caller, name: str) -> _Gateway:
+    def _gateway(self, caller: Caller, name: str) -> Gateway:
         """The gateway, if the caller may have it. Raises _Rejected."""
         # Who may not have it learns nothing of whether it is there.
         if not self._allowed(caller, name):
@@ -300,7 +240,7 @@ class StreamServer:
                 await self._subscribed(socket, caller, hello, gateway)
         return socket
 
-    async def _hello(self, socket: web.WebSocketResponse, caller: Caller) -> tuple[stream.Hello, _Gateway]:
+    async def _hello(self, socket: web.WebSocketResponse, caller: Caller) -> tuple[stream.Hello, Gateway]:
         try:
             message = await socket.receive(timeout=HELLO)
         except TimeoutError:
@@ -316,11 +256,11 @@ class StreamServer:
         return hello, self._gateway(caller, hello.gateway)
 
     async def _subscribed(
-        self, socket: web.WebSocketResponse, caller: Caller, hello: stream.Hello, gateway: _Gateway
+        self, socket: web.WebSocketResponse, caller: Caller, hello: stream.Hello, gateway: Gateway
     ) -> None:
         """From the hello to the end of the connection."""
         name = caller.pod or f"serviceaccount-{caller.service_account}"
-        connection = _Connection(socket, name, gateway, hello.digest)
+        connection = Connection(socket, name, gateway, hello.digest)
         if (older := gateway.connections.get(name)) is not None:
             self._hang_up(older.socket, REPLACED, "the balancer has connected anew")
             self._roster.drop(OWN, hello.gateway, name)  # so that this is the later arrival, also than a follower's
@@ -328,24 +268,25 @@ class StreamServer:
         self.connections_made += 1
         self._put(Subscriber(name, hello.gateway, hello.digest))
         _log.info("%s of gateway %s is here (version %.64s)", name, hello.gateway, hello.version)
-        sender = asyncio.create_task(self._send(connection))
+        senders = [asyncio.create_task(self._send(connection)), asyncio.create_task(_speak(connection))]
         try:
             await self._listen(connection, hello.gateway)
         except _Rejected as why:
             await _close(socket, why.code, why.reason)
         finally:
-            sender.cancel()
-            await asyncio.wait([sender])
+            for sender in senders:
+                sender.cancel()
+            await asyncio.wait(senders)
             if gateway.connections.get(name) is connection:
                 del gateway.connections[name]
                 self._gone(hello.gateway, name)
                 _log.info("%s of gateway %s has gone (%s)", name, hello.gateway, socket.close_code)
 
-    async def _send(self, connection: _Connection) -> None:
+    async def _send(self, connection: Connection) -> None:
         with contextlib.suppress(ConnectionError):  # whoever listens sees that too, and ends
             await connection.send_all(self._count)
 
-    async def _listen(self, connection: _Connection, gateway: str) -> None:
+    async def _listen(self, connection: Connection, gateway: str) -> None:
         async for message in connection.socket:
             if message.type is not WSMsgType.TEXT:
                 raise _Rejected(BAD, "only text is spoken here")
@@ -368,6 +309,8 @@ class StreamServer:
                     self._put(known._replace(refused=(digest[:MAX_TEXT], why[:MAX_TEXT])))
                 case stream.Report():
                     self._put(known._replace(report=said))
+                case Books():
+                    self._read(OWN, gateway, connection.balancer, said)
                 case stream.Hello():
                     raise _Rejected(BAD, "a second hello")
 
@@ -409,6 +352,12 @@ class StreamServer:
             changed |= {one.gateway for one in told.gone if self._roster.drop(follower, one.gateway, one.balancer)}
             for gateway in sorted(changed):
                 self._changed(gateway)
+            for brought in told.books:
+                self._read(follower, brought.gateway, brought.balancer, brought.books)
+
+    def _read(self, source: str, gateway: str, balancer: str, books: Books) -> None:
+        for reader in self._readers:
+            reader(source, gateway, balancer, books)
 
     def _forget(self, follower: str) -> None:
         for gateway in sorted(self._roster.forget(follower)):
@@ -421,6 +370,7 @@ class StreamServer:
             heartbeat=stream.HEARTBEAT,
             compress=False,  # it would cost every subscriber's copy anew
             max_msg_size=largest,
+            protocols=(stream.LEASES,),
         )
         await socket.prepare(request)
         self._sockets.add(socket)
@@ -448,9 +398,24 @@ class StreamServer:
 
     def _hang_up(self, socket: web.WebSocketResponse, code: int, reason: str) -> None:
         """Closes a connection from outside of its handler, which then ends."""
-        task = asyncio.get_running_loop().create_task(_close(socket, code, reason))
+        self._spawn(_close(socket, code, reason))
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._hanging_up.add(task)
         task.add_done_callback(self._hanging_up.discard)
+
+
+async def _speak(connection: Connection) -> None:
+    with contextlib.suppress(ConnectionError):
+        await connection.send_words()
+
+
+async def _pass(socket: web.WebSocketResponse, data: bytes) -> None:
+    """Says something to a follower, or not: it is said again."""
+    with contextlib.suppress(TimeoutError, ConnectionError, RuntimeError):
+        async with asyncio.timeout(2 * CLOSE):
+            await socket.send_frame(data, WSMsgType.TEXT)
 
 
 async def _close(socket: web.WebSocketResponse, code: int, reason: str) -> None:

@@ -76,7 +76,6 @@ FROM_OPERATOR = {
             Grant("tier/default/chat/default/cloud/EUR/Hour", 1735693200.0, "0", 1, dry=True),
         ),
     ),
-    "grants_of_nothing": Grants(),
 }
 MESSAGES = FROM_BALANCER | FROM_OPERATOR
 

@@ -72,6 +72,8 @@ class World:
         self.wire: list[tuple[Any, Any]] = []
         self.real: Counter[float] = Counter()
         """Spent, by period."""
+        self.decided = 0
+        """Times that something was put away because of a grant."""
         self.under: Counter[float] = Counter()
         """By how much estimates were too low."""
 
@@ -127,6 +129,7 @@ class World:
         one = self.operators[at]
         one.arbiter.decide(self.time, self.unix())
         if one.arbiter.urgent or one.arbiter.changed:
+            self.decided += one.arbiter.urgent
             if one.version != self.stored[0]:
                 self.operators[at] = Operator(self.stored)
                 return
@@ -321,6 +324,33 @@ def test_three_that_spend_at_once_use_all_of_it(seed: int) -> None:
                 world.settle(at, 0, Decimal("0.30"))
                 spent += Decimal("0.012")
     assert Decimal("9.94") <= spent <= LIMIT  # what is left is less than an estimate
+
+
+@pytest.mark.parametrize("asks", [Decimal("0.04"), Decimal("0.5"), Decimal(3)])
+def test_when_nothing_more_can_be_had_nothing_more_is_decided(asks: Decimal) -> None:
+    world = World(3)
+    world.time = 100.0
+    for rounds in range(2):
+        before = world.decided
+        for _ in range(600):
+            world.calm(0.5)
+            for at in range(3):
+                if world.ask(at, asks):
+                    world.settle(at, 0, Decimal("0.9"))
+        assert (world.decided == before) is bool(rounds)
+    assert sum(world.real.values()) > LIMIT - asks
+
+
+def test_steady_spending_takes_few_decisions() -> None:
+    """One write covers what all balancers need for ten seconds or so."""
+    world = World(3)
+    world.time = 100.0
+    for _ in range(600):
+        world.calm(0.5)
+        for at in range(3):
+            assert world.ask(at, Decimal("0.006"))
+            world.settle(at, 0, Decimal("0.8"))
+    assert world.decided < 100  # in five minutes
 
 
 def test_the_first_request_of_a_period_finds_money_there() -> None:

@@ -16,6 +16,7 @@ from tests.operator.rig import NAMES, PATIENCE, SERVICE, Balancer, Rig, running,
 
 from spillway_api import stream
 from spillway_api.snapshot import digest
+from spillway_operator import connections
 from spillway_operator import stream as server
 from spillway_operator.certificates import needed
 
@@ -83,7 +84,7 @@ async def test_versions_that_pass_while_a_balancer_is_busy_come_as_one_message(r
 
 
 async def test_one_that_never_acknowledges_is_not_left_behind_for_ever(rig, monkeypatch):
-    monkeypatch.setattr(server, "ACKNOWLEDGED", 0.05)
+    monkeypatch.setattr(connections, "ACKNOWLEDGED", 0.05)
     one = await rig()
     one.publish(snapshot_of("chat", a=1))
     silent = await one.subscribe("pod-1")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Final, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,7 +16,7 @@ from ..core.routing import Route
 from ..core.runtime import Runtime
 from .account_metrics import read_accounts
 from .cost_metrics import read_upkeep
-from .limit_metrics import read_funds, read_limits
+from .limit_metrics import read_funds, read_leases, read_limits
 from .pace_metrics import read_paces
 from .quotas import read_consumers
 
@@ -107,11 +108,14 @@ class EndpointMetrics(Collector):
     """Holds what `read` has taken; rendering happens on another thread, which must not touch what lives."""
 
     def __init__(self) -> None:
+        self.leased: Callable[[], Mapping[str, tuple[Decimal, Decimal]]] = dict
+        """What is spent of leased budgets and what may be, by name."""
         self._metrics = [
             *_read((), 0.0),
             _shares((), 0.0),
             *read_limits((), 0.0),
             *read_funds(()),
+            *read_leases({}),
             *read_consumers((), 0.0),
             *read_paces((), 0.0),
             *read_accounts((), 0.0),
@@ -123,7 +127,8 @@ class EndpointMetrics(Collector):
         routes = runtime.routes.all
         limits = (*read_limits(routes, now), *read_consumers(routes, now))
         pools = runtime.pools.values()
-        accounts = (*read_accounts(pools, now), *read_funds(pools), *read_upkeep(pools, now))
+        leases = read_leases(self.leased())
+        accounts = (*read_accounts(pools, now), *read_funds(pools), *leases, *read_upkeep(pools, now))
         self._metrics = [*_read(pools, now), _shares(routes, now), *limits, *read_paces(pools, now), *accounts]
 
     def collect(self) -> Iterable[Metric]:

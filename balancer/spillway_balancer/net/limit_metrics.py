@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from time import time
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -36,6 +37,21 @@ def read_limits(routes: Iterable[Route], now: float, unix: float | None = None) 
                 used.add_metric([*names, limit], percent)
                 limited.add_metric([*names, limit], limits.refused[limit])
     yield from (spent, used, limited)
+
+
+def read_leases(leased: Mapping[str, tuple[Decimal, Decimal]]) -> Iterator[Metric]:
+    """Budgets that balancers share: what this one has spent of each in the present period, and what it was granted."""
+    spent = GaugeMetricFamily(
+        "spillway_budget_spent", "Of a budget that balancers share: what this one has spent in this period.",
+        labels=["budget"],
+    )  # fmt: skip
+    ceiling = GaugeMetricFamily(
+        "spillway_budget_granted", "What it may have spent in all before it is granted more.", labels=["budget"]
+    )
+    for name, (paid, most) in leased.items():
+        spent.add_metric([name], float(paid))
+        ceiling.add_metric([name], float(most))
+    yield from (spent, ceiling)
 
 
 def read_funds(pools: Iterable[Pool], unix: float | None = None) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ import random
 import ssl
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
@@ -24,6 +25,7 @@ from spillway_api import stream
 from spillway_api.snapshot import Snapshot
 
 from . import received
+from .leasing import Leasing
 from .received import OtherBase, State, Unreadable
 
 log = logging.getLogger("spillway.config")
@@ -87,10 +89,11 @@ class OperatorSource:
         connected: Callable[[bool], None],
         report: Callable[[], Generator[None, None, stream.Report]],
         dice: random.Random,
+        leasing: Leasing | None = None,
     ) -> None:
         """`state` is what is in force already. `take` takes a snapshot in force, False if it is already; it may raise
         what it likes. `keep` puts a good state away; `heard` and `connected` count for metrics.
-        `report` begins to make a report, in small steps."""
+        `report` begins to make a report, in small steps. `leasing` speaks of budgets; None: each counts for itself."""
         self._where = where
         self._in_force = state
         self._take = take
@@ -99,6 +102,7 @@ class OperatorSource:
         self._connected = connected
         self._report = report
         self._dice = dice
+        self._leasing = leasing
         self._last = state  # what the next delta is laid upon: in force, or refused
         self._from_scratch = False
         self._said: str | None = None
@@ -155,6 +159,7 @@ class OperatorSource:
                 self._where.url.rstrip("/") + stream.PATH,
                 params={"gateway": self._where.gateway},
                 headers=headers,
+                protocols=() if self._leasing is None else (stream.LEASES,),
                 ssl=trust,
                 heartbeat=stream.HEARTBEAT,
                 max_msg_size=stream.MAX_BYTES,
@@ -194,7 +199,11 @@ class OperatorSource:
         self._last = None if self._from_scratch else self._in_force
         digest = self._last.digest if self._last is not None else None
         await _send(wire, stream.Hello(self._where.gateway, digest, _version()))
-        reporting = asyncio.get_running_loop().create_task(self._keep_reporting(wire))
+        loop = asyncio.get_running_loop()
+        talking = [loop.create_task(self._keep_reporting(wire))]
+        if self._leasing is not None:
+            spoken = wire.protocol == stream.LEASES
+            talking.append(loop.create_task(self._leasing.talk(spoken, partial(_send, wire))))
         try:
             while True:
                 message = await wire.receive()
@@ -210,14 +219,17 @@ class OperatorSource:
                 if answer is not None:
                     await _send(wire, answer)
         finally:
-            reporting.cancel()
-            await asyncio.gather(reporting, return_exceptions=True)
+            for each in talking:
+                each.cancel()
+            await asyncio.gather(*talking, return_exceptions=True)
 
     def _hear(self, data: bytes) -> stream.Ack | stream.Refused | None:
         """Take one message in force, or refuse it. Raises OtherBase."""
         try:
             state = received.after(self._last, data)
             if state is None:
+                if self._leasing is not None:
+                    self._leasing.hear(data)
                 return None
             self._last = state
             gateway = state.snapshot.gateway
