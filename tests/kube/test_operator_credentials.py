@@ -68,15 +68,15 @@ def test_a_refused_key_shows_in_the_status_until_its_secret_has_changed(
     source["provider"] |= {"type": "OpenAICompatible", "baseURL": keyed, "allowPlainHTTP": True}
     mine.apply(secret("key", **{"api-key": f"{MARKER}-bad"}), pool("cloud", source))
     mine.apply(policy("chat", f"{space}-chat", "cloud"))
-    mine.ready("routepolicy/chat")
     file = file_of(f"{space}/key", "api-key")
 
     def brought(value: str) -> bool:
         data = installed.child("secrets", f"{GATEWAY}-credentials").get("data") or {}
         return base64.b64decode(data.get(file, "")).decode() == value
 
-    until(lambda: brought(f"{MARKER}-bad"), "the key is with the gateway", 5.0)
+    until(lambda: brought(f"{MARKER}-bad"), "the key is with the gateway", ROTATED)
     mount(installed, balancer)
+    mine.ready("routepolicy/chat")
     until(lambda: balancer.serves(f"{space}/cloud", "main"), "the pool is in force", 10.0)
     mine.comes("ModelPool", "cloud", "Ready", "True", "EndpointsReady")
 
