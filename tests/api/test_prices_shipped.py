@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from datetime import date
 from decimal import Decimal
 from importlib.resources import files
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from spillway_api.compile import Cluster, compile_snapshot
 from spillway_api.prices import BadPrices, Prices, known_types, origin, read_overlay, shipped
-from spillway_api.prices.update import PROVIDERS, SOURCE, main, table
+from spillway_api.prices.update import DATA, PROVIDERS, SOURCE, main, table
 from spillway_api.schema import schema_of
 from spillway_api.types import Price
 from spillway_api.validate import checked
@@ -225,6 +226,27 @@ def test_the_command_writes_the_table(tmp_path, capsys):
     assert main(command) == 0
     assert out.read_text() == first
     assert capsys.readouterr().out.endswith("0 lines are new, 0 are gone\n")
+
+
+def test_of_a_checkout_git_says_the_commit_unless_the_list_was_touched(tmp_path):
+    def git(*words: str) -> str:
+        author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(
+            ["git", "-C", tmp_path, *author, *words], check=True, capture_output=True, text=True
+        ).stdout
+
+    source, out = tmp_path / DATA, tmp_path / "table.json"
+    source.parent.mkdir(parents=True)
+    source.write_text(json.dumps(LIST))
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "prices")
+    command = ["--from", str(tmp_path), "--on", "2026-10-01", "--table", str(out)]
+    assert main(command) == 0
+    assert json.loads(out.read_text())["commit"] == git("rev-parse", "HEAD").strip()
+    source.write_text(json.dumps(LIST, indent=1))
+    with pytest.raises(SystemExit):
+        main(command)
 
 
 def test_a_table_without_its_commit_is_not_made(tmp_path):

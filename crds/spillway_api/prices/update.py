@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     path: Path = asked.origin
     commit = asked.commit or (_commit(path) if path.is_dir() else None)
     if not commit or not re.fullmatch(r"[0-9a-f]{40}", commit):
-        parser.error("of which commit? --commit takes its 40 digits")
+        parser.error("of which commit? A checkout must have the list as it was committed; --commit takes 40 digits")
     data = (path / DATA if path.is_dir() else path).read_text()
     text = table(json.loads(data, parse_float=Decimal, parse_int=Decimal), commit, asked.on or datetime.now(UTC).date())
     before = asked.table.read_text() if asked.table.exists() else ""
@@ -82,9 +82,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _commit(checkout: Path) -> str:
-    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    return subprocess.check_output(command, text=True).strip()  # noqa: S603 - the caller's git
+def _commit(checkout: Path) -> str | None:
+    """None where the list is not as it is in the commit, or there is none."""
+    git = ["git", "-C", str(checkout)]
+    same = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", DATA], check=False, capture_output=True)  # noqa: S603
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=False, capture_output=True, text=True)  # noqa: S603
+    return head.stdout.strip() if same.returncode == head.returncode == 0 else None
 
 
 def table(providers: list[dict[str, Any]], commit: str, on: date) -> str:
