@@ -34,10 +34,13 @@ class Preset(NamedTuple):
     takes: frozenset[str] = frozenset()
     """What it takes in chat completions beyond what all do, where a conversation is translated to them: `file` parts,
     `top_k`, `reasoning_content` of earlier answers, `continue_final_message` behind the beginning of an answer,
-    `thought_signature` of calls of tools."""
+    `thought_signature` of calls of tools. Groq takes `reasoning` by this name alone."""
     strict: bool = False
     """It refuses fields that it does not know, ids of tool calls that are not nine letters and digits, and a message of
     the user's right behind a tool's."""
+    reasoning: Literal["needed", "refused"] | None = None
+    """Whether the assistant's messages need `reasoning_content`, be it empty, or refuse it and what else it is called.
+    None where it may be there or not."""
     efforts: str | None = None
     """Which of its models take `reasoning_effort`, as a regular expression that is searched in their names; others
     refuse it. None where it is an error to none."""
@@ -60,7 +63,9 @@ _NO_MODEL: Final = r"(?!)"
 
 PRESETS: Final[dict[str, Preset]] = {
     # https://platform.openai.com/docs/api-reference
-    "OpenAI": Preset("https://api.openai.com/v1", limit=_MODERN, takes=frozenset({"file"}), efforts=_OPENAI),
+    "OpenAI": Preset(
+        "https://api.openai.com/v1", limit=_MODERN, takes=frozenset({"file"}), reasoning="refused", efforts=_OPENAI
+    ),
     # https://learn.microsoft.com/azure/ai-foundry/openai/latest: names of models are those of deployments
     "AzureOpenAI": Preset(
         None,
@@ -68,6 +73,7 @@ PRESETS: Final[dict[str, Preset]] = {
             "completions", "responses", "embeddings", "audio/speech", *_LISTENS, "images/generations", "images/edits"
         ),
         _MODERN,
+        reasoning="refused",
         efforts=_OPENAI,
         header="api-key",
         prefix="",
@@ -112,11 +118,17 @@ PRESETS: Final[dict[str, Preset]] = {
         tells_usage=True,
         renames=(("max_completion_tokens", "max_tokens"),),
         strict=True,
+        reasoning="refused",
         efforts=_NO_MODEL,
     ),
     # https://console.groq.com/docs/openai
     "Groq": Preset(
-        "https://api.groq.com/openai/v1", _paths("responses", "audio/speech", *_LISTENS), _MODERN, efforts="gpt-oss"
+        "https://api.groq.com/openai/v1",
+        _paths("responses", "audio/speech", *_LISTENS),
+        _MODERN,
+        takes=frozenset({"reasoning"}),
+        reasoning="refused",
+        efforts="gpt-oss",
     ),
     # https://docs.together.ai/docs/inference/openai-compatibility
     "Together": Preset(
@@ -131,7 +143,9 @@ PRESETS: Final[dict[str, Preset]] = {
         takes=frozenset({"reasoning_content", "top_k"}),
     ),
     # https://api-docs.deepseek.com
-    "DeepSeek": Preset("https://api.deepseek.com/v1", _paths(), takes=frozenset({"reasoning_content"})),
+    "DeepSeek": Preset(
+        "https://api.deepseek.com/v1", _paths(), takes=frozenset({"reasoning_content"}), reasoning="needed"
+    ),
     # https://openrouter.ai/docs/api/reference/overview
     "OpenRouter": Preset(
         "https://openrouter.ai/api/v1",

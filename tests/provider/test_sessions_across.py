@@ -95,6 +95,7 @@ class Claude(Client):
 
 class Gpt(Client):
     api = "chat"
+    kept: frozenset[str] = frozenset({"role", "content", "tool_calls"})
 
     def body(self, model: str) -> dict[str, Any]:
         tool = {"type": "function", "function": {"name": "read_file", "description": "Reads.", "parameters": SCHEMA}}
@@ -106,13 +107,23 @@ class Gpt(Client):
         message = choice["message"]
         calls = message.get("tool_calls", ())
         assert (choice["finish_reason"] == "tool_calls") == bool(calls)
-        kept = {name: value for name, value in message.items() if name in ("role", "content", "tool_calls")}
+        kept = {name: value for name, value in message.items() if name in self.kept}
         results = [{"role": "tool", "tool_call_id": call["id"], "content": GOES_ON} for call in calls]
         self.messages += [kept, *results]
         return len(calls)
 
 
-@pytest.mark.parametrize("client", [Claude, Gpt])
+class Keeper(Gpt):
+    """Hands back all that it was told of an answer, reasoning and its signatures too."""
+
+    kept = frozenset({*Gpt.kept, "refusal", "reasoning_content", "reasoning_details"})
+
+    def body(self, model: str) -> dict[str, Any]:
+        effort = {} if model.startswith(("llama", "mistral")) else {"reasoning_effort": "low"}
+        return super().body(model) | effort
+
+
+@pytest.mark.parametrize("client", [Claude, Gpt, Keeper])
 @pytest.mark.parametrize("way", WAYS, ids="-".join)
 async def test_a_session_goes_on_wherever_it_is_served(
     fake: Fake, session: aiohttp.ClientSession, client: type[Client], way: tuple[str, ...]

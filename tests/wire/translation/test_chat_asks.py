@@ -412,6 +412,13 @@ def test_openai_is_told_no_reasoning_for_it_refuses_the_field() -> None:
     assert not any("reasoning_content" in message for message in written(Conversation(LOOP), "OpenAI")["messages"])
 
 
+def test_deepseek_is_told_what_was_thought_always_be_it_nothing() -> None:
+    found = [each for each in written(Conversation(LOOP), "DeepSeek")["messages"] if each["role"] == "assistant"]
+    assert [each["reasoning_content"] for each in found] == ["Earlier", "Now"]
+    silent = Conversation((*HI, Turn("assistant", (Text("A"),)), *HI))
+    assert written(silent, "DeepSeek")["messages"][1] == {"role": "assistant", "content": "A", "reasoning_content": ""}
+
+
 def test_mistral_gets_ids_of_its_own_form_and_no_user_behind_a_tool() -> None:
     found = written(Conversation(LOOP), "Mistral")["messages"]
     assert [message["role"] for message in found[-4:]] == ["assistant", "tool", "assistant", "user"]

@@ -10,7 +10,7 @@ from spillway_api.providers import Preset
 
 from ..peeked import Edit, Peeked
 from .anthropic import own_thoughts
-from .calls import adapted_calls
+from .takeover import taken_over
 
 CHAT: Final = "/v1/chat/completions"
 
@@ -22,7 +22,7 @@ def adapted(peeked: Peeked, preset: Preset, model: str) -> tuple[Edit, ...]:
     refuse."""
     if preset.api == "messages":
         return own_thoughts(peeked) if peeked.path.messages else ()
-    if not (preset.renames or preset.tells_usage or preset.takes) or peeked.path.path != CHAT:
+    if not (preset.renames or preset.tells_usage or preset.takes or preset.reasoning) or peeked.path.path != CHAT:
         return ()
     spans = peeked.spans()
     edits: list[Edit] = []
@@ -32,8 +32,8 @@ def adapted(peeked: Peeked, preset: Preset, model: str) -> tuple[Edit, ...]:
             edits.append((opening, value, b'"%b":' % new.encode()))
     if preset.tells_usage and (asked := _without_usage(peeked)) is not None:
         edits.append(asked)
-    if (calls := adapted_calls(peeked, preset, model)) is not None:
-        edits.append(calls)
+    if (taken := taken_over(peeked, preset, model)) is not None:
+        edits.append(taken)
     return tuple(edits)
 
 

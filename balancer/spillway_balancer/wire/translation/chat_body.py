@@ -6,7 +6,7 @@ What is said otherwise than it was, for chat completions have no place for it:
 - A tool that has failed says so in its text.
 - Reasoning of earlier answers goes, as `reasoning_content`, to servers that read it, for those answers alone that
   belong to the loop of tools that is under way: chat templates leave out the rest. Signatures and what is sealed can
-  be read by the provider that made it, and stay here; those of Gemini go back to it.
+  be read by the provider that made it, and stay here; those of Gemini go back to it. DeepSeek wants the field always.
 - Efforts are low, medium or high, which is what all servers know that know any, and are said to models that do not
   refuse them. "none" is not said: no field is what all models take.
 - A name of the user that is longer than OpenAI takes becomes a hash of it: agents put more than a name there.
@@ -20,13 +20,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from spillway_api.providers import OutputLimit, Preset
 
-from ..providers.calls import BRIDGE, UNSIGNED, signature, signs, strict_id
+from ..providers.takeover import BRIDGE, UNSIGNED, signature, signs, strict_id
 from . import efforts, media
 from .chat_turns import GOOGLE
 from .conversation import Conversation, Media, Part, Text, Thought, ToolChoice, ToolResult, ToolUse, Turn
@@ -70,6 +70,7 @@ class Manner(NamedTuple):
     takes: frozenset[str]
     """This and the next as in `Preset`."""
     strict: bool
+    reasoning: Literal["needed", "refused"] | None
     efforts: str | None
 
     def write(self, asked: Conversation, model: str) -> Body:
@@ -147,7 +148,9 @@ class Manner(NamedTuple):
         signed = signs(self.takes, model)
         if asked.system:
             yield {"role": "system", "content": _joined(asked.system)}
-        loop = _loop(asked.turns) if "reasoning_content" in self.takes else len(asked.turns)
+        loop = len(asked.turns)
+        if "reasoning_content" in self.takes:
+            loop = 0 if self.reasoning == "needed" else _loop(asked.turns)
         for index, turn in enumerate(asked.turns):
             if turn.role == "user":
                 yield from self._heard(turn.parts)
@@ -185,7 +188,8 @@ class Manner(NamedTuple):
         ]
         words = _joined(parts)
         message: dict[str, Any] = {"role": "assistant", "content": words if words or not calls else None}
-        if thinking and (thoughts := "".join(part.text for part in parts if isinstance(part, Thought))):
+        thoughts = "".join(part.text for part in parts if isinstance(part, Thought)) if thinking else ""
+        if thoughts or self.reasoning == "needed":
             message["reasoning_content"] = thoughts
         if calls:
             if signed:
@@ -198,7 +202,7 @@ class Manner(NamedTuple):
 
 
 def manner_of(preset: Preset) -> Manner:
-    return Manner(preset.limit, not preset.tells_usage, preset.takes, preset.strict, preset.efforts)
+    return Manner(preset.limit, not preset.tells_usage, preset.takes, preset.strict, preset.reasoning, preset.efforts)
 
 
 def _loop(turns: Sequence[Turn]) -> int:

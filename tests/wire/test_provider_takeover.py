@@ -59,6 +59,31 @@ def test_gemini_gets_a_word_for_the_signature_of_anothers_call(provider: str, mo
     assert found[2:] == session(CALL, OWN)[2:]
 
 
+THOUGHT = {"role": "assistant", "content": "b", "reasoning_content": "Hm", "reasoning": "Hm", "reasoning_details": [{}]}
+PLAIN = {"role": "assistant", "content": "b"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "given", "expected"),
+    [
+        ("OpenAI", THOUGHT, PLAIN),
+        ("AzureOpenAI", THOUGHT, PLAIN),
+        ("Mistral", THOUGHT, PLAIN),
+        ("Mistral", PLAIN | {"refusal": None, "annotations": [], "tool_calls": None}, PLAIN),
+        ("OpenAI", PLAIN | {"refusal": None}, PLAIN | {"refusal": None}),
+        ("Groq", THOUGHT, PLAIN | {"reasoning": "Hm"}),
+        ("OpenRouter", THOUGHT, THOUGHT),
+        ("DeepSeek", THOUGHT, THOUGHT),
+        ("DeepSeek", PLAIN, PLAIN | {"reasoning_content": ""}),
+        ("DeepSeek", PLAIN | {"reasoning": "Hm"}, PLAIN | {"reasoning": "Hm", "reasoning_content": "Hm"}),
+        ("DeepSeek", PLAIN | {"reasoning": None}, PLAIN | {"reasoning": None, "reasoning_content": ""}),
+    ],
+)
+def test_reasoning_of_another_model_stands_as_the_provider_wants_it(provider: str, given: Any, expected: Any) -> None:
+    user = {"role": "user", "content": 'the "reasoning"'}
+    assert sent([user, given, user], provider, "m") == [user, expected, user]
+
+
 @pytest.mark.parametrize(
     ("messages", "provider", "model"),
     [

@@ -1,9 +1,10 @@
-"""Calls of tools in a conversation that another provider has begun, as this one takes them.
+"""A conversation that another provider has begun, as this one takes it over.
 
-A session that spills in the middle of its tools brings ids and calls of another model. Mistral takes ids of nine
-letters and digits alone, and no message of the user's right behind a tool's; Gemini, from its third generation on,
-takes no call without a signature of its own, or a word in its place.
-https://ai.google.dev/gemini-api/docs/thought-signatures
+A session that spills in the middle of its tools brings ids, calls and reasoning of another model. Mistral takes ids of
+nine letters and digits alone, and no message of the user's right behind a tool's. Gemini, from its third generation on,
+takes no call without a signature of its own, or a word in its place
+(https://ai.google.dev/gemini-api/docs/thought-signatures). DeepSeek wants `reasoning_content` in every message of the
+assistant's, be it empty (https://api-docs.deepseek.com/guides/thinking_mode); OpenAI, Groq and Mistral want none.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ BRIDGE: Final = {"role": "assistant", "content": "OK."}
 
 _ID: Final = 9
 _SIGNS = re.compile(r"gemini-[3-9]").search
-_MARK: Final = b'"tool_call'
-"""What a conversation without tools has nowhere."""
+_MARKS: Final = (b'"tool_call', b'"reasoning', b'"refusal"')
+"""What a conversation has nowhere of which nothing is to be changed."""
+_REASONING: Final = frozenset({"reasoning_content", "reasoning_details", "reasoning"})
+
+_NOTHING: Final = (b"null", b"[]")
+_ITS_OWN: Final = ("role", "content")
 
 _messages = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _calls = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
@@ -52,26 +57,28 @@ def signature(given: str = UNSIGNED) -> dict[str, Any]:
     return {"google": {"thought_signature": given}}
 
 
-def adapted_calls(peeked: Peeked, preset: Preset, model: str) -> Edit | None:
+def taken_over(peeked: Peeked, preset: Preset, model: str) -> Edit | None:
     """The change to a body's messages; None where they may stay as they are, or are for the provider to refuse."""
     signed = signs(preset.takes, model)
-    raw = peeked.values().get("messages") if preset.strict or signed else None
-    if raw is None or bytes(raw).find(_MARK) < 0:
+    raw = peeked.values().get("messages") if preset.strict or preset.reasoning or signed else None
+    if raw is None or not (preset.reasoning == "needed" or any(bytes(raw).find(mark) >= 0 for mark in _MARKS)):
         return None
     try:
-        adapting = _Adapting(preset.strict, signed)
-        messages = [each for message in _messages(raw) for each in adapting.message(message)]
+        taking = _Taking(preset, signed)
+        messages = [each for message in _messages(raw) for each in taking.message(message)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if not adapting.changed:
+    if not taking.changed:
         return None
     _, start, end = peeked.spans()["messages"]
     return start, end, _encode(messages)
 
 
-class _Adapting:
-    def __init__(self, strict: bool, signed: bool) -> None:
-        self._strict = strict
+class _Taking:
+    def __init__(self, preset: Preset, signed: bool) -> None:
+        self._strict = preset.strict
+        self._reasoning = preset.reasoning
+        self._refused = _REASONING - preset.takes if preset.reasoning == "refused" else frozenset()
         self._signed = signed
         self._role: object = None
         self.changed = False
@@ -79,6 +86,10 @@ class _Adapting:
     def message(self, message: dict[str, msgspec.Raw]) -> list[dict[str, Any]]:
         before, self._role = self._role, _any(message["role"]) if "role" in message else None
         found: dict[str, Any] = dict(message)
+        if self._role == "assistant":
+            self._thoughts(found)
+            if self._strict:
+                self._empty(found)
         if bytes(message.get("tool_calls", b"null")) != b"null":
             calls: list[dict[str, Any]] = [dict(call) for call in _calls(message["tool_calls"])]
             for call in calls:
@@ -92,6 +103,21 @@ class _Adapting:
             self.changed = True
             return [BRIDGE, found]
         return [found]
+
+    def _thoughts(self, message: dict[str, Any]) -> None:
+        for name in self._refused & message.keys():
+            del message[name]
+            self.changed = True
+        if self._reasoning == "needed" and bytes(message.get("reasoning_content", b"null")) == b"null":
+            given = message.get("reasoning", msgspec.Raw(b'""'))  # as other servers call it
+            message["reasoning_content"] = given if bytes(given).startswith(b'"') else ""
+            self.changed = True
+
+    def _empty(self, message: dict[str, Any]) -> None:
+        """What SDKs hand back of an answer though nothing is in it: `refusal`, `annotations`, `audio`."""
+        for name in [name for name, raw in message.items() if bytes(raw) in _NOTHING and name not in _ITS_OWN]:
+            del message[name]
+            self.changed = True
 
     def _id(self, held: dict[str, Any], name: str) -> None:
         given = _any(held[name]) if self._strict and name in held else None
