@@ -173,6 +173,21 @@ async def test_errors_of_the_balancer_have_the_clients_shape(ask, endpoint, say)
     assert failed.value.body["error"]["attempts"]
 
 
+async def test_methods_and_keys_that_are_refused_are_refused_in_this_shape(serve, objects, endpoint, dial, say) -> None:
+    docs = [
+        objects.pool("local", await endpoint(), models=MODELS),
+        objects.route("local", consumers={"secretSelector": {"matchLabels": {"team": "a"}}}),
+    ]
+    lb = await serve(docs=docs)
+    client = await dial(lb)
+    await client.send(client.request("/v1/messages", method="GET"))
+    wrong = await client.reply()
+    assert (wrong.status, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert wrong.json()["type"] == "error"
+    nobody = await client.post("/v1/messages", hello(say), [("x-api-key", say.KEY)])
+    assert (nobody.status, nobody.json()["error"]["type"]) == (401, "authentication_error")
+
+
 async def test_models_are_listed_as_this_sdk_reads_them(ask, endpoint, say) -> None:
     sdk, _ = await ask(await endpoint(say.steps(say.error(500))))
     assert [model.id async for model in sdk.models.list()] == ["chat"]

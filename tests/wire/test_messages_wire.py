@@ -155,6 +155,11 @@ def test_what_a_tool_answers_takes_part_as_text() -> None:
     assert answered(LONG) == answered([{"type": "text", "text": LONG}])
     assert answered(LONG) != answered(LONG + "x")
     assert answered([picture()]).prompt.size < 2 * MEDIA_BYTES
+    written = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": LONG}}
+    said = {"type": "text", "text": LONG}
+    assert prompt(messages=[{"role": "user", "content": [written]}]) == prompt(
+        messages=[{"role": "user", "content": [said]}]
+    )
 
 
 def test_the_prefix_holds_the_system_prompt_and_the_first_turn() -> None:

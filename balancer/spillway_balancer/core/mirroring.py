@@ -8,7 +8,7 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-from .apis import MESSAGES
+from .apis import COUNTING, MESSAGES
 from .attempts import Facts, Try
 from .capabilities import Needs, beyond
 from .conditions import Asked
@@ -22,9 +22,10 @@ from .routing import Route, Target
 NAME: Final = "mirror"
 """In the place of a tier's name."""
 
-KEPT: Final = frozenset({"/v1/responses"})
+KEPT: Final = frozenset({"/v1/responses", COUNTING})
 """Paths on which a server may keep what it is asked, or act on it by itself (stored responses, tools that it calls).
-What is to happen once must not be copied, and what refers to something kept would not find it at the mirror."""
+What is to happen once must not be copied, and what refers to something kept would not find it at the mirror. And how
+long a prompt is no copy has to find out."""
 
 _COPIED: Final = xxh3_64_intdigest(b"mirror")
 

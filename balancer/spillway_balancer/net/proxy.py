@@ -144,9 +144,9 @@ class Proxy:
         if path is None:
             self._other(request, answer)
             return
+        answer.path = path
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.path} takes POST")
-        answer.path = path
         decision = Decision(started=monotonic())
         try:
             body = await self._read(request, answer)

@@ -186,6 +186,8 @@ def _block(part: dict[str, Any], whole: bool) -> Iterator[str]:
     kind = part.get("type")
     if kind == "thinking" and isinstance(part.get("thinking"), str):
         yield part["thinking"]
+    elif kind == "document" and isinstance(text := _source(part).get("data"), str) and _source(part)["type"] == "text":
+        yield text
     elif kind == "tool_result":
         yield f"\ntool_result {part.get('tool_use_id')}\n"
         for inner in _listed(part.get("content")):
@@ -195,6 +197,12 @@ def _block(part: dict[str, Any], whole: bool) -> Iterator[str]:
         yield "\n" + _other(_unmarked(part), whole)
     else:
         yield _media(_sorted(_unmarked(part)), whole)
+
+
+def _source(part: dict[str, Any]) -> dict[str, Any]:
+    """Of a document."""
+    source = part.get("source")
+    return source if isinstance(source, dict) and "type" in source else {}
 
 
 def _listed(content: Any) -> list[Any]:
