@@ -180,6 +180,7 @@ def lint(file: Files, gateway: Gateway = "default", secrets: Secrets = None, pri
     """Say what is wrong with the files, as `run` and the API server would. Exits 1 when something is."""
     from .net.credentials import Credentials
     from .net.filesource import judge, summary
+    from .pricing import unknown
 
     judged = judge(tuple(file), gateway, Credentials(secrets), prices=prices)
     for note in judged.notes:
@@ -188,6 +189,8 @@ def lint(file: Files, gateway: Gateway = "default", secrets: Secrets = None, pri
         typer.echo(error)
     if judged.snapshot is None:
         raise fail(f"{len(judged.errors)} {'problem' if len(judged.errors) == 1 else 'problems'}")
+    for line in unknown(judged.snapshot):
+        typer.echo(f"note: {line}")
     typer.echo(f"ok: {summary(judged.snapshot)}")
 
 

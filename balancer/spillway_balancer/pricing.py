@@ -8,6 +8,7 @@ from pathlib import Path
 from spillway_api.files import load
 from spillway_api.known import named
 from spillway_api.prices import Found, Prices, known_types, origin, read_overlay
+from spillway_api.snapshot import Snapshot
 from spillway_api.types import LongContext, ModelPool, Price
 
 _AMOUNTS = ("input", "cached_input", "cache_write", "cache_write_long", "output", "reasoning")
@@ -28,6 +29,17 @@ def listed(models: Sequence[str], paths: Sequence[Path], overlay: Path | None) -
     for item in loaded.objects:
         if isinstance(item, ModelPool):
             yield from _of_pool(item, prices)
+
+
+def unknown(snapshot: Snapshot) -> Iterator[str]:
+    """What `lint` notes of models that routes lead to at providers, and of which nobody knows what they cost."""
+    for pool in snapshot.pools:
+        for model in pool.models if pool.provider is not None else ():
+            if model.price is None:
+                yield (
+                    f'ModelPool/{pool.name}: nobody knows what model "{model.name}" costs: it is counted as unpriced; '
+                    "spec.models[].price says it, or --prices"
+                )
 
 
 def _of_pool(item: ModelPool, prices: Prices) -> Iterator[str]:

@@ -110,6 +110,16 @@ def test_a_list_of_ones_own_is_what_files_are_served_by(objects: Path, own: Path
     assert "No such file" in judged.errors[0]
 
 
+def test_lint_notes_what_nobody_knows_the_price_of(objects: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["lint", "-f", str(objects)])
+    assert done.exit_code == 0, done.output
+    (note,) = [line for line in done.output.splitlines() if "unpriced" in line]
+    assert note.startswith('note: ModelPool/default/openai: nobody knows what model "strange" costs')
+    (tmp_path / "prices.yaml").write_text('OpenAI: {strange: {input: "1"}}')
+    done = CliRunner().invoke(app, ["lint", "-f", str(objects), "--prices", str(tmp_path / "prices.yaml")])
+    assert "unpriced" not in done.output
+
+
 def test_lint_and_run_take_it(objects: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("OpenAI: 5")
     for command in ("lint", "run"):
