@@ -130,12 +130,9 @@ class Reconciler:
         """How budgets stand, as far as it is known who has spent what."""
 
     @property
-    def budgets(self) -> dict[str, AnyBudget]:
-        """Those of all gateways. What a pool or a policy may spend, it may spend on all of them together."""
-        found: dict[str, AnyBudget] = {}
-        for progress in self.progress.values():
-            found |= progress.budgets
-        return found
+    def budgets(self) -> dict[str, dict[str, AnyBudget]]:
+        """By gateway. What a pool or a policy may spend, it may spend on all of them together."""
+        return {name: progress.budgets for name, progress in self.progress.items()}
 
     def config_changed(self) -> None:
         """Something that is served may have changed."""

@@ -68,13 +68,13 @@ class Treasury:
         namespace: str,
         name: str,
         leads: Callable[[], bool],
-        budgets: Callable[[], Mapping[str, AnyBudget]],
+        budgets: Callable[[], Mapping[str, Mapping[str, AnyBudget]]],
         grant: Callable[[str, str, str, Grants], None],
         owners: Callable[[], Awaitable[list[Object]]],
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`namespace` and `name` are those of the ConfigMap, `budgets` those that there are. `grant` says something to
-        a balancer, by source, gateway and name."""
+        """`namespace` and `name` are those of the ConfigMap, `budgets` those that there are, by gateway. `grant` says
+        something to a balancer, by source, gateway and name."""
         self._cluster = cluster
         self._namespace = namespace
         self._name = name
@@ -142,11 +142,14 @@ class Treasury:
                 return
             arbiter = await self._read()
         now, unix = asyncio.get_running_loop().time(), self._wall()
-        arbiter.follow(self._budgets())
+        there = self._budgets()
+        arbiter.follow({name: budget for each in there.values() for name, budget in each.items()})
         inbox, self._inbox = self._inbox, {}
         for key, (where, books) in inbox.items():
             self._where[key] = where
-            arbiter.hear(key, books, now, unix)
+            # What a gateway does not serve it does not spend, whatever it says.
+            own = tuple(each for each in books.budgets if each.budget in there.get(where.gateway, {}))
+            arbiter.hear(key, msgspec.structs.replace(books, budgets=own), now, unix)
         arbiter.decide(now, unix)
         if arbiter.urgent or (arbiter.changed and now - self._written >= KEEP):
             wait = self._written + PACE - now
@@ -155,9 +158,9 @@ class Treasury:
             await self._write(arbiter)
         if not self._leads() or arbiter is not self._arbiter:
             return
-        there = arbiter.holders()
+        holders = arbiter.holders()
         for key, where in list(self._where.items()):
-            if key not in there:
+            if key not in holders:
                 del self._where[key]
             elif grants := arbiter.grants(key, now):
                 self._grant(where.source, where.gateway, where.balancer, Grants(where.holder, grants))

@@ -58,7 +58,7 @@ class Replica:
         self.relay = Relay(rig.server, lambda: self.leader, lambda: rig.tls.authority, SERVICE, file)
         self.budgets = budgets
         self.treasury = Treasury(
-            shelf, "infra", NAME, lambda: self.leads, lambda: self.budgets, rig.server.grant, self._owners
+            shelf, "infra", NAME, lambda: self.leads, lambda: {"chat": self.budgets}, rig.server.grant, self._owners
         )
         rig.server.follow_books(self.treasury.hear)
         self._tasks: list[asyncio.Task[None]] = []

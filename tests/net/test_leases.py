@@ -92,6 +92,10 @@ class Fleet:
             await answer.read()
             return answer.status
 
+    async def page(self, of: Balancer) -> str:
+        async with self._client.get(f"http://127.0.0.1:{of.port}/metrics") as answer:
+            return await answer.text()
+
     async def stop(self) -> None:
         await asyncio.gather(*(each.stop() for each in self.balancers))
         await asyncio.gather(*(each.stop() for each in self.replicas))
@@ -185,6 +189,9 @@ async def test_three_balancers_spend_one_budget_and_no_more(fleet, provider) -> 
     assert min(map(spent, made.balancers)) > AMOUNT / 10  # the one behind the relay as well
     await until(lambda: made.replicas[0].treasury.totals()[NAME].spent == sum(map(spent, made.balancers), Decimal(0)))
     assert made.replicas[1].treasury.totals() == {}
+    page = await made.page(made.balancers[0])
+    assert f'spillway_budget_spent{{budget="{NAME}"}} {float(spent(made.balancers[0]))}' in page
+    assert f'spillway_budget_granted{{budget="{NAME}"}} {float(ceiling(made.balancers[0]))}' in page
     assert made.shelf.writes < 20
 
 
@@ -230,6 +237,22 @@ async def test_leadership_moves_and_nobody_is_granted_twice(fleet, provider) -> 
         other.turn(leader)
     await work
     assert Fraction(AMOUNT) * Fraction(9, 10) < provider.bill <= Fraction(AMOUNT)
+
+
+async def test_who_comes_before_the_first_grant_waits_for_it(fleet, provider) -> None:
+    """A balancer that has just started has no lease yet; its requests are not refused for that."""
+    made = await fleet(balancers=0)
+    made.replicas[0].leads = False  # and nobody does
+    way = msgspec.structs.replace(made.snapshot.routes[0], queue=None)
+    made.replicas[0].rig.publish(msgspec.structs.replace(made.snapshot, routes=(way,)))
+    one = await made.balancer(made.replicas[0])
+    await until(lambda: one.serving.ready)
+    early = asyncio.ensure_future(made.ask(one))
+    await asyncio.sleep(0.3)
+    assert not early.done()
+    made.lead(made.replicas[0])
+    async with asyncio.timeout(PATIENCE):
+        assert await early == 200
 
 
 async def test_one_that_leaves_gives_back_what_it_has_not_used(fleet, provider) -> None:

@@ -46,16 +46,19 @@ def only(limits: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"name": "cloud", "pools": [{"name": "cloud"}], "limits": limits}]
 
 
+@pytest.mark.parametrize("whose", ["tier", "pool"])
 async def test_a_burst_spends_no_more_than_the_budget_and_what_the_bill_says(
-    serve, engine, objects, provider, dial
+    whose, serve, engine, objects, provider, dial
 ) -> None:
     """All at once, streamed and plain, well and failed and cut: to the last digit of the provider's own books."""
+    mine, others = {"budget": {"amount": "0.50"}}, {"budget": {"amount": "99"}}
+    of_tier, of_pool = (mine, others) if whose == "tier" else (others, mine)
     provider.fate = lambda number: {3: "500", 7: "429", 11: "500"}.get(number, "")
     local = objects.pool("local", await engine(), capacity={"maxInFlightPerEndpoint": 100})
     docs = [
         local,
-        cloud(objects, provider, health={"passive": {"consecutiveFailures": 0, "errorRatePercent": 100}}),
-        objects.route(tiers=tiers({"budget": {"amount": "0.50"}}, **ALL_LEAVE)),
+        cloud(objects, provider, health={"passive": {"consecutiveFailures": 0, "errorRatePercent": 100}}, **of_pool),
+        objects.route(tiers=tiers(of_tier, **ALL_LEAVE)),
     ]
     lb = await serve(docs=docs)
     held = lb.endpoint("e1").load.lease(10, 10, 10)  # so that everything would leave
@@ -71,8 +74,9 @@ async def test_a_burst_spends_no_more_than_the_budget_and_what_the_bill_says(
     await lb.until(lambda: lb.balancer.proxy.in_flight == 0)
     held.release()
     money = purse(lb)
-    assert money.reserved == 0
-    assert Fraction(money.spent) == provider.bill
+    fund = lb.balancer.serving.current.pools["default/cloud"].fund.money
+    assert (money.reserved, fund.reserved) == (0, 0)
+    assert Fraction(money.spent) == Fraction(fund.spent) == provider.bill
     assert Decimal("0.49") < money.spent <= Decimal("0.50")
     assert lb.sample("spillway_tier_spent_total", tier="cloud", currency="USD") == 0  # read at the scrape
     assert lb.sample("spillway_cost_total", route="default/chat", rule="all", pool="default/cloud", model="gpt") == (

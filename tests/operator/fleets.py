@@ -11,6 +11,7 @@ from tests.operator.objects import deployment, world
 from spillway_api.labelled import Labelled
 from spillway_api.snapshot import digest
 from spillway_operator import facts
+from spillway_operator.arbiter import Total
 from spillway_operator.plan import ConfigView, Gateway, StatusView, Written, snapshot_of, statuses_of
 from spillway_operator.progress import Progress
 
@@ -33,6 +34,7 @@ class Fleet:
         """By namespace; None may not be listed."""
         self.world = world()
         self.settling = False
+        self.totals: dict[str, Total] = {}
 
     def see(self, *bodies: dict[str, Any]) -> Fleet:
         """Plan the snapshots of all gateways for these objects."""
@@ -76,7 +78,7 @@ class Fleet:
             for name, progress in self.progress.items()
         }
         pools, policies = list(self.world.pools()), list(self.world.policies())
-        view = StatusView(pools, policies, self.world.found, gateways, self.settling)
+        view = StatusView(pools, policies, self.world.found, gateways, self.settling, totals=self.totals)
         return {each.watched.key: each for each in statuses_of(view, now)}
 
     def condition(self, key: str, type: str) -> tuple[str, str]:

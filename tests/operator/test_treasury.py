@@ -33,7 +33,7 @@ class Desk:
             "infra",
             NAME,
             lambda: self.leads,
-            lambda: {BUDGET: Budget("10", "USD", "Hour")},
+            lambda: {"chat": {BUDGET: Budget("10", "USD", "Hour")}},
             self._grant,
             self._owners,
             lambda: AT,
@@ -109,6 +109,13 @@ async def test_of_two_that_believe_that_they_lead_one_is_refused_and_reads_anew(
         granted = {each[2]: float(each[3].grants[0].ceiling) for each in (*desk.granted, *other.granted)}
         assert sum(granted.values()) <= 10
         assert granted["pod-1"] == 8
+
+
+async def test_a_gateway_says_nothing_of_budgets_that_it_does_not_serve(desk: Desk, shelf: Shelf) -> None:
+    """One that is not to be trusted would spend what is others'."""
+    desk.treasury.hear("", "stranger", "pod-1", Books("a", (Spent(BUDGET, ENDS, "9", asked="0.5"),)))
+    await asyncio.sleep(0.3)
+    assert (desk.granted, shelf.writes, desk.treasury.totals()) == ([], 0, {})
 
 
 async def test_who_does_not_lead_hears_and_grants_nothing(desk: Desk, shelf: Shelf) -> None:

@@ -97,9 +97,7 @@ class TierStatus(Struct, frozen=True, rename="camel", omit_defaults=True):
     ready_endpoints: Annotated[Count, doc("Endpoints of its pools that take traffic.")] | None = None
     share_percent: Annotated[Count, doc("Part of the requests that leaves for the next tier.")] | None = None
     spent: (
-        Annotated[
-            str, doc("Money spent of its budget in this period, by all balancers that say so. Absent without a budget.")
-        ]
+        Annotated[str, doc("Money spent of its budget in this period, by all balancers. Absent without a budget.")]
         | None
     ) = None
 
