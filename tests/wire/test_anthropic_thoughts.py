@@ -59,6 +59,11 @@ def test_thoughts_of_others_are_left_out(signature: str | None) -> None:
     assert body["messages"] == [ASKED, said(text), ASKED, said(thought(SIGNATURE), text), ASKED]
 
 
+def test_what_others_have_sealed_is_left_out() -> None:
+    sealed = {"type": "redacted_thinking", "data": "openai-responses-v1:gAAAAABo"}
+    assert sent(ASKED, said(sealed), ASKED)["messages"] == [ASKED, ASKED]
+
+
 def test_a_turn_of_nothing_else_goes_with_them() -> None:
     assert sent(ASKED, said(thought("")), ASKED)["messages"] == [ASKED, ASKED]
 

@@ -205,6 +205,15 @@ def test_reasoning_comes_back_with_its_signatures() -> None:
     assert found.turns[0].parts == expected
 
 
+def test_reasoning_of_others_than_anthropic_is_known_for_theirs() -> None:
+    details = [
+        {"type": "reasoning.text", "text": "Hm", "signature": "sig", "format": "anthropic-claude-v1"},
+        {"type": "reasoning.encrypted", "data": "c2VhbGVk", "format": "openai-responses-v1"},
+    ]
+    found = messages({"role": "assistant", "reasoning_details": details})
+    assert found.turns[0].parts == (Thought("Hm", "sig"), Thought(sealed="openai-responses-v1:c2VhbGVk"))
+
+
 def test_a_system_message_in_the_middle_stays_there() -> None:
     found = messages(
         {"role": "developer", "content": "a"}, {"role": "user", "content": "b"}, {"role": "system", "content": "c"}

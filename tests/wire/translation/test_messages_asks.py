@@ -28,7 +28,7 @@ from spillway_balancer.wire.translation.conversation import (
     ToolUse,
     Turn,
 )
-from spillway_balancer.wire.translation.messages_asks import ASKING, PATH, signed, tool_id
+from spillway_balancer.wire.translation.messages_asks import ASKING, PATH, tool_id
 
 Golden = Callable[[str], bytes]
 
@@ -340,8 +340,11 @@ def test_thoughts_of_others_are_left_out_and_the_loop_goes_on_without() -> None:
     theirs = loop(Thought("Hm.", SIGNATURE))
     assert written(theirs, OLD)["messages"][1]["content"][0]["signature"] == SIGNATURE
     assert written(theirs, OLD)["thinking"]["type"] == "enabled"
-    for foreign in (Thought("Hm."), Thought("Hm.", ""), Thought("Hm.", "5f2b0c9c6f1e4c0e9d2f4d3d7a1b2c3d")):
-        assert not signed(foreign.signature)
+    sealed = Thought(sealed="EmwKAhgBEgy3va3pzix/LafPsn4a")
+    assert written(loop(sealed), OLD)["messages"][1]["content"][0]["type"] == "redacted_thinking"
+    others = [Thought(sealed="xai-responses-v1:abc"), Thought("Hm.", f"google-gemini-v1:{SIGNATURE}")]
+    for foreign in (*others, Thought("Hm."), Thought("Hm.", ""), Thought("Hm.", "5f2b0c9c6f1e4c0e9d2f4d3d7a1b2c3d")):
+        assert not claude.own(foreign)
         body = written(loop(foreign), OLD)
         assert [block["type"] for block in body["messages"][1]["content"]] == ["tool_use"]
         assert "thinking" not in body, "it would be refused: the call has no thought before it"

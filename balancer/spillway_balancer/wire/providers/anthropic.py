@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from ..peeked import Edit, Peeked
-from ..translation.claude import called, signed
+from ..translation.claude import called, sealed, signed
 
 _OFF: Final = b'{"type":"disabled"}'
 
@@ -28,9 +28,12 @@ class _Block(msgspec.Struct):
     type: str | None = None
     id: str | None = None
     signature: str | None = None
+    data: str | None = None
 
     @property
     def foreign(self) -> bool:
+        if self.type == "redacted_thinking":
+            return not sealed(self.data)
         return self.type == "thinking" and not signed(self.signature)
 
 
@@ -62,7 +65,7 @@ def own_thoughts(peeked: Peeked) -> tuple[Edit, ...]:
         return ()
     try:
         budgeted = thinking is not None and _typed(thinking).type == "enabled"
-        if not budgeted and bytes(raw).find(b'"thinking"') < 0:
+        if not budgeted and bytes(raw).find(b'thinking"') < 0:
             return ()
         messages = _messages(raw)
     except msgspec.DecodeError:

@@ -228,16 +228,19 @@ def _thoughts(message: dict[str, Any], at: str) -> Iterator[Thought]:
 
 
 def thought_of(detail: dict[str, Any]) -> Thought | None:
-    """One of OpenRouter's `reasoning_details`; None for what says nothing.
+    """One of OpenRouter's `reasoning_details`; None for what says nothing. Signatures and what is sealed have the name
+    of their format before them where it is not Anthropic's, whose models take no other.
 
     https://openrouter.ai/docs/guides/best-practices/reasoning-tokens
     """
     kind, data, signature = detail.get("type"), detail.get("data"), detail.get("signature")
+    made = detail.get("format")
+    of = f"{made}:" if isinstance(made, str) and made and not made.startswith("anthropic") else ""
     if kind == "reasoning.encrypted":
-        return Thought(sealed=data) if isinstance(data, str) and data else None
+        return Thought(sealed=of + data) if isinstance(data, str) and data else None
     words = detail.get("summary" if kind == "reasoning.summary" else "text")
     words = words if isinstance(words, str) else ""
-    signature = signature if isinstance(signature, str) and signature else None
+    signature = of + signature if isinstance(signature, str) and signature else None
     return Thought(words, signature) if words or signature else None
 
 

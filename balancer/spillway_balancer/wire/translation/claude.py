@@ -23,6 +23,7 @@ LEAST_BUDGET: Final = 1_024
 """Tokens. Anthropic takes no smaller budget for thinking, and as many are left to the answer."""
 
 _SIGNED = re.compile(r"[A-Za-z0-9+/=_-]{64,}").fullmatch
+_SEALED = re.compile(r"[A-Za-z0-9+/=_-]+").fullmatch
 
 
 class Model(NamedTuple):
@@ -60,6 +61,16 @@ def signed(signature: str | None) -> bool:
     """Whether a signature may be Anthropic's, which are hundreds of characters in base64; its models refuse thoughts
     with any other. Other servers sign with nothing, or with a random number."""
     return signature is not None and _SIGNED(signature) is not None
+
+
+def sealed(data: str | None) -> bool:
+    """The same of a thought that nobody but its model can read."""
+    return data is not None and _SEALED(data) is not None
+
+
+def own(thought: Thought) -> bool:
+    """Whether a thought may be Claude's, so that it can go on with it."""
+    return signed(thought.signature) if thought.sealed is None else sealed(thought.sealed)
 
 
 def called(name: str) -> bool:
@@ -118,4 +129,4 @@ def _thoughtless(turns: Sequence[Turn]) -> bool:
 
 def _thinks(turn: Turn) -> bool:
     thought = turn.parts[0]
-    return isinstance(thought, Thought) and (thought.sealed is not None or signed(thought.signature))
+    return isinstance(thought, Thought) and own(thought)

@@ -142,9 +142,7 @@ def _says_something(part: Part, family: Family) -> bool:
     """Blank texts are refused, and so are thoughts that no model there can have had."""
     if isinstance(part, Text):
         return bool(part.text.strip())
-    return not isinstance(part, Thought) or (
-        family.keeps_thoughts and (part.sealed is not None or claude.signed(part.signature))
-    )
+    return not isinstance(part, Thought) or (family.keeps_thoughts and claude.own(part))
 
 
 class _Made:

@@ -17,7 +17,6 @@ import msgspec
 
 from . import claude, messages_media
 from .calls import Ids, arguments
-from .claude import signed
 from .conversation import Conversation, Media, Part, Text, Thought, Tool, ToolResult, ToolUse, Turn
 from .dialects import Asking, Body
 from .messages_read import read
@@ -169,10 +168,10 @@ def _block(part: Part, ids: Ids) -> dict[str, Any] | None:
     if isinstance(part, Text):
         return _text(part) if part.text.strip() else None
     if isinstance(part, Thought):
+        if not claude.own(part):
+            return None
         if part.sealed is not None:
             return {"type": "redacted_thinking", "data": part.sealed}
-        if not signed(part.signature):
-            return None
         return {"type": "thinking", "thinking": part.text, "signature": part.signature}
     if isinstance(part, ToolUse):
         block: dict[str, Any] = {"type": "tool_use", "id": ids.used(part.id), "name": part.name}
