@@ -6,8 +6,8 @@ import itertools
 
 from hypothesis import strategies as st
 
-from spillway_api.snapshot import Credential, Endpoint, Pool, Route, RouteRule, RouteTier, Snapshot, Target
-from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model, Retry, Timeouts
+from spillway_api.snapshot import Credential, Endpoint, Identity, Pool, Route, RouteRule, RouteTier, Snapshot, Target
+from spillway_api.types import AwsIdentity, AzureIdentity, Capacity, Dispatch, Health, Metrics, Model, Retry, Timeouts
 
 NAMES = ("default/a", "default/b", "team/a", "team/b")
 CREDENTIAL = Credential("default/key", "api-key", "Authorization", "Bearer ")
@@ -28,6 +28,8 @@ _ENDPOINTS = (
     (Endpoint("x", "http://10.0.0.1:8000"),),
     (Endpoint("x", "http://10.0.0.2:8000"),),
     (Endpoint("x", "http://10.0.0.1:8000", 50, CREDENTIAL), Endpoint("y", "http://10.0.0.2:8000")),
+    (Endpoint("x", "https://api", identity=Identity("team", aws=AwsIdentity()), region="eu-west-1"),),
+    (Endpoint("x", "https://api", identity=Identity("team", True, azure=AzureIdentity("t", "c"))),),
 )
 POOLS = tuple(_pool(name, *endpoints) for name, endpoints in itertools.product(NAMES, _ENDPOINTS))
 ROUTES = tuple(

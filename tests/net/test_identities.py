@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import random
 import ssl
@@ -20,7 +22,7 @@ from spillway_balancer.core.endpoint import EndpointState
 from spillway_balancer.core.grants import AwsKeys, Bearer
 from spillway_balancer.core.load import RequestSize
 from spillway_balancer.net.credentials import Credentials, wanted
-from spillway_balancer.net.identities import HOSTS, NAMESPACES, Identities, Kept
+from spillway_balancer.net.identities import HOSTS, NAMESPACES, PROXY, Identities, Kept
 from spillway_balancer.net.reporting import report
 from spillway_balancer.provider.keys import Key
 from spillway_balancer.provider.server import ProviderServer
@@ -239,6 +241,36 @@ async def test_a_cloud_without_a_certificate_that_is_trusted_gets_no_token(
     assert cloud.asked == []
 
 
+async def test_a_cloud_is_reached_through_a_proxy_and_what_is_near_is_not(keeping, cloud, monkeypatch) -> None:
+    lines: list[bytes] = []
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", int(cloud.url.rpartition(":")[2]))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+
+    server = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+    monkeypatch.setenv(PROXY, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    one = keeping()
+    await one.at(0)
+    assert one.line == f"Authorization: Bearer {cloud.token}\r\n".encode()
+    assert lines == [f"CONNECT {cloud.url.removeprefix('https://')} HTTP/1.1".encode()]
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    near = keeping(Identity("team", gcp=GcpIdentity()), "https://aiplatform.googleapis.com/v1")
+    await near.at(0)
+    assert near.line != b""
+    assert len(lines) == 1
+    server.close()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+    writer.close()
+
+
 async def test_an_answer_without_end_is_not_read_to_it(keeping, cloud, caplog) -> None:
     cloud.instead = web.Response(body=b"x" * 200_000)
     one = keeping()
@@ -363,6 +395,42 @@ async def test_requests_to_bedrock_are_signed_with_the_keys_that_come(serve, dia
         assert lb.sample("spillway_identity_exchanges_total", cloud="aws", result="ok") == 2
     finally:
         await fake.stop()
+
+
+async def test_requests_to_bedrock_are_signed_with_what_the_agent_of_eks_brings(
+    serve, dial, endpoint, objects, cloud, say, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.delenv("AWS_WEB_IDENTITY_TOKEN_FILE")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://{cloud.plain}/v1/credentials")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
+    keys = {
+        "AccessKeyId": "ASIA1",
+        "SecretAccessKey": say.KEY,
+        "Token": "session",
+        "Expiration": "2999-01-01T00:00:00Z",
+    }
+    cloud.instead = web.json_response(keys)
+    said = {
+        "output": {"message": {"role": "assistant", "content": [{"text": "signed"}]}},
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 3, "outputTokens": 1, "totalTokens": 4},
+    }
+    asked: list[Any] = []
+
+    async def behave(call: Any) -> None:
+        asked.append(call)
+        call.write(say.message(200, json.dumps(said).encode(), content_type="application/json"))
+
+    account = {"identity": {"aws": {}}, "region": "eu-west-1"}
+    pool = lent(objects, "Bedrock", (await endpoint(behave)).url, **account)
+    lb = await serve(docs=[pool, objects.route("cloud")])
+    await lb.until(lambda: lb.balancer.identities.settled)
+    reply = await (await dial(lb)).chat([("authorization", "Bearer mine")])
+    assert (reply.status, reply.text) == (200, "signed")
+    shown = asked[0].header("authorization")
+    assert shown.startswith("AWS4-HMAC-SHA256 Credential=ASIA1/")
+    assert "/eu-west-1/bedrock/aws4_request" in shown
+    assert asked[0].header("x-amz-security-token") == "session"
 
 
 async def test_an_account_that_refuses_a_token_is_shown_a_new_one(serve, dial, endpoint, objects, cloud, say) -> None:

@@ -39,6 +39,9 @@ HOSTS: Final = "SPILLWAY_IDENTITY_HOSTS"
 NAMESPACES: Final = "SPILLWAY_IDENTITY_NAMESPACES"
 """Environment: whose ModelPools may use the gateway's identity; without it all that the gateway serves."""
 
+PROXY: Final = "SPILLWAY_IDENTITY_PROXY"
+"""Environment: an HTTP proxy that makes tunnels to clouds, http://HOST:PORT; what is near goes past it."""
+
 
 class Kept:
     """One identity that accounts ask for."""
@@ -223,9 +226,15 @@ class Identities:
                 headers={"accept-encoding": "identity", "user-agent": "spillway"},
             )
         host = urlsplit(ask.url).hostname
+        proxy = self._environ.get(PROXY) if ask.url.startswith("https:") else None
         try:
             async with self._session.request(
-                ask.method, ask.url, data=ask.body or None, headers=dict(ask.headers), allow_redirects=False
+                ask.method,
+                ask.url,
+                data=ask.body or None,
+                headers=dict(ask.headers),
+                allow_redirects=False,
+                proxy=proxy or None,
             ) as answer:
                 body = bytearray()
                 async for piece in answer.content.iter_any():
