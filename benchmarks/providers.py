@@ -22,7 +22,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from spillway_api.providers import PRESETS
-from spillway_balancer.provider.books import Page, Prices
+from spillway_balancer.provider.books import Page, Prices, plain
 from spillway_balancer.provider.faults import Fault, parse
 from spillway_balancer.provider.keys import Key
 from spillway_balancer.provider.server import ProviderServer
@@ -78,6 +78,11 @@ class Sums(NamedTuple):
     told: Decimal
     reported: Decimal
 
+    @property
+    def missed(self) -> Decimal:
+        """What is billed and not reported."""
+        return self.books - self.reported
+
 
 class Played(NamedTuple):
     """`answers` counts statuses of answers by lot; `sums` are by family and lot."""
@@ -99,7 +104,7 @@ def prices(family: str) -> Prices:
     """Of a million tokens; primes, so that no mistake hides behind another."""
     at = list(FAMILIES).index(family)
     each = [Decimal(base + 10 * at) for base in (3, 1, 7, 17, 11)]
-    return Prices(*(one / 100 for one in each))
+    return Prices(*(one / 10 for one in each))
 
 
 def settings(family: str) -> Settings:
@@ -253,13 +258,23 @@ async def _settled(session: aiohttp.ClientSession, url: str) -> dict[tuple[str, 
 def providers() -> Table:
     """Ten thousand requests, as docs/providers.md has them."""
     played = asyncio.run(play(10_000, 1))
-    rows = []
-    for (family, lot), sums in played.sums.items():
-        rows.append([family, lot, str(sums.billed), str(sums.untold), f"{sums.books:.6f}", f"{sums.reported:.6f}"])
+    sums = {(family, lot): each for (family, lot), each in played.sums.items()} | {
+        ("all", lot): played.of(lot) for lot in LOTS
+    }
+    rows = [
+        [
+            family,
+            lot,
+            f"{each.billed:,}",
+            f"{each.untold:,}",
+            f"{each.books:f}",
+            f"{each.reported:f}",
+            plain(each.missed),
+        ]
+        for (family, lot), each in sums.items()
+    ]
     for lot in LOTS:
-        sums = played.of(lot)
-        rows.append(["all", lot, str(sums.billed), str(sums.untold), f"{sums.books:.6f}", f"{sums.reported:.6f}"])
-    for (lot, status), many in sorted(played.answers.items()):
-        rows.append(["answers", lot, str(many), "", str(status), ""])
-    head = ["family", "lot", "billed", "of them without usage", "books, USD", "reported, USD"]
+        statuses = [f"{status}: {many:,}" for (of, status), many in sorted(played.answers.items()) if of == lot]
+        rows.append(["answers", lot, ", ".join(statuses), "", "", "", ""])
+    head = ["family", "lot", "billed", "without usage", "books, USD", "reported, USD", "missed"]
     return "10,000 mixed requests, fakes of all families, one balancer", head, rows

@@ -56,6 +56,8 @@ def _paths(*paths: str) -> frozenset[str]:
 
 _LISTENS = ("audio/transcriptions", "audio/translations")
 _MODERN: Final[OutputLimit] = "max_completion_tokens"
+_DEPRECATED: Final = (("max_tokens", "max_completion_tokens"),)
+"""Models that reason refuse the old name, which most engines are asked by; all others take the new one as well."""
 _OPENAI: Final = r"(?<![a-z0-9])o\d|gpt-(?:[5-9]|oss)|codex"
 _GEMINI: Final = r"gemini-(?:2\.5|[3-9])"
 _NO_MODEL: Final = r"(?!)"
@@ -64,7 +66,12 @@ _NO_MODEL: Final = r"(?!)"
 PRESETS: Final[dict[str, Preset]] = {
     # https://platform.openai.com/docs/api-reference
     "OpenAI": Preset(
-        "https://api.openai.com/v1", limit=_MODERN, takes=frozenset({"file"}), reasoning="refused", efforts=_OPENAI
+        "https://api.openai.com/v1",
+        limit=_MODERN,
+        renames=_DEPRECATED,
+        takes=frozenset({"file"}),
+        reasoning="refused",
+        efforts=_OPENAI,
     ),
     # https://learn.microsoft.com/azure/ai-foundry/openai/latest: names of models are those of deployments
     "AzureOpenAI": Preset(
@@ -74,6 +81,7 @@ PRESETS: Final[dict[str, Preset]] = {
         ),
         _MODERN,
         reasoning="refused",
+        renames=_DEPRECATED,
         efforts=_OPENAI,
         header="api-key",
         prefix="",

@@ -26,7 +26,13 @@ from spillway_balancer.provider.server import ProviderServer
 from spillway_balancer.provider.state import Pace, Settings
 
 MODELS = {"anthropic": "claude-sonnet-4-5", "bedrock": "anthropic.claude-sonnet-4-5-v1:0"}
-THINKING_MODELS = {"openai": "gpt-5-mini", "azure": "o3"}
+THINKING_MODELS = {
+    "openai": "gpt-5-mini",
+    "azure": "o3",
+    "mistral": "magistral-medium",
+    "groq": "openai/gpt-oss-120b",
+    "xai": "grok-3-mini",
+}
 PRICES = Prices(*(Decimal(each) for each in ("3", "0.3", "3.75", "15", "6")))
 PRICE = {"input": "3", "cachedInput": "0.3", "cacheWrite": "3.75", "output": "15", "cacheWriteLong": "6"}
 HELLO: Any = [{"role": "user", "content": "Hello there, how are you?"}]
@@ -36,7 +42,10 @@ CLAUDE_TOOL: Any = {"name": "look_up", "description": "Finds it.", "input_schema
 PICTURE: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGVsbG8="}}
 LONG = "a long prompt of many words that stays as it is " * 120
 
-family = pytest.mark.parametrize("type", SERVED)
+TYPES = {name: FAMILIES[name] for name in SERVED} | {"compatible": "OpenAICompatible"}
+FAKES = {"compatible": "together"}
+
+family = pytest.mark.parametrize("type", TYPES)
 
 
 class Place(NamedTuple):
@@ -73,13 +82,11 @@ async def at(serve: Any, objects: Any, tmp_path: Path, say: Any) -> AsyncIterato
             for name, secret in keys:
                 (tmp_path / "secrets" / name).mkdir(parents=True)
                 (tmp_path / "secrets" / name / "api-key").write_text(secret)
-            fake = ProviderServer(Settings(type, keys, prices=((model, PRICES),), **settings))
+            fake = ProviderServer(Settings(FAKES.get(type, type), keys, prices=((model, PRICES),), **settings))
             await stack.enter_async_context(fake)
             url = fake.url if type in ("azure", "vertex") else fake.base_url
             models = [{"name": "m", "upstreamName": model, "price": PRICE}]
-            cloud = objects.provider(
-                "cloud", url, "a", "b", models=models, source={"provider": {"type": FAMILIES[type]}}
-            )
+            cloud = objects.provider("cloud", url, "a", "b", models=models, source={"provider": {"type": TYPES[type]}})
             if type in ("vertex", "bedrock"):
                 for account in cloud["spec"]["source"]["provider"]["accounts"]:
                     account |= {"region": "europe-west4"} | ({"project": "p"} if type == "vertex" else {})
@@ -207,6 +214,14 @@ async def test_reasoning(at: Start, type: str) -> None:
     assert page["reasoning"] > 0
     assert answer.usage is not None
     assert answer.usage.total_tokens == page["input"] + page["output"]
+    thinking: Any = {"type": "enabled", "budget_tokens": 2048}
+    async with place.claude.messages.stream(
+        model="chat", messages=HELLO, thinking=thinking, max_tokens=30_000
+    ) as stream:
+        message = await stream.get_final_message()
+    hidden = place.fake.state.family.api == "chat" and place.fake.state.family.chat.thoughts == "hidden"
+    assert ("thinking" in [block.type for block in message.content]) != hidden
+    assert message.content[-1].type == "text"
 
 
 @family

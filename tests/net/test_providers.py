@@ -71,6 +71,13 @@ async def test_openai_gets_the_limit_as_it_came(providing, dial) -> None:
     assert heard[0].json()["max_completion_tokens"] == 9
 
 
+@pytest.mark.parametrize(("kind", "base"), [("OpenAI", "/v1"), ("AzureOpenAI", "")])
+async def test_openai_s_models_that_reason_refuse_the_name_that_engines_take(providing, dial, kind, base) -> None:
+    lb, heard = await providing(kind, base=base)
+    assert (await (await dial(lb)).chat(max_tokens=9)).status == 200
+    assert (heard[0].json()["max_completion_tokens"], "max_tokens" in heard[0].json()) == (9, False)
+
+
 @pytest.mark.parametrize(
     ("kind", "path", "served"),
     [

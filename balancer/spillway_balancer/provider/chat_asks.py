@@ -14,7 +14,7 @@ from .families import ChatTraits
 from .refusals import Refusal
 from .replies import raw
 
-THINKS: Final = re.compile(r"(?:o\d|gpt-5|grok-4|.*reasoner|.*thinking|magistral|.*-r1)")
+THINKS: Final = re.compile(r"(?:o\d|gpt-5|grok-3-mini|grok-4|.*reasoner|.*thinking|magistral|.*-r1)")
 """Models that think unasked, by the beginning of their names or what stands in them."""
 BUDGETS: Final = {"none": 0, "minimal": 8, "low": 16, "medium": 32, "high": 64, "xhigh": 96, "max": 128}
 """Of thought, in tokens: small, since nothing comes of it."""
