@@ -104,10 +104,11 @@ CASES: dict[str, tuple[dict[str, Any], Price, Usage, str]] = {
             "totalTokens": 3185,
             "cacheReadInputTokens": 1000,
             "cacheWriteInputTokens": 2000,
+            "cacheDetails": [{"ttl": "1h", "inputTokens": 800}, {"ttl": "5m", "inputTokens": 1200}],
         },
         CLAUDE,
-        Usage(3125, 1000, 60, 2000),
-        "0.009075",  # 125 x 3 + 1,000 x 0.3 + 2,000 x 3.75 + 60 x 15
+        Usage(3125, 1000, 60, 2000, None, 800),
+        "0.010875",  # 125 x 3 + 1,000 x 0.3 + 1,200 x 3.75 + 800 x 6 + 60 x 15
     ),
     "Gemini": (  # thinks, and does not name it
         {"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623},
