@@ -59,7 +59,7 @@ class Asked:
     def json(self) -> bool:
         return False
 
-    def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
+    def uncarried(self, into: Api, provider: str | None, model: str) -> tuple[str, ...]:
         return ()
 
     def max_tokens(self) -> int:

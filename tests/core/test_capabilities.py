@@ -53,7 +53,7 @@ class Request:
     def images(self) -> bool:
         return self._told("images")
 
-    def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
+    def uncarried(self, into: Api, provider: str | None, model: str) -> tuple[str, ...]:
         self.asked["uncarried"] += 1
         if isinstance(self.lost, BadRequest):
             raise self.lost
@@ -417,7 +417,7 @@ def test_what_lies_behind_is_looked_at_when_a_request_goes_on(lost: tuple[str, .
     request = Asked(path=MESSAGES)
     asked: list[Api] = []
 
-    def uncarried(into: Api, provider: str | None) -> tuple[str, ...]:
+    def uncarried(into: Api, provider: str | None, model: str) -> tuple[str, ...]:
         asked.append(into)
         if isinstance(lost, BadRequest):
             raise lost

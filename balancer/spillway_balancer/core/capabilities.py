@@ -70,7 +70,7 @@ class Asks(selecting.Sized, Protocol):
         """Whether all tiers are to be looked at for what can be told there, and not only the first: see `untold`."""
         ...
 
-    def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
+    def uncarried(self, into: Api, provider: str | None, model: str) -> tuple[str, ...]:
         """Fields that cannot be said in this API to this type of provider; None is an endpoint of our own. Raises a
         BadRequest where the request cannot be understood."""
         ...
@@ -105,8 +105,9 @@ class Needs:
     def unsaid(self, model: Model, pool: Pool) -> tuple[str, ...]:
         """Fields of the request that are lost on the way to this model; none where it goes there as it came. Raises a
         BadRequest for what cannot be translated at all."""
-        into = pool.apis.into(self._asks.path, model.upstream_name or model.name)
-        return () if into is None else self._asks.uncarried(into, pool.spec.provider)
+        name = model.upstream_name or model.name
+        into = pool.apis.into(self._asks.path, name)
+        return () if into is None else self._asks.uncarried(into, pool.spec.provider, name)
 
     def _asks_for(self, capability: Capability) -> bool:
         if capability not in self._read:

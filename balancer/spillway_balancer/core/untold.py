@@ -22,7 +22,7 @@ class Asks(Protocol):
     def model(self) -> str: ...
     @property
     def path(self) -> str: ...
-    def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
+    def uncarried(self, into: Api, provider: str | None, model: str) -> tuple[str, ...]:
         """As in `capabilities.Asks`."""
         ...
 
@@ -40,14 +40,15 @@ def told(tiers: tuple[Tier, ...], asks: Asks, log: list[str]) -> tuple[Tier, ...
 def _lost(tier: Tier, asks: Asks) -> Iterator[tuple[str, str]]:
     for target in tier.targets:
         name = target.pool.upstream_model(asks.model, target.model)
-        into = None if name is None else target.pool.apis.into(asks.path, name)
-        if into is not None and (why := _why(target.pool, into, asks)) is not None:
+        if name is None or (into := target.pool.apis.into(asks.path, name)) is None:
+            continue
+        if (why := _why(target.pool, into, asks, name)) is not None:
             yield target.pool.name, why
 
 
-def _why(pool: Pool, into: Api, asks: Asks) -> str | None:
+def _why(pool: Pool, into: Api, asks: Asks, model: str) -> str | None:
     try:
-        fields = asks.uncarried(into, pool.spec.provider)
+        fields = asks.uncarried(into, pool.spec.provider, model)
     except BadRequest as error:
         return f"cannot be translated for: {error.code}"
     return f"cannot be told {', '.join(fields)}" if fields else None

@@ -155,8 +155,8 @@ class Facts:
             self._lowered = clamped, Asked(CLIENTS[self.path], clamped.values())
         return self._lowered[1]
 
-    def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
-        return self.asked.uncarried(into, provider)
+    def uncarried(self, into: Api, provider: str | None, model: str) -> tuple[str, ...]:
+        return self.asked.uncarried(into, provider, model)
 
     def max_tokens(self) -> int:
         limit = min(max(0, asks.output_limit(self._peeked.values()) or 0), MOST_TOKENS)

@@ -79,7 +79,7 @@ class Facts:
     def thorough(self) -> bool:
         return False
 
-    def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
+    def uncarried(self, into: Api, provider: str | None, model: str) -> tuple[str, ...]:
         return ()
 
     def max_tokens(self) -> int:

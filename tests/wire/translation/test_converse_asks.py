@@ -51,7 +51,7 @@ HELLO = Conversation((user("Hello"),))
 
 
 def body(asked: Conversation, model: str = SONNET_4) -> Any:
-    assert ASKING.uncarried(asked) == ()
+    assert ASKING.uncarried(asked, model) == ()
     return json.loads(ASKING.write(asked, model).body)
 
 
@@ -83,7 +83,7 @@ def test_a_whole_request() -> None:
         temperature=1.5,
         top_p=0.9,
         top_k=40,
-        stop=("\n\n", ""),
+        stop=("END", "--"),
         shape=Shape(b'{"type":"object"}', "animal", True, "What it is."),
         extras={"user": msgspec.Raw(b'"u"'), "seed": msgspec.Raw(b"1")},
     )
@@ -122,7 +122,7 @@ def test_a_whole_request() -> None:
                 ],
             },
         ],
-        "inferenceConfig": {"maxTokens": 200, "temperature": 1, "stopSequences": ["\n\n"]},
+        "inferenceConfig": {"maxTokens": 200, "temperature": 1, "stopSequences": ["END", "--"]},
         "toolConfig": {
             "tools": [
                 {
@@ -194,6 +194,18 @@ def test_tools_are_strict_where_that_is_known(model: str, strict: bool) -> None:
     assert ("strict" in body(asked, model)["toolConfig"]["tools"][0]["toolSpec"]) == strict
 
 
+def test_who_asks_by_instructions_alone_wants_an_answer_to_them() -> None:
+    assert body(Conversation((), (Text("Be brief."),))) == {
+        "messages": [{"role": "user", "content": [{"text": "Be brief."}]}]
+    }
+
+
+def test_claude_does_not_stop_at_nothing_but_spaces() -> None:
+    asked = HELLO._replace(stop=("\n\n",))
+    assert ASKING.uncarried(asked, SONNET_4) == ("stop",)
+    assert body(asked, NOVA)["inferenceConfig"] == {"stopSequences": ["\n\n"]}
+
+
 def test_what_a_system_says_later_goes_to_the_front() -> None:
     asked = Conversation((user("a"), Turn("system", (Text("Now in French."),)), user("b")), (Text("Be brief."),))
     assert body(asked)["system"] == [{"text": "Be brief."}, {"text": "Now in French."}]
@@ -252,6 +264,23 @@ def test_choice_of_tools(choice: ToolChoice | None, said: Any) -> None:
     assert config["tools"] == [
         {"toolSpec": {"name": "g", "inputSchema": {"json": {"type": "object", "properties": {}}}}}
     ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (ToolChoice("auto", parallel=False), {"type": "auto", "disable_parallel_tool_use": True}),
+        (ToolChoice("any", parallel=False), {"disable_parallel_tool_use": True}),
+        (ToolChoice("auto", parallel=True), None),
+    ],
+)
+def test_one_tool_at_a_time_is_asked_of_who_can_be_told(choice: ToolChoice, said: Any) -> None:
+    asked = HELLO._replace(tools=(Tool("g", b"{}"),), choice=choice)
+    assert ASKING.uncarried(asked, SONNET_46) == ()
+    written = json.loads(ASKING.write(asked, SONNET_46).body)
+    assert written.get("additionalModelRequestFields", {}).get("tool_choice") == said
+    for model in (SONNET_4, NOVA, PROFILE):
+        assert ASKING.uncarried(asked, model) == (("parallel_tool_calls",) if said else ())
 
 
 MARKED = Conversation((user(Text("long", cached=True, ttl="1h")),), tools=(Tool("g", b"{}", cached=True, ttl="1h"),))
@@ -382,6 +411,7 @@ RAW = msgspec.Raw(b"2")
         (HELLO._replace(turns=(assistant("a"), user("b"))), ("messages[0].role",)),
         (HELLO._replace(tools=(Tool("no name", b"{}"),)), ("tools",)),
         (HELLO._replace(tools=(Tool("g", b"{}"),), choice=ToolChoice(parallel=False)), ("parallel_tool_calls",)),
+        (HELLO._replace(tools=(Tool("g", b"{}"),), choice=ToolChoice("none", parallel=False)), ()),
         (HELLO._replace(shape=Shape()), ("response_format",)),
         (
             HELLO._replace(extras={"n": RAW, "logprobs": RAW, "new_field": RAW, "store": RAW}),

@@ -114,7 +114,7 @@ class Manner(NamedTuple):
         body |= {name: raw for name, raw in asked.extras.items() if name in CARRIED}
         return Body(PATH, _encode(body))
 
-    def uncarried(self, asked: Conversation) -> tuple[str, ...]:
+    def uncarried(self, asked: Conversation, model: str = "") -> tuple[str, ...]:
         lost = [name for name in asked.extras if name not in CARRIED and name not in DROPPED]
         if asked.top_k is not None and "top_k" not in self.takes:
             lost.append("top_k")

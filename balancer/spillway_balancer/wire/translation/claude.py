@@ -31,8 +31,6 @@ class Model(NamedTuple):
 
     thinks: bool
     """Whether it can be told to think."""
-    strict: bool
-    """Whether it keeps to the schemas of tools that are `strict`."""
     budgets: bool
     """`thinking.budget_tokens`. Newer ones decide themselves how long to think, after an effort."""
     samples: bool
@@ -52,9 +50,7 @@ def model(name: str) -> Model:
     """By the provider's name of it."""
     of = generation(name)
     most = 4_096 if of < (3, 5) else 8_192 if of < (3, 7) else 32_000
-    return Model(
-        of >= (3, 7), of >= (4, 5), budgets=of < (4, 6), samples=of < (4, 7), systems=of >= (4, 8), most_tokens=most
-    )
+    return Model(thinks=of >= (3, 7), budgets=of < (4, 6), samples=of < (4, 7), systems=of >= (4, 8), most_tokens=most)
 
 
 def signed(signature: str | None) -> bool:

@@ -71,13 +71,19 @@ Json = dict[str, Any]
 def write(asked: Conversation, model: str) -> Body:
     family = family_of(model)
     more = extra(asked, family)
-    body: Json = {"messages": _messages(asked, family)}
-    if system := _system(asked, family):
+    messages, system = _messages(asked, family), _system(asked, family)
+    if not messages:  # who asks by instructions alone wants an answer to them
+        messages, system = [{"role": "user", "content": system}], []
+    body: Json = {"messages": messages}
+    if system:
         body["system"] = system
     if inference := _inference(asked, more):
         body["inferenceConfig"] = inference
     if tools := _tools(asked, family):
         body["toolConfig"] = tools
+    if _one_by_one(asked) and asked.choice is not None:
+        kind = {"type": "auto"} if asked.choice.mode == "auto" else {}  # else it stands in the tools' own choice
+        more.fields["tool_choice"] = {**kind, "disable_parallel_tool_use": True}
     if more.fields:
         body["additionalModelRequestFields"] = more.fields
     if asked.stop:
@@ -91,7 +97,7 @@ def write(asked: Conversation, model: str) -> Body:
     return Body(f"/model/{quote(model, safe='-._~')}/{how}", msgspec.json.encode(body))
 
 
-def uncarried(asked: Conversation) -> tuple[str, ...]:
+def uncarried(asked: Conversation, model: str = "") -> tuple[str, ...]:
     found: list[str] = []
     for number, turn in enumerate(asked.turns):
         for place, part in enumerate(turn.parts):
@@ -103,12 +109,19 @@ def uncarried(asked: Conversation) -> tuple[str, ...]:
         found.append(f"messages[{len(asked.turns) - 1}].role")  # some would go on with it, and others refuse it
     if not all(_TOOL_NAME(tool.name) for tool in asked.tools):
         found.append("tools")
-    if asked.choice is not None and asked.choice.parallel is False and asked.choice.mode != "none" and asked.tools:
+    if _one_by_one(asked) and not family_of(model).one_by_one:
         found.append("parallel_tool_calls")
+    if family_of(model).name == "claude" and any(not each.strip() for each in asked.stop):
+        found.append("stop")
     if asked.shape is not None and asked.shape.schema is None:
         found.append("response_format")
     found += [name for name in asked.extras if name not in LEFT_OUT]
     return tuple(found)
+
+
+def _one_by_one(asked: Conversation) -> bool:
+    choice = asked.choice
+    return choice is not None and choice.parallel is False and choice.mode != "none" and bool(asked.tools)
 
 
 def _carried(part: Part, turn: Turn) -> bool:

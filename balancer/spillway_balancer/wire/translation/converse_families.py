@@ -31,6 +31,8 @@ _OSS_EFFORTS: Final[dict[Effort, str]] = {"none": "low", "minimal": "low", "low"
 class Family(NamedTuple):
     name: Name
     claude: claude.Model | None = None
+    generation: tuple[int, int] = (0, 0)
+    """Of a Claude model."""
     reasons: bool = False
     """Whether a Nova model can be told to think."""
 
@@ -58,7 +60,12 @@ class Family(NamedTuple):
     def strict(self) -> bool:
         """Whether tools may be `strict`; others refuse it, which is what many clients say without a need.
         https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html"""
-        return self.name != "nova" and (self.claude is None or self.claude.strict)
+        return self.name != "nova" and (self.claude is None or self.generation >= (4, 5))
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether it can be told to ask for one tool at a time. Claude takes its own word for it from 4.5 on."""
+        return self.generation >= (4, 5)
 
 
 def family_of(model: str) -> Family:
@@ -73,7 +80,8 @@ def family_of(model: str) -> Family:
         return Family("nova", reasons=rest.startswith("2-"))
     if name == "openai.gpt-oss":
         return Family("gpt-oss")
-    return Family("claude", claude.model("claude-1" if rest.startswith(("v", "instant")) else bare))
+    own = "claude-1" if rest.startswith(("v", "instant")) else bare
+    return Family("claude", claude.model(own), claude.generation(own))
 
 
 class Extra(NamedTuple):

@@ -53,15 +53,21 @@ class AskWriter(Protocol):
         ...
 
 
+class Uncarried(Protocol):
+    def __call__(self, asked: Conversation, model: str = "") -> tuple[str, ...]:
+        """What of a request this API cannot say without changing what it means: names of fields, as `n` or
+        `messages[2].content[0].input_audio`, without values. What only some models can be told is carried to those;
+        `model` is the provider's name of it."""
+        ...
+
+
 class Asking(NamedTuple):
     """How an API is asked."""
 
     read: AskReader | None
     """None where no client speaks it to us."""
     write: AskWriter
-    uncarried: Callable[[Conversation], tuple[str, ...]]
-    """What of a request this API cannot say without changing what it means: names of fields, as `n` or
-    `messages[2].content[0].input_audio`, without values."""
+    uncarried: Uncarried
 
 
 class Answering(NamedTuple):

@@ -67,7 +67,7 @@ def tool_id(name: str) -> str:
     return f"{_NOT_ID.sub('_', name)[:40]}_{hashlib.blake2b(name.encode(), digest_size=6).hexdigest()}"
 
 
-def uncarried(asked: Conversation) -> tuple[str, ...]:
+def uncarried(asked: Conversation, model: str = "") -> tuple[str, ...]:
     """Fields, as chats call them, that Anthropic cannot be asked for."""
     found = [
         name

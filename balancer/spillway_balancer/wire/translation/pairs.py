@@ -51,7 +51,7 @@ class Asked:
         self._api = api
         self._values = values
         self._read: Conversation | BadRequest | None = None
-        self._uncarried: dict[tuple[Api, str | None], tuple[str, ...]] = {}
+        self._uncarried: dict[tuple[Api, str | None, str], tuple[str, ...]] = {}
         self._bodies: dict[tuple[Api, str | None, str], Body] = {}
 
     def conversation(self) -> Conversation:
@@ -70,11 +70,11 @@ class Asked:
         except BadRequest as error:
             return error
 
-    def uncarried(self, into: Api, provider: str | None) -> tuple[str, ...]:
-        """Fields that this type of provider cannot be told. Raises as `conversation` does."""
-        at = into, provider
+    def uncarried(self, into: Api, provider: str | None, model: str) -> tuple[str, ...]:
+        """Fields that this model of a type of provider cannot be told. Raises as `conversation` does."""
+        at = into, provider, model
         if at not in self._uncarried:
-            self._uncarried[at] = asking(into, provider).uncarried(self.conversation())
+            self._uncarried[at] = asking(into, provider).uncarried(self.conversation(), model)
         return self._uncarried[at]
 
     def body(self, into: Api, provider: str | None, model: str) -> Body:
