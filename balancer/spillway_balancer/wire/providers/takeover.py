@@ -27,10 +27,10 @@ BRIDGE: Final = {"role": "assistant", "content": "OK."}
 
 _ID: Final = 9
 _SIGNS = re.compile(r"gemini-[3-9]").search
-_MARKS: Final = (b'"tool_call', b'"reasoning', b'"refusal"')
-"""What a conversation has nowhere of which nothing is to be changed."""
 _REASONING: Final = frozenset({"reasoning_content", "reasoning_details", "reasoning"})
 
+_OF_ANOTHER: Final = _REASONING | {"tool_calls", "tool_call_id", "refusal", "annotations", "audio", "function_call"}
+"""Members without which a message is changed for nobody who does not need more of them."""
 _NOTHING: Final = (b"null", b"[]")
 _ITS_OWN: Final = ("role", "content")
 
@@ -61,11 +61,14 @@ def taken_over(peeked: Peeked, preset: Preset, model: str) -> Edit | None:
     """The change to a body's messages; None where they may stay as they are, or are for the provider to refuse."""
     signed = signs(preset.takes, model)
     raw = peeked.values().get("messages") if preset.strict or preset.reasoning or signed else None
-    if raw is None or not (preset.reasoning == "needed" or any(bytes(raw).find(mark) >= 0 for mark in _MARKS)):
+    if raw is None:
         return None
     try:
+        given = _messages(raw)
+        if preset.reasoning != "needed" and all(map(_OF_ANOTHER.isdisjoint, given)):
+            return None
         taking = _Taking(preset, signed)
-        messages = [each for message in _messages(raw) for each in taking.message(message)]
+        messages = [each for message in given for each in taking.message(message)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if not taking.changed:
