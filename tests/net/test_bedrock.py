@@ -27,7 +27,7 @@ async def bedrock(serve, objects, tmp_path, say):
     """`lb = await bedrock(a=value, …)`: a pool whose accounts have these values in their Secrets."""
     fakes: list[ProviderServer] = []
 
-    async def start(*faults: Fault, pace: float = 0.0, **accounts: str) -> Any:
+    async def start(*faults: Fault, pace: float = 0.0, model: str = SONNET, **accounts: str) -> Any:
         accounts = accounts or {"a": say.KEY}
         keys = []
         for name, value in accounts.items():
@@ -39,7 +39,7 @@ async def bedrock(serve, objects, tmp_path, say):
         listed = [{"name": name, "region": "eu-west-1", "secretRef": {"name": name}} for name in accounts]
         source = {"provider": {"type": "Bedrock", "accounts": listed}}
         models = [
-            {"name": "chat", "upstreamName": SONNET, "capabilities": ["Chat", "Tools", "Vision", "StructuredOutput"]}
+            {"name": "chat", "upstreamName": model, "capabilities": ["Chat", "Tools", "Vision", "StructuredOutput"]}
         ]
         pool = objects.provider("cloud", fakes[-1].url, *accounts, models=models, source=source)
         lb = await serve(docs=[pool, objects.route("cloud")], secrets=tmp_path)
@@ -137,6 +137,18 @@ async def test_a_loop_of_tools_from_a_chat(bedrock, gpt, say) -> None:
     assert second.finish_reason in ("stop", "length")
     del body["tools"], body["tool_choice"]
     assert (await gpt(lb).chat.completions.create(**body)).choices[0].message.content
+
+
+async def test_one_tool_at_a_time_is_for_models_that_can_be_told(bedrock, gpt, say) -> None:
+    choice = {"type": "function", "function": {"name": "speak"}}
+    asked = hello(say, tools=[SPEAK], tool_choice=choice, parallel_tool_calls=False, max_tokens=200)
+    lb = await bedrock(model="eu.anthropic.claude-haiku-4-5-20251001-v1:0", new=say.KEY)
+    answer = await gpt(lb).chat.completions.create(**asked)
+    assert len(answer.choices[0].message.tool_calls) == 1
+    old = await bedrock(old=say.KEY)
+    with pytest.raises(openai.BadRequestError, match="parallel_tool_calls"):
+        await gpt(old).chat.completions.create(**asked)
+    assert old.sample("spillway_attempts_total") == 0
 
 
 async def test_an_agent_with_thoughts_and_tools(bedrock, claude, say) -> None:
