@@ -516,3 +516,11 @@ async def test_rules_see_what_messages_ask_for(serve, objects, endpoint, sdks, s
     await sdks.claude(lb).messages.create(**hello(say, tools=[TOOL], metadata={"user_id": "u1"}))
     await sdks.claude(lb).messages.create(**hello(say, tools=[TOOL]))
     assert (len(first.calls), len(second.calls)) == (1, 1)
+
+
+async def test_who_asks_why_is_told_of_the_translation(serve, endpoint, sdks, say) -> None:
+    lb = await serve(await endpoint())
+    raw = await sdks.claude(lb).messages.with_raw_response.create(
+        **hello(say), extra_headers={"x-spillway-explain": "1"}
+    )
+    assert "; translated=chat" in raw.headers["x-spillway-explain"]

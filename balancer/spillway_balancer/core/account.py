@@ -172,6 +172,8 @@ class Served(Struct, frozen=True, rename="camel", tag="served"):
     """Whether `ttft` rests on first tokens that were seen; else on a first guess of the rate."""
     hedged_after: float | None = None
     """Seconds without a first token after which a second attempt is sent beside it, within the tier's `hedge`."""
+    translated: str | None = None
+    """The API into which it is translated; None where it goes as it came."""
 
 
 class Refused(Struct, frozen=True, rename="camel", tag="refused"):

@@ -316,6 +316,7 @@ def _served(step: Try, number: int) -> Served:
         forecast.cached_tokens if reads_cache else None,
         forecast.ttft,
         reads_cache and step.endpoint.learned.rate is not None,
+        translated=step.into,
     )
 
 

@@ -50,6 +50,8 @@ def told(made: Plan, step: Try, number: int, log: Sequence[str], shadows: Sequen
             "cache-tokens": f"{seen.cache_tokens:.0f}",
         }
     said |= {"policy": made.route.name, "matched": made.model, "model": step.upstream_model}
+    if step.into is not None:
+        said["translated"] = step.into
     if shadows:
         said["shadow"] = ",".join(map(str, shadows))
     if made.clamp is not None:

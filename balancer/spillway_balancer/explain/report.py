@@ -207,6 +207,8 @@ def _end(account: Explanation) -> Iterator[Line]:
     attempt = f", attempt {outcome.attempt}" if outcome.attempt > 1 else ""
     where = f"{outcome.pool}/{outcome.endpoint} as {outcome.upstream_model}"
     yield Line(f"goes to  {where} (tier {outcome.tier}{spilled}{attempt})", "bold green")
+    if outcome.translated is not None:
+        yield Line(f"said as  {outcome.translated}, into which it is translated")
     yield Line(f"because  {outcome.reason}: {WHY.get(outcome.reason, 'so its strategy says')}")
     if outcome.ttft is not None:
         cached = f"{outcome.cached_tokens or 0:,.0f} of {outcome.prompt_tokens:,.0f} prompt tokens cached"
