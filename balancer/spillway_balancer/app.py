@@ -102,6 +102,7 @@ class Balancer:
         self._spending: Spending | None = None
         self._leasing: Leasing | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._settled = False
 
     async def start(self) -> None:
         """Begin to serve. Raises ConfigRefused (files only), Unfit, or OSError when the port is taken."""
@@ -269,7 +270,9 @@ class Balancer:
             return b"draining\n"
         if not self.serving.ready:
             return b"no snapshot yet\n"
-        return READY if self.identities.settled else b"asking clouds for credentials\n"
+        # Once: an account that comes later must not take a fleet out of service while its cloud is asked.
+        self._settled = self._settled or self.identities.settled
+        return READY if self._settled else b"asking clouds for credentials\n"
 
     async def drain(self) -> bool:
         """Take leave: not ready, and every answer tells its client to go; still accepting for `linger_seconds`, since

@@ -41,6 +41,7 @@ class Cloud:
         self.headers: list[Any] = []
         self.life: float = 3600
         self.instead: web.Response | None = None
+        self.pause = 0.0
         self.url = self.plain = ""
 
     async def start(self, context: ssl.SSLContext) -> None:
@@ -62,6 +63,7 @@ class Cloud:
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         self.asked.append((request.method, request.path, (await request.read()).decode()))
         self.headers.append(request.headers)
+        await asyncio.sleep(self.pause)
         if self.instead is not None:
             return web.Response(status=self.instead.status, body=self.instead.body, headers=self.instead.headers)
         said = {"access_token": self.token, "expires_in": self.life, "token_type": "Bearer"}
@@ -478,6 +480,12 @@ async def test_ready_only_when_clouds_have_been_asked_and_serving_whatever_they_
     assert "Microsoft Entra answers 400 invalid_client" in caplog.text
     (told,) = report(lb.balancer.serving.current, {}, {}, 0.0, 0.0).pools
     assert (told.refused, told.refused_message) == (("a",), "a: Microsoft Entra answers 400 invalid_client")
+    # Another cloud that is slow does not take the balancer out of service.
+    cloud.pause = 1.0
+    fresh = {"azure": {"clientID": "00000000-0000-0000-0000-000000000000"}}
+    lb.write(lent(objects, "AzureOpenAI", one.url, identity=fresh), objects.route("cloud"))
+    await lb.until(lambda: not lb.balancer.identities.settled)
+    assert (await (await dial(lb)).get("/readyz")).status == 200
     # The account goes, and with it all that was kept for it.
     lb.write(objects.pool("cloud", one.url), objects.route("cloud"))
     await lb.until(lambda: not lb.balancer.identities._kept)
