@@ -34,7 +34,7 @@ Golden = Callable[[str], bytes]
 
 SSE, JSON = "text/event-stream; charset=utf-8", "application/json"
 SIGNATURE = "EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pkiMOYds0c2bWRvd25sb2Fk"
-STREAMS = ("text.sse", "tools.sse", "thinking.sse", "overloaded.sse")
+STREAMS = ("text.sse", "tools.sse", "thinking.sse", "search.sse", "overloaded.sse")
 
 EVENTS: dict[str, list[Event]] = {
     "text.sse": [
@@ -67,6 +67,16 @@ EVENTS: dict[str, list[Event]] = {
         Said("The greatest common divisor is 21."),
         Told(Usage(20, 0, 60, 0, 40)),
         Ended("sequence", "END"),
+        Done(),
+    ],
+    "search.sse": [  # what a server of Anthropic's does has no event, and what is new is passed over
+        Began("msg_01G", "claude-opus-4-6", Usage(2679, 0, None, 0)),
+        Said("I'll"),
+        Said(" look."),
+        Asked(0, "toolu_03", "note"),
+        Argument(0, '{"text":"sunny"}'),
+        Told(Usage(10682, 0, 510, 0)),
+        Ended("refusal"),
         Done(),
     ],
     "overloaded.sse": [
