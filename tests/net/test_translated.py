@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -524,3 +525,31 @@ async def test_who_asks_why_is_told_of_the_translation(serve, endpoint, sdks, sa
         **hello(say), extra_headers={"x-spillway-explain": "1"}
     )
     assert "; translated=chat" in raw.headers["x-spillway-explain"]
+
+
+@pytest.mark.parametrize("way", ["chat to messages", "messages to chat"])
+async def test_nonsense_of_an_endpoint_is_an_error_of_the_endpoint(serve, endpoint, dial, say, way) -> None:
+    """Whatever it answers the client gets an answer in its own API, and the balancer has no bug."""
+    to_messages = way == "chat to messages"
+    dice = random.Random(7)
+    good = json.dumps(MESSAGE).encode() if to_messages else say.completion().split(b"\r\n\r\n", 1)[1]
+    stream = b"".join([START, BLOCK, word("one "), *END]) if to_messages else say.role() + say.word("one ") + say.DONE
+    kinds = ["application/json", "text/event-stream", "text/html", "", "application/vnd.amazon.eventstream"]
+    one = await endpoint()
+    lb = await serve(one, pool=SPEAKS if to_messages else {}, route={"retry": {"attempts": 1}})
+    client = await dial(lb)
+    target = "/v1/chat/completions" if to_messages else "/v1/messages"
+    for number in range(60):
+        body = bytearray(dice.choice([good, stream, dice.randbytes(300), b"", b"{}", b"[1]", b'{"error": 1}']))
+        for _ in range(dice.randrange(4) if body else 0):
+            at = dice.randrange(len(body) + 1)
+            body[at : at + dice.randrange(9)] = dice.randbytes(dice.randrange(3))
+        status = dice.choice([200, 200, 200, 404, 422, 500])
+        one.then = say.steps(say.message(status, bytes(body), content_type=dice.choice(kinds)))
+        reply = await client.post(target, hello(say, stream=number % 2 == 0))
+        assert reply.whole
+        if reply.status >= 400:
+            assert isinstance(reply.json()["error"]["message"], str)
+        elif number % 2:
+            assert "choices" in reply.json() if to_messages else reply.json()["type"] == "message"
+    assert len(one.calls) == 60
