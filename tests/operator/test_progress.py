@@ -13,7 +13,7 @@ from spillway_api.snapshot import Snapshot, digest
 from spillway_api.stream import Saved
 from spillway_operator.progress import REMEMBERED, Progress, refusal
 
-A1, A2 = (pool for pool in POOLS if pool.name == "default/a" and len(pool.endpoints) == 1)
+A1, A2, *_ = (pool for pool in POOLS if pool.name == "default/a" and len(pool.endpoints) == 1)
 B1 = next(pool for pool in POOLS if pool.name == "default/b")
 A, B = "ModelPool/default/a", "ModelPool/default/b"
 EMPTY = Snapshot("default", (), ())
