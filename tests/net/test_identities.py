@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import random
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -144,7 +145,9 @@ AZURE = Identity("team", azure=AzureIdentity())
 
 
 @pytest.fixture
-async def keeping(cloud: Cloud) -> AsyncIterator[Callable[..., Keeping]]:
+async def keeping(cloud: Cloud, caplog: pytest.LogCaptureFixture, say: Any) -> AsyncIterator[Callable[..., Keeping]]:
+    """Make one; in the end no token may have been logged."""
+    caplog.set_level(logging.DEBUG)
     made: list[Keeping] = []
 
     def make(identity: Identity = AZURE, url: str = URL) -> Keeping:
@@ -154,6 +157,7 @@ async def keeping(cloud: Cloud) -> AsyncIterator[Callable[..., Keeping]]:
     yield make
     for each in made:
         await each.identities.close()
+    assert not [record for record in caplog.get_records("call") if say.KEY in f"{record.getMessage()}{record.args}"]
 
 
 async def test_a_token_is_renewed_while_the_old_one_lives(keeping, cloud) -> None:
