@@ -34,6 +34,8 @@ AGAIN: Final = 1.0
 """Seconds until a grant that was not confirmed is said again."""
 MEMORY: Final = 10.0
 """Seconds in which the pace of spending is forgotten by a factor of e."""
+ROUNDS: Final = 10
+"""Of budgets of which nobody has said anything new one in so many is looked at each second: paces fade."""
 IDLE_SHARE: Final = 50
 """Who spends nothing keeps one part in so many of what is its share of the budget."""
 GONE: Final = 1000
@@ -76,6 +78,7 @@ class Holding:
         "heard",
         "held",
         "pace",
+        "said",
         "seen",
         "serial",
         "spent",
@@ -100,6 +103,8 @@ class Holding:
         self.pace = 0.0
         """Money that it has newly used in the last seconds."""
         self.told = -inf
+        self.said: Spent | None = None
+        """What it has said last, in these notes."""
         self.dry = self.told_dry = False
 
     @property
@@ -119,10 +124,14 @@ class Holding:
 class Account:
     """One budget in one period."""
 
-    __slots__ = ("closed", "ends", "holders")
+    __slots__ = ("closed", "ends", "holders", "page", "stirred")
 
     def __init__(self, ends: float, closed: Decimal = NOTHING) -> None:
         self.ends = ends
+        self.page: _Page | None = None
+        """As it was put away, if it is so still."""
+        self.stirred = True
+        """Something has happened since it was looked at."""
         self.closed = closed
         """Spent by balancers that have left."""
         self.holders: dict[str, Holding] = {}
@@ -163,6 +172,10 @@ class Arbiter:
 
     def follow(self, budgets: Mapping[str, AnyBudget]) -> None:
         """These are the budgets that there are, by their names."""
+        for name, budget in budgets.items():
+            if self._budgets.get(name) != budget:
+                for account in self._accounts.get(name, {}).values():
+                    account.stirred = True
         self._budgets = budgets
 
     def hear(self, holder: str, books: Books, now: float, unix: float) -> None:
@@ -173,6 +186,11 @@ class Arbiter:
             account = self._account_of(said, unix)
             if account is None:
                 continue
+            known = account.holders.get(holder)
+            if known is not None and known.said == said and not books.leaving:
+                known.heard = now
+                continue
+            account.stirred, account.page = True, None
             if books.leaving:
                 self._close(account, holder, said)
             else:
@@ -183,6 +201,7 @@ class Arbiter:
                 known = account.holders.pop(holder, None)
                 if known is not None:
                     account.closed = _EXACT.add(account.closed, known.committed)
+                    account.stirred, account.page = True, None
 
     def decide(self, now: float, unix: float) -> None:
         """Set ceilings anew, as far as that is called for."""
@@ -191,9 +210,12 @@ class Arbiter:
             for ends in [ends for ends in accounts if ends < unix - LATE]:
                 del accounts[ends]
                 self.changed = True
+            due = hash(name) % ROUNDS == int(now) % ROUNDS
             for account in accounts.values() if budget is not None else ():
                 assert budget is not None
-                self._divide(account, amount(budget.amount), now)
+                if account.stirred or due:
+                    account.stirred = False
+                    self._divide(account, amount(budget.amount), now)
 
     def grants(self, holder: str, now: float) -> tuple[Grant, ...]:
         """What is to be said to a balancer now. To be asked only when all that was decided is put away."""
@@ -206,9 +228,7 @@ class Arbiter:
     def dump(self) -> bytes:
         """To be put away."""
         pages = {
-            name: [_page(account) for account in accounts.values()]
-            for name, accounts in self._accounts.items()
-            if accounts
+            name: [_page(each) for each in accounts.values()] for name, accounts in self._accounts.items() if accounts
         }
         return msgspec.json.encode(pages, order="deterministic")
 
@@ -265,6 +285,7 @@ class Arbiter:
         if known.at > -inf:
             known.pace = float(known.pace_at(now) + max(NOTHING, known.used - before))
         known.heard = known.at = now
+        known.said = said
         self.changed = True
 
     def _pace_before(self, holder: str, account: Account, now: float) -> float:
@@ -307,24 +328,24 @@ class Arbiter:
                 idle.append((short, each))
             else:
                 if free > 2 * target:
-                    self._set(each, each.used + target)
+                    self._set(account, each, each.used + target)
                 settled.append((needs / 2, each))
         wanted = sum((want for want, _ in active), NOTHING)
         scarce = wanted > left
         if scarce:
             for keep, each in [*settled, *((NOTHING, each) for _, each in idle)]:
                 if each.seen == each.serial and each.ceiling - each.used > keep:
-                    self._set(each, each.used + keep)
-            self._pool([each for _, each in active], left)
+                    self._set(account, each, each.used + keep)
+            self._pool(account, [each for _, each in active], left)
         for at, (want, each) in enumerate(sorted(active, key=_first)):
             given = min(want, max(left / (len(active) - at), min(each.asked, left)))
             if not scarce or max(each.ceiling - each.used, NOTHING) + given >= each.asked:  # else it helps nobody
-                left -= self._raise(each, given)
+                left -= self._raise(account, each, given)
         if not scarce and left >= limit / 10:
             for want, each in idle:
-                left -= self._raise(each, min(want, left))
+                left -= self._raise(account, each, min(want, left))
 
-    def _pool(self, active: list[Holding], left: Decimal) -> None:
+    def _pool(self, account: Account, active: list[Holding], left: Decimal) -> None:
         """Where nobody has enough for one request any more and all together do, one gets what the others have."""
         least = min((each.asked for each in active), default=NOTHING)
         free = {id(each): max(each.ceiling - each.used, NOTHING) for each in active}
@@ -332,23 +353,24 @@ class Arbiter:
             keeper = max(active, key=lambda each: free[id(each)])
             for each in active:
                 if each is not keeper and NOTHING < free[id(each)] < each.asked:
-                    self._set(each, each.used)
+                    self._set(account, each, each.used)
 
-    def _raise(self, each: Holding, more: Decimal) -> Decimal:
+    def _raise(self, account: Account, each: Holding, more: Decimal) -> Decimal:
         """Returns by how much the ceiling is raised."""
         more = _coins(more)
         if more <= NOTHING:
             return NOTHING
         # What it is underestimated by is spent above its ceiling; that is no lease.
         before = each.committed
-        self._set(each, max(each.ceiling, each.used) + more)
+        self._set(account, each, max(each.ceiling, each.used) + more)
         return each.committed - before
 
-    def _set(self, each: Holding, ceiling: Decimal) -> None:
+    def _set(self, account: Account, each: Holding, ceiling: Decimal) -> None:
         each.ceiling = ceiling
         each.top = max(each.top, ceiling)
         each.serial += 1
         each.told = -inf
+        account.page = None
         self.urgent = True
 
     def _grants(self, holder: str, now: float) -> Iterator[Grant]:
@@ -371,7 +393,9 @@ def _coins(money: Decimal) -> Decimal:
 
 
 def _page(account: Account) -> _Page:
-    return _Page(account.ends, f"{account.closed:f}", dict(_kept(account.holders.items())))
+    if account.page is None:
+        account.page = _Page(account.ends, f"{account.closed:f}", dict(_kept(account.holders.items())))
+    return account.page
 
 
 def _kept(holders: Iterable[tuple[str, Holding]]) -> Iterator[tuple[str, _Kept]]:

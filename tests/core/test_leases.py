@@ -113,7 +113,20 @@ def test_what_requests_need_is_told_for_a_minute_or_two() -> None:
     one.spend.until_free(UNIX, money("0.25"))
     asked = [one.ledger.books(at, UNIX).budgets[0].asked for at in (0.0, RECENT, 2 * RECENT - 1, 2 * RECENT)]
     assert asked == ["0.75", "0.75", "0.75", "0"]
-    assert not one.ledger.short(0.0, UNIX)
+    assert not one.ledger.short
+
+
+def test_of_thousands_of_budgets_those_are_told_at_once_where_something_happens() -> None:
+    ledger = Ledger("me")
+    spends = {f"pool/default/{number}/USD/Hour": Spend(money("10"), "Hour") for number in range(1000)}
+    ledger.follow(spends, UNIX)
+    assert len(ledger.books(0.0, UNIX).budgets) == 1000
+    spends["pool/default/777/USD/Hour"].until_free(UNIX, money("0.5"))
+    told = {each.budget: each.asked for each in ledger.books(0.0, UNIX).budgets}
+    assert {name for name, asked in told.items() if asked != "0"} == {"pool/default/777/USD/Hour"}
+    for _ in range(50):  # and what comes by time alone after a while
+        told_ahead = ledger.books(0.0, ENDS - 10).budgets
+    assert len(told_ahead) == 2000
 
 
 def test_a_policy_that_comes_back_goes_on_where_it_was() -> None:

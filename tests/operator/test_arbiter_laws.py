@@ -370,7 +370,8 @@ def test_without_an_operator_it_goes_on_with_what_it_has_and_then_it_is_spent() 
     one = world.balancers[0]
     assert had == 10  # a fiftieth of a half
     assert one.spend.until_free(world.unix(), Decimal("0.01")) == 1.0  # it may come back at any time
-    assert one.ledger.short(world.time, world.unix())
+    one.ledger.books(world.time, world.unix())
+    assert one.ledger.short
 
 
 def test_when_all_is_spent_the_end_of_the_period_is_told() -> None:
@@ -380,7 +381,7 @@ def test_when_all_is_spent_the_end_of_the_period_is_told() -> None:
     for one in world.balancers:
         wait = one.spend.until_free(world.unix(), Decimal("0.50"))
         assert wait == period_end(world.unix(), "Hour") - world.unix()
-        assert not one.ledger.short(world.time, world.unix())
+        assert not one.ledger.short
 
 
 def test_an_operator_without_notes_believes_what_balancers_go_by() -> None:
@@ -431,3 +432,16 @@ def test_a_limit_that_is_lowered_takes_back_what_is_not_used() -> None:
     world.calm(10.0)
     total = world.operators[0].arbiter.totals(world.unix())[NAME]
     assert total.spent + total.leased <= Decimal("0.10")
+
+
+def test_what_is_put_away_is_what_was_decided() -> None:
+    """Also where nobody has said anything in between."""
+    world = World(3)
+    world.time = 100.0
+    world.calm(10.0)
+    arbiter = world.operators[0].arbiter
+    before = arbiter.dump()
+    arbiter.follow({NAME: Budget("0.10", "USD", "Hour")})
+    arbiter.decide(world.time, world.unix())
+    assert arbiter.urgent
+    assert before != arbiter.dump() == Arbiter(arbiter.dump()).dump()

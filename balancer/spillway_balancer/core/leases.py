@@ -7,8 +7,9 @@ becomes of messages. Without news a balancer goes on up to its ceiling, and then
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 AHEAD: Final = 60.0
 """Seconds before a period begins from which on something is asked for in it."""
+ROUNDS: Final = 50
+"""Of very many budgets those where nothing has happened are looked at in so many rounds: the loop of a balancer has
+better to do. What changes by time alone (a new period, what was asked long ago) is told that much later."""
+FEW: Final = 10
+"""So many are looked at each time."""
 RECENT: Final = 60.0
 """Seconds for which it is remembered, once to twice, what requests have needed."""
 
@@ -41,13 +47,15 @@ NONE_HELD: Final = Held()
 class Lease:
     """Of one budget, by periods. What a lease has seen outlives the policy that it is of: it may come back."""
 
-    __slots__ = ("_asked", "_before", "_held", "_left", "_turned")
+    __slots__ = ("_asked", "_before", "_held", "_left", "_turned", "stirred")
 
     def __init__(self) -> None:
         self._held: dict[float, Held] = {}
         self._asked = self._before = NOTHING
         self._turned = -inf
         self._left: tuple[float, Decimal] = (-inf, NOTHING)
+        self.stirred = True
+        """Something has happened that is not in the books yet."""
 
     def at(self, ends: float) -> Held:
         """What there is for the period with that end."""
@@ -55,9 +63,11 @@ class Lease:
 
     def take(self, ends: float, held: Held) -> None:
         self._held[ends] = held
+        self.stirred = True
 
     def asks(self, needed: Decimal) -> None:
         """A request needs so much."""
+        self.stirred = True
         if needed > self._asked:
             self._asked = needed
 
@@ -77,6 +87,7 @@ class Lease:
         ends, used = self._left
         spend.restore(unix, ends, max(NOTHING, EXACT.subtract(used, spend.spent)))
         spend.follow(self)
+        self.stirred = True
 
     def forget(self, unix: float) -> None:
         """Periods that are over."""
@@ -94,10 +105,16 @@ class Ledger:
         self.left = False
         self._leases: dict[str, Lease] = {}
         self._spends: dict[str, Spend] = {}
+        self._told: dict[str, tuple[Spent, ...]] = {}
+        self._short: set[str] = set()
+        """Budgets of which a request has needed more than the lease has left, where there may be more to be had."""
+        self._round = 0
 
     def follow(self, spends: Mapping[str, Spend], unix: float) -> None:
         """This is what there is to spend from now on, by the names of the budgets."""
         before, self._spends = self._spends, dict(spends)
+        self._told.clear()
+        self._short.clear()
         for name, spend in before.items():
             if self._spends.get(name) is not spend and self.leasing:
                 self._leases[name].part(spend, unix)
@@ -116,16 +133,26 @@ class Ledger:
 
     def books(self, now: float, unix: float) -> Books:
         """What there is to tell; `now` in seconds of the monotonic clock."""
-        told = []
-        for name, spend in self._spends.items() if self.leasing else ():
+        rounds = max(1, min(ROUNDS, len(self._spends) // FEW))
+        self._round = (self._round + 1) % rounds
+        for number, (name, spend) in enumerate(self._spends.items() if self.leasing else ()):
             lease = self._leases[name]
-            lease.forget(unix)
-            ends, asked = spend.ends(unix), lease.asked(now)
-            told.append(_told(name, ends, spend.spent, spend.reserved, lease.at(ends), asked))
-            later = period_end(ends, spend.period)
-            if lease.at(later).serial or (ends - unix < AHEAD and not self.left):
-                told.append(_told(name, later, NOTHING, NOTHING, lease.at(later), asked))
-        return Books(self.holder, tuple(told), self.left)
+            if lease.stirred or number % rounds == self._round or name not in self._told:
+                lease.stirred = False
+                self._told[name] = tuple(self._of(name, spend, lease, now, unix))
+        return Books(self.holder, tuple(chain.from_iterable(self._told.values())), self.left)
+
+    def _of(self, name: str, spend: Spend, lease: Lease, now: float, unix: float) -> Iterator[Spent]:
+        """What there is to tell of one budget."""
+        lease.forget(unix)
+        ends, asked = spend.ends(unix), lease.asked(now)
+        held = lease.at(ends)
+        yield _told(name, ends, spend.spent, spend.reserved, held, asked)
+        later = period_end(ends, spend.period)
+        if lease.at(later).serial or (ends - unix < AHEAD and not self.left):
+            yield _told(name, later, NOTHING, NOTHING, lease.at(later), asked)
+        short = asked > NOTHING and not held.dry and EXACT.add(spend.used(unix), asked) > held.ceiling
+        (self._short.add if short else self._short.discard)(name)
 
     def take(self, grants: Grants, unix: float) -> None:
         """What the operator says. Of what is not ours, not known, or older than what we have, nothing is taken."""
@@ -157,15 +184,11 @@ class Ledger:
             lease.take(later, lease.at(later)._replace(ceiling=NOTHING))
             spend.bound()
 
-    def short(self, now: float, unix: float) -> bool:
-        """Whether a request has needed more than a lease has left, and there may be more to be had."""
-        for name, spend in self._spends.items() if self.leasing else ():
-            lease = self._leases[name]
-            held = lease.at(spend.ends(unix))
-            asked = lease.asked(now)
-            if asked > NOTHING and not held.dry and EXACT.add(spend.used(unix), asked) > held.ceiling:
-                return True
-        return False
+    @property
+    def short(self) -> bool:
+        """Whether a request has needed more than a lease has left, and there may be more to be had; as of the books
+        that were made last."""
+        return bool(self._short)
 
     def leased(self, unix: float) -> dict[str, tuple[Decimal, Decimal]]:
         """What is spent and what may be, by budget, as far as there are leases."""

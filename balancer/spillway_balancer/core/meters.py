@@ -210,6 +210,8 @@ class Spend:
             return
         reserved.open = False
         self._roll(unix)
+        if self._lease is not None:
+            self._lease.stirred = True
         self.total = EXACT.add(self.total, real)
         if reserved.turn == self._turn:
             self.reserved = EXACT.subtract(self.reserved, reserved.amount)

@@ -70,7 +70,7 @@ class Leasing:
             while True:
                 now = monotonic()
                 books = self._ledger.books(now, time())
-                fresh, short = books != told, self._ledger.short(now, time())
+                fresh, short = books != told, self._ledger.short
                 wait = (0.0 if short else PACE) if fresh else STILL if short else ANYWAY
                 if books.budgets and now - at >= wait:
                     await send(books)
