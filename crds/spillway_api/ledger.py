@@ -17,6 +17,10 @@ MOST: Final = Decimal(10) ** 12
 """No balancer has spent so much, and no budget allows it."""
 
 
+LEAST: Final = -40
+"""Exponent: no sum of prices has a digit so far behind the point, and none is to be written out in full."""
+
+
 class Spent(Struct, frozen=True, rename="camel", omit_defaults=True):
     """One budget in one period, as a balancer has it."""
 
@@ -68,4 +72,6 @@ def amount(text: str) -> Decimal:
         found = Decimal(text)
     except InvalidOperation:
         return Decimal(0)
-    return found if found.is_finite() and 0 <= found < MOST else Decimal(0)
+    exponent = found.as_tuple().exponent
+    usable = isinstance(exponent, int) and exponent >= LEAST and 0 <= found < MOST
+    return found if usable else Decimal(0)

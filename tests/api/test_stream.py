@@ -275,7 +275,18 @@ def test_a_damaged_file_never_gives_another_state_and_raises_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("text", "money"), [("1.50", "1.50"), ("0", "0"), ("-1", "0"), ("NaN", "0"), ("1e12", "0"), ("x", "0"), ("", "0")]
+    ("text", "money"),
+    [
+        ("1.50", "1.50"),
+        ("0", "0"),
+        ("-1", "0"),
+        ("NaN", "0"),
+        ("-Infinity", "0"),
+        ("1e12", "0"),
+        ("1e-99999", "0"),
+        ("x", "0"),
+        ("", "0"),
+    ],
 )
 def test_what_is_no_amount_of_money_is_none(text, money):
     assert amount(text) == Decimal(money)

@@ -113,6 +113,34 @@ async def test_kill_9_of_one_of_four_engines_fails_nobody_before_the_first_conte
     assert (failed, answered) == ([], 300)
 
 
+async def test_a_process_that_is_killed_does_not_find_its_budget_full_again(program, tmp_path) -> None:
+    engine = await program("engine", "--port", "0", "--speed", "50")
+    file = policy(tmp_path / "p.yaml", engine.url)
+    price = 'models: [{name: demo, price: {output: "1000"}}], budget: {amount: "0.5", period: Month},'
+    text = file.read_text().replace("spec:\n  models: [{name: demo}]\n  source:", f"spec: {{{price} source:", 1)
+    file.write_text(
+        text.replace("]}}\n---", "]}}}\n---", 1).replace("rules: [", "queue: {maxRequests: 0}, rules: [", 1)
+    )
+    args = ("run", "-f", str(file), "--port", "0", "--state", str(tmp_path / "state"))
+    kept = tmp_path / "state" / "spent.json"
+    first = await program(*args)
+    codes = []
+    async with aiohttp.ClientSession() as client:
+        while 429 not in codes:  # a thousandth for each token of an answer
+            async with client.post(f"{first.url}/v1/chat/completions", json=ask(False, "a", 100)) as answer:
+                codes.append(answer.status)
+        assert codes == [200] * 5 + [429]
+        async with asyncio.timeout(15):
+            while not kept.exists() or '"0.5' not in kept.read_text():  # noqa: ASYNC110 - a file wakes nobody
+                await asyncio.sleep(0.02)
+        first.process.kill()
+        await first.process.wait()
+        second = await program(*args)
+        async with client.post(f"{second.url}/v1/chat/completions", json=ask(False, "a", 100)) as answer:
+            assert answer.status == 429
+            assert (await answer.json())["error"]["code"] == "budget_spent"
+
+
 def lint(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run((*PROGRAM, "lint", *args), capture_output=True, text=True, timeout=60, check=False)
 

@@ -69,7 +69,12 @@ class Leasing:
         try:
             while True:
                 now = monotonic()
-                books = self._ledger.books(now, time())
+                try:
+                    books = self._ledger.books(now, time())
+                except Exception as error:  # else nothing would be granted any more, and nobody would know why
+                    log.error("bug: the books of budgets could not be made: %s", type(error).__name__)
+                    await asyncio.sleep(ANYWAY)
+                    continue
                 fresh, short = books != told, self._ledger.short
                 wait = (0.0 if short else PACE) if fresh else STILL if short else ANYWAY
                 if books.budgets and now - at >= wait:
