@@ -311,5 +311,22 @@ async def test_a_client_that_leaves_is_charged_its_prompt(at: Start, type: str, 
     assert billed * Decimal("0.8") < reported < billed * Decimal("1.2")
 
 
+@family
+@pytest.mark.parametrize("api", ["chat", "messages"])
+async def test_an_answer_that_breaks_off_is_charged_and_made_again(at: Start, type: str, api: str) -> None:
+    """It was made before it began to arrive, and is billed. No usage came, so its prompt is an estimate."""
+    place = await at(type, faults=parse('{"kind": "cut", "count": 1}'))
+    asked: Any = {"model": "chat", "max_tokens": 5, "messages": [{"role": "user", "content": LONG}]}
+    if api == "chat":
+        await place.chat.chat.completions.create(**asked)
+    else:
+        await place.claude.messages.create(**asked)
+    await place.lb.until(lambda: place.lb.in_flight == 0)
+    assert sum(each.requests for each in accounts(place)) == 2
+    billed = Decimal(place.fake.state.books.shown()["amount"])
+    reported = Decimal(place.lb.sample("spillway_cost_total"))
+    assert billed * Decimal("0.8") < reported <= billed * Decimal("1.1")
+
+
 def accounts(place: Place) -> list[Any]:
     return list(place.fake.state.books.accounts.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.learning import Usage
+from ..core.reasons import Failure
 from ..core.visits import Visit
 from ..wire.prompt_blocks import PromptBlocks, continue_blocks
 from ..wire.usage import AnswerText, UsageWatch
@@ -11,7 +12,7 @@ from ..wire.usage import AnswerText, UsageWatch
 class Lesson:
     """What an answer teaches while it goes by: how many tokens it took, and what the endpoint has cached since."""
 
-    __slots__ = ("_events", "_known", "_prompt", "_said", "_streams", "_text", "_usage", "sent", "told")
+    __slots__ = ("_events", "_known", "_prompt", "_said", "_streams", "_text", "_usage", "begun", "sent", "told")
 
     def __init__(self, prompt: PromptBlocks | None, streams: bool) -> None:
         self._prompt = prompt
@@ -21,6 +22,8 @@ class Lesson:
         self._streams = streams
         self._events = 0
         self._said: str | None = None
+        self.begun = False
+        """Whether an answer has come, or its beginning."""
         self.sent = False
         """Whether the endpoint has been given the request."""
         self.told = True
@@ -32,13 +35,20 @@ class Lesson:
 
     def tell(self, usage: Usage) -> None:
         """What it has said so far in another API than it is heard in: nothing of that got lost in translation."""
+        self.begun = True
         self._known = usage
 
     def hear(self, data: bytes) -> None:
+        self.begun = self.begun or bool(data)
         self._usage.feed(data)
         self._text.feed(data)
         if self._streams:
             self._events += data.count(b"data:")
+
+    def broken_off(self, failure: Failure | None) -> bool:
+        """Whether a whole answer was made and did not arrive as a whole: one that is no stream has been computed when
+        it begins. A failure with a status is what the endpoint itself says, and it charges nothing."""
+        return self.begun and not self._streams and failure is not None and failure.status is None
 
     def end(self, bytes_per_token: float) -> Usage:
         """What the answer has used, as far as it has come. Call it once.

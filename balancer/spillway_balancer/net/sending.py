@@ -127,7 +127,7 @@ class Sender:
         if pool.wants_prompt or job.listens or counts or pool.learned.paces:
             prompt = job.facts.prompts.get(step.upstream_model) if pool.wants_prompt else None
             lesson = Lesson(prompt, job.peeked.stream)
-        committed = False
+        committed, failure = False, None
         try:
             ask = _usage_wanted(step, job) if counts else None
             first_byte = self._on_first_byte(step, job, visit, begun, lesson)
@@ -156,7 +156,7 @@ class Sender:
             if lesson is not None and (reason == "ok" or counts):
                 usage = lesson.end(pool.learned.bytes_per_token)
             had = committed or (reason in ("client-gone", "outrun") and (lesson is None or lesson.sent))
-            had = had and not job.path.free
+            had = (had or (lesson is not None and lesson.broken_off(failure))) and not job.path.free
             if step.permit is not None or job.decision.passed is not None or counts:
                 unsaid = usage.prompt_tokens is None or (job.path.generates and lesson is not None and not lesson.told)
                 of_it = usage if had and lesson is not None else None

@@ -39,7 +39,8 @@ class ConverseShape:
             here = {"contentBlockIndex": at}
             if isinstance(block, Call):  # only calls have a start
                 start = {"toolUse": {"toolUseId": f"tooluse_{block.id}", "name": block.name}}
-                frames.append(Frame(_event("contentBlockStart", {"start": start} | here)))
+                begun = _event("contentBlockStart", {"start": start} | here)
+                frames.append(Frame(begun, tokens(block.name), content=True))
             frames.extend(
                 Frame(_event("contentBlockDelta", {"delta": delta} | here), worth, content=True)
                 for delta, worth in _deltas(block)
@@ -103,6 +104,4 @@ def _deltas(block: Block) -> list[tuple[dict[str, Any], int]]:
         said = [({"reasoningContent": {"text": each}}, tokens(each)) for each in pieces(block.text)]
         signed: list[tuple[dict[str, Any], int]] = [({"reasoningContent": {"signature": sign(block.text)}}, 0)]
         return [*said, *signed]
-    made = [({"toolUse": {"input": each}}, tokens(each)) for each in pieces(block.arguments)]
-    first, worth = made[0]
-    return [(first, worth + tokens(block.name)), *made[1:]]
+    return [({"toolUse": {"input": each}}, tokens(each)) for each in pieces(block.arguments)]

@@ -33,7 +33,9 @@ class MessagesShape:
         frames = [Frame(_event("message_start", message=message))]
         for at, block in enumerate(serving.reply.blocks):
             opening = self._block(block, empty=True)
-            frames.append(Frame(_event("content_block_start", index=at, content_block=opening)))
+            begun = _event("content_block_start", index=at, content_block=opening)
+            named = isinstance(block, Call)  # a call is content as soon as it has its name
+            frames.append(Frame(begun, tokens(block.name) if isinstance(block, Call) else 0, content=named))
             if at == 0:
                 frames.append(Frame(self.ping()))
             frames.extend(
@@ -110,8 +112,8 @@ class MessagesShape:
 
 
 def _arguments(block: Call) -> list[tuple[dict[str, Any], int]]:
-    """Their JSON in pieces, after an empty one; the name was made before them."""
-    found: list[tuple[dict[str, Any], int]] = [({"type": "input_json_delta", "partial_json": ""}, tokens(block.name))]
+    """Their JSON in pieces, after an empty one."""
+    found: list[tuple[dict[str, Any], int]] = [({"type": "input_json_delta", "partial_json": ""}, 0)]
     found.extend(({"type": "input_json_delta", "partial_json": each}, tokens(each)) for each in pieces(block.arguments))
     return found
 
