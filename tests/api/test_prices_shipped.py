@@ -322,3 +322,11 @@ def test_the_pool_wins_over_the_overlay_and_that_over_the_table(built, base, mod
     (pool,) = compiled.snapshot.pools
     price = pool.models[0].price
     assert (price and price.input) == expected
+
+
+def test_the_list_that_the_docs_show_can_be_read(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "cost.md").read_text()
+    text = page.partition("### A list of your own")[2].partition("```yaml\n")[2].partition("```")[0]
+    prices = read_overlay(written(tmp_path, text))
+    assert prices("AzureOpenAI", "our-deployment").price.currency == "EUR"
+    assert prices("OpenAICompatible", "kimi-k2-0905").source == "overlay"

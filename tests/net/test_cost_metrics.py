@@ -244,3 +244,30 @@ async def test_messages_cost_what_their_provider_counts_passed_through_and_trans
     assert paid == pytest.approx(PROMPT_COSTS + (by_text if way == "cut" else 40) * 15 / 1e6)
     assert lb.sample("spillway_usage_estimated_total") == (way == "cut")
     assert lb.sample("spillway_request_cost_total", result="failed" if way == "cut" else "ok") == pytest.approx(paid)
+
+
+# ---- prices of one's own
+
+
+async def test_a_list_of_prices_is_followed_as_it_changes(serve, objects, providers, dial, tmp_path) -> None:
+    own, _ = providers
+    path = tmp_path / "prices.yaml"
+    path.write_text('OpenAICompatible: {"gpt*": {input: "1", output: "2"}}\n')
+    cloud = objects.provider("cloud", own.url, models=[{"name": "gpt-2031-01-31"}])
+    cloud["spec"]["source"]["provider"]["accounts"] = [{"name": "a"}]
+    lb = await serve(docs=[cloud, objects.route("cloud")], prices=path)
+
+    def price() -> Price | None:
+        return lb.balancer.serving.current.pools["default/cloud"].spec.models[0].price
+
+    assert price() == Price(input="1", output="2")
+    assert (await (await dial(lb)).chat(**ASK)).status == 200
+    await lb.until(lambda: lb.balancer.proxy.in_flight == 0)
+    assert lb.sample("spillway_cost_total", pool="default/cloud") == pytest.approx(
+        float(cost(Price(input="1", output="2"), used(own)))
+    )
+    path.write_text('OpenAICompatible: {"gpt*": {input: 7}}\n')  # a slip: what was in force stays so
+    await lb.until(lambda: lb.sample("spillway_config_reloads_total", result="refused") == 1)
+    assert price() == Price(input="1", output="2")
+    path.write_text('OpenAICompatible: {"gpt*": {input: "7"}}\n')
+    await lb.until(lambda: price() == Price(input="7"))
