@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -15,6 +16,13 @@ from .state import Pace
 
 PING_SECONDS = 0.2
 """Between signs of life of a stream that stalls."""
+
+
+class Waits(NamedTuple):
+    """How long an answer takes that has so many tokens."""
+
+    pace: Pace
+    output: int
 
 
 @dataclass(slots=True)
@@ -86,16 +94,17 @@ async def _stall(response: web.StreamResponse, shape: Shape, fault: Stall) -> No
         return
     left = fault.seconds if fault.seconds is not None else 10**9
     while left > 0:
-        await response.write(shape.ping())
+        if ping := shape.ping():
+            await response.write(ping)
         await asyncio.sleep(min(PING_SECONDS, left))
         left -= PING_SECONDS
 
 
 async def whole(
-    request: web.Request, shape: Shape, headers: dict[str, str], pace: Pace, output: int, fault: Fault | None,
-    progress: Progress,
-) -> web.StreamResponse:  # fmt: skip
+    request: web.Request, shape: Shape, headers: dict[str, str], waits: Waits, fault: Fault | None, progress: Progress
+) -> web.StreamResponse:
     """Answer at once. Who leaves while it is made pays for what there is of it."""
+    pace, output = waits
     seconds = pace.first + pace.token * output
     if seconds:
         loop = asyncio.get_running_loop()

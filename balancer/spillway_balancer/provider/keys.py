@@ -50,9 +50,9 @@ def holder(family: Family, keys: tuple[Key, ...], headers: Mapping[str, str], si
     if family.auth == "amazon" and authorization.startswith("AWS4-HMAC-SHA256 "):
         return _signer(keys, signed, now)
     given = authorization.removeprefix("Bearer ") if authorization.startswith("Bearer ") else ""
-    for name in {"x-api-key": ("x-api-key",), "api-key": ("api-key",)}.get(family.auth, ()):
-        given = headers.get(name) or given
-    if family.type == "gemini":
+    if family.auth in ("x-api-key", "api-key"):
+        given = headers.get(family.auth) or given
+    elif family.type == "gemini":
         given = headers.get("x-goog-api-key") or given
     if not given:
         raise Refusal("forbidden" if family.auth == "amazon" else "auth", _MISSING[family.auth])

@@ -181,8 +181,9 @@ async def _answer(request: web.Request, asked: Asked, shape_of: Any) -> web.Stre
     try:
         if asked.stream:
             return await delivery.stream(request, shape, headers, pace, fault, progress)
-        return await delivery.whole(request, shape, headers, pace, served.reply.output, fault, progress)
-    except (ConnectionError, ConnectionResetError):
+        waits = delivery.Waits(pace, served.reply.output)
+        return await delivery.whole(request, shape, headers, waits, fault, progress)
+    except ConnectionError:
         return web.Response(status=499)  # the client has gone, and nobody reads this
     finally:
         state.settle(served, progress.made, progress.told, _now())
