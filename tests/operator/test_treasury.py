@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ class Desk:
             "infra",
             NAME,
             lambda: self.leads,
-            lambda: {"chat": {BUDGET: Budget("10", "USD", "Hour")}},
+            lambda: {each: {BUDGET: Budget("10", "USD", "Hour")} for each in ("chat", "edge")},
             self._grant,
             self._owners,
             lambda: AT,
@@ -109,6 +110,16 @@ async def test_of_two_that_believe_that_they_lead_one_is_refused_and_reads_anew(
         granted = {each[2]: float(each[3].grants[0].ceiling) for each in (*desk.granted, *other.granted)}
         assert sum(granted.values()) <= 10
         assert granted["pod-1"] == 8
+
+
+async def test_gateways_that_lead_to_one_pool_share_its_budget(desk: Desk) -> None:
+    for gateway in ("chat", "edge"):
+        desk.treasury.hear("", gateway, "pod-1", Books("a", (Spent(BUDGET, ENDS, asked="3"),)))
+    await until(lambda: len({each[1] for each in desk.granted}) == 2)
+    granted = {each[1]: Decimal(each[3].grants[0].ceiling) for each in desk.granted}
+    assert all(ceiling >= 3 for ceiling in granted.values())
+    assert sum(granted.values()) <= 10
+    assert desk.treasury.totals()[BUDGET].leased == sum(granted.values())
 
 
 async def test_a_gateway_says_nothing_of_budgets_that_it_does_not_serve(desk: Desk, shelf: Shelf) -> None:
