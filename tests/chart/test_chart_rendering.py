@@ -231,6 +231,12 @@ def test_without_an_identity_there_is_nothing_of_it(render):
     assert not [each for each in spec["volumes"] if each["name"].startswith("identity")]
 
 
+def test_an_upgrade_may_reuse_the_values_of_a_chart_that_did_not_know_of_identities(render):
+    """`helm upgrade --reuse-values` gives templates the old chart's defaults, in which later values are missing."""
+    old = {"gateway": {"identity": None, "env": None}, "prices": None}
+    assert render(old) == render({})
+
+
 PROGRAMS = {"balancer": balancer_cli.app, "operator": operator_cli.cli}
 
 

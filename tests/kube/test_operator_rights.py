@@ -15,6 +15,7 @@ import trustme
 import yaml
 from tests.kube.access import Audited, Object, until
 from tests.kube.assets import HERE
+from tests.kube.listener import Listener
 from tests.kube.objects import (
     BLACK_HOLE,
     Reader,
@@ -93,50 +94,70 @@ def rights_in(manifests: Sequence[Object]) -> list[Right]:
 
 def whole_life(plane: ControlPlane, installed: Installation, mine: Reader, lists: bool = False) -> None:
     """Everything that an operator does, at least once. `lists`: it may list Secrets."""
+    with inference_pool_crd(plane), contextlib.closing(installed.operator()):
+        with installed.listener() as listener:
+            serve(plane, installed, mine, listener, lists)
+        spend(installed, mine)
+
+
+def serve(plane: ControlPlane, installed: Installation, mine: Reader, listener: Listener, lists: bool) -> None:
+    """Endpoints of every source, keys and authorities, what is asleep, and a Lease to lead by."""
     space = mine.namespace
-    with inference_pool_crd(plane), contextlib.closing(installed.operator()), installed.listener() as listener:
-        selector = {"matchLabels": {"app": "key"}}
-        engines = service("engines", "vllm", {"name": "http", "port": 80, "targetPort": 8000})
-        mine.apply(
-            deployment("vllm", 1),
-            deployment("asleep", 0),
-            stateful_set("asleep", 0),
-            pool("deployed", pods("asleep"), scaling=scaling("Deployment", "asleep")),
-            pool("stateful", pods("asleep"), scaling=scaling("StatefulSet", "asleep")),
-            inference_pool("ours", "vllm", 8000),
-            secret("key", **{"api-key": "sk-1"}),
-            pool("by-pods", pods("vllm")),
-            pool("by-service", {"service": {"name": "engines", "port": "http"}}),
-            pool("by-pool", {"inferencePool": {"name": "ours"}}),
-            pool("by-hand", static(BLACK_HOLE)),
-            pool("cloud", provider(("main", "key", "api-key"))),
-            config_map("company-ca", **{"ca.crt": trustme.CA().cert_pem.bytes().decode()}),
-            pool("believed", static(BLACK_HOLE), tls={"caConfigMapRef": {"name": "company-ca"}}),
-            policy("chat", f"{space}-chat", "by-pods", "by-service", "by-pool", "by-hand", "cloud", "believed"),
-            policy("closed", f"{space}-closed", "by-hand", consumers={"secretSelector": selector}),
-            secret("team-a", labels={"app": "key"}, **{"api-key": "sk-2"}),
-        )
-        mine.comes("ModelPool", "by-service", "ResolvedRefs", "False", "ServiceNotFound")
-        mine.apply(engines)
-        names = ("by-pods", "by-service", "by-pool", "by-hand", "cloud", "believed")
-        mine.ready(*(f"modelpool/{name}" for name in names), "routepolicy/chat")
-        assert {name: len(listener.endpoints(space, name)) for name in names} == dict.fromkeys(names, 1)
-        if lists:
-            mine.ready("routepolicy/closed")
-        else:
-            mine.comes("RoutePolicy", "closed", "ResolvedRefs", "False", "SecretsNotListed")
-        # Workloads that are asleep are woken.
-        listener.report(Report(wanted=(f"{space}/deployed", f"{space}/stateful")))
-        for plural in ("deployments", "statefulsets"):
-            where = f"/apis/apps/v1/namespaces/{space}/{plural}/asleep"
-            until(lambda where=where: plane.api.get(where)["spec"]["replicas"] == 1, f"{where} is awake", 10.0)
-        # The same event twice is one event that is counted.
-        mine.delete("service", "engines")
-        mine.comes("ModelPool", "by-service", "ResolvedRefs", "False", "ServiceNotFound")
-        # The Lease is renewed.
-        path = f"/apis/coordination.k8s.io/v1/namespaces/{installed.namespace}/leases/spillway-operator"
-        renewed = plane.api.get(path)["spec"]["renewTime"]
-        until(lambda: bool(plane.api.get(path)["spec"]["renewTime"] != renewed), "the Lease is renewed", 10.0)
+    selector = {"matchLabels": {"app": "key"}}
+    engines = service("engines", "vllm", {"name": "http", "port": 80, "targetPort": 8000})
+    mine.apply(
+        deployment("vllm", 1),
+        deployment("asleep", 0),
+        stateful_set("asleep", 0),
+        pool("deployed", pods("asleep"), scaling=scaling("Deployment", "asleep")),
+        pool("stateful", pods("asleep"), scaling=scaling("StatefulSet", "asleep")),
+        inference_pool("ours", "vllm", 8000),
+        secret("key", **{"api-key": "sk-1"}),
+        pool("by-pods", pods("vllm")),
+        pool("by-service", {"service": {"name": "engines", "port": "http"}}),
+        pool("by-pool", {"inferencePool": {"name": "ours"}}),
+        pool("by-hand", static(BLACK_HOLE)),
+        pool("cloud", provider(("main", "key", "api-key"))),
+        config_map("company-ca", **{"ca.crt": trustme.CA().cert_pem.bytes().decode()}),
+        pool("believed", static(BLACK_HOLE), tls={"caConfigMapRef": {"name": "company-ca"}}),
+        policy("chat", f"{space}-chat", "by-pods", "by-service", "by-pool", "by-hand", "cloud", "believed"),
+        policy("closed", f"{space}-closed", "by-hand", consumers={"secretSelector": selector}),
+        secret("team-a", labels={"app": "key"}, **{"api-key": "sk-2"}),
+    )
+    mine.comes("ModelPool", "by-service", "ResolvedRefs", "False", "ServiceNotFound")
+    mine.apply(engines)
+    names = ("by-pods", "by-service", "by-pool", "by-hand", "cloud", "believed")
+    mine.ready(*(f"modelpool/{name}" for name in names), "routepolicy/chat")
+    assert {name: len(listener.endpoints(space, name)) for name in names} == dict.fromkeys(names, 1)
+    if lists:
+        mine.ready("routepolicy/closed")
+    else:
+        mine.comes("RoutePolicy", "closed", "ResolvedRefs", "False", "SecretsNotListed")
+    # Workloads that are asleep are woken.
+    listener.report(Report(wanted=(f"{space}/deployed", f"{space}/stateful")))
+    for plural in ("deployments", "statefulsets"):
+        where = f"/apis/apps/v1/namespaces/{space}/{plural}/asleep"
+        until(lambda where=where: plane.api.get(where)["spec"]["replicas"] == 1, f"{where} is awake", 10.0)
+    # The same event twice is one event that is counted.
+    mine.delete("service", "engines")
+    mine.comes("ModelPool", "by-service", "ResolvedRefs", "False", "ServiceNotFound")
+    # The Lease is renewed.
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{installed.namespace}/leases/spillway-operator"
+    renewed = plane.api.get(path)["spec"]["renewTime"]
+    until(lambda: bool(plane.api.get(path)["spec"]["renewTime"] != renewed), "the Lease is renewed", 10.0)
+
+
+def spend(installed: Installation, mine: Reader) -> None:
+    """A balancer asks for some of a budget, which is written down before it is granted."""
+    paid = pool("paid", static(installed.engine("engine")), budget={"amount": "5"})
+    paid["spec"]["models"] = [{"name": "m", "price": {"input": "1000", "output": "1000"}}]
+    model = f"{mine.namespace}-paid"
+    mine.apply(paid, policy("paid", model, "paid"))
+    balancer = installed.balancer("balancer", f"https://localhost:{installed.operators[0].port}")
+    until(lambda: balancer.serves(f"{mine.namespace}/paid", "e0"), "the pool is in force")
+    until(lambda: balancer.ask(model).status == 200, "there is something to spend")
+    assert installed.has_child("configmaps", "spillway-operator-budgets")
+    assert balancer.stop() == 0
 
 
 def check(plane: ControlPlane, installed: Installation) -> None:
