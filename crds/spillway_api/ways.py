@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ from spillway_api.types import ModelPool
 
 MAX_AUTHORITIES = 512 * 1024
 """Characters: more than all public authorities take. They stand in the snapshot of every balancer."""
+
+_BEGIN = "-----BEGIN CERTIFICATE-----"
+_CERTIFICATES = re.compile(f"{_BEGIN}[^-]+-----END CERTIFICATE-----").findall
 
 
 class Reached(NamedTuple):
@@ -39,11 +43,12 @@ def _trust(item: ModelPool, cluster: Cluster, problems: list[Problem]) -> Trust 
     ref = tls.ca_config_map_ref
     if ref is not None:
         name = f"{item.metadata.namespace}/{ref.name}"
-        authorities = cluster.config(name, ref.key)
+        text = cluster.config(name, ref.key)
         problem = ("ConfigMapNotFound", f'no ConfigMap "{ref.name}" with a key "{ref.key}"')
-        if authorities is not None:
+        if text is not None:
+            authorities = _certificates(text)
             problem = ("Invalid", f'key "{ref.key}" of ConfigMap "{ref.name}" holds no certificates in PEM')
-        if authorities is None or not _certificates(authorities):
+        if authorities is None:
             reason, message = problem
             said = f"{message}; the pool gets no requests"
             problems.append(Problem(named(item), "spec.tls.caConfigMapRef", reason, said, fatal=False))
@@ -51,15 +56,19 @@ def _trust(item: ModelPool, cluster: Cluster, problems: list[Problem]) -> Trust 
     return Trust(authorities, tls.server_name, tls.insecure_skip_verify)
 
 
-def _certificates(text: str) -> bool:
-    """Whether a text holds certificates and nothing that OpenSSL cannot read."""
-    if len(text) > MAX_AUTHORITIES or "-----BEGIN CERTIFICATE-----" not in text:
-        return False
+def _certificates(text: str) -> str | None:
+    """The certificates of a text, and nothing else of it: lists of authorities have names in all scripts between them,
+    of which OpenSSL's door in Python takes none, and a private key that strayed in is not to be told. None where there
+    are none, or one that cannot be read."""
+    each = _CERTIFICATES(text)
+    found = "".join(f"{one}\n" for one in each)
+    if not each or len(each) != text.count(_BEGIN) or len(found) > MAX_AUTHORITIES or not found.isascii():
+        return None
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=found)
     except (ssl.SSLError, ValueError):
-        return False
-    return True
+        return None
+    return found
 
 
 def _proxy(item: ModelPool, secrets: HasSecret, cluster: Cluster, problems: list[Problem]) -> Proxy | None:

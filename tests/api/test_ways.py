@@ -54,12 +54,34 @@ def test_authorities_stand_in_the_snapshot_and_a_proxys_log_in_does_not():
     assert found.problems == ()
 
 
+def test_of_a_list_of_authorities_the_certificates_are_taken_and_nothing_else():
+    """As browsers' lists are handed around: with names in all scripts between them, perhaps with a byte order mark."""
+    other = trustme.CA().cert_pem.bytes().decode()
+    key = "-----BEGIN PRIVATE KEY-----\nMIIBmarker\n-----END PRIVATE KEY-----\n"
+    listed = (
+        f"\ufeff# Label: NetLock Arany (Class Gold) F\u0151tan\u00fas\u00edtv\u00e1ny\n{CA}\n{key}# \u79c1\n{other}"
+    )
+    found = compiled(pool({"caConfigMapRef": {"name": "ca"}}), {("default/ca", "ca.crt"): listed})
+    assert found.problems == ()
+    assert found.snapshot.pools[0].trust == Trust(CA + other)
+
+
 @pytest.mark.parametrize(
     ("held", "reason", "message"),
     [
         ({}, "ConfigMapNotFound", 'no ConfigMap "ca" with a key "ca.crt"; the pool gets no requests'),
         (
             {("default/ca", "ca.crt"): "no certificate"},
+            "Invalid",
+            'key "ca.crt" of ConfigMap "ca" holds no certificates in PEM; the pool gets no requests',
+        ),
+        (
+            {("default/ca", "ca.crt"): CA + CA[:200]},
+            "Invalid",
+            'key "ca.crt" of ConfigMap "ca" holds no certificates in PEM; the pool gets no requests',
+        ),
+        (
+            {("default/ca", "ca.crt"): CA.replace("M", "\u0141")},
             "Invalid",
             'key "ca.crt" of ConfigMap "ca" holds no certificates in PEM; the pool gets no requests',
         ),
