@@ -25,6 +25,8 @@ from ..core.learning import Usage
 MAX_TOKENS: Final = 100_000_000
 """No request has so many; a number beyond is a mistake, and unknown."""
 
+_NO_DETAILS: Final[Mapping[str, object]] = {}
+
 
 def counted(said: Mapping[str, object]) -> Usage | None:
     """The tokens of a usage object of any family; None if it has none. A number that is negative, absurd or no integer
@@ -39,23 +41,25 @@ def counted(said: Mapping[str, object]) -> Usage | None:
 
 
 def _openai(said: Mapping[str, object]) -> Usage | None:
+    """Most answers are counted here, once each: names are looked up, and no more than are there."""
+    prompt = _tokens(said.get("prompt_tokens", said.get("input_tokens")))
+    output = _tokens(said.get("completion_tokens", said.get("output_tokens")))
     read = _details(said, "prompt_tokens_details", "input_tokens_details")
     made = _details(said, "completion_tokens_details", "output_tokens_details")
-    prompt = _first(said, "prompt_tokens", "input_tokens")
-    output = _first(said, "completion_tokens", "output_tokens")
     reasoning = _tokens(made.get("reasoning_tokens", said.get("reasoning_tokens")))
-    if reasoning is None:
+    if reasoning is None and made:
         reasoning = _tokens(made.get("thinking_tokens"))
     cached = _tokens(read.get("cached_tokens"))
     if cached is None:
-        cached = _first(said, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+        beside = said.get("cached_tokens", said.get("cache_read_input_tokens"))
+        cached = _tokens(said.get("prompt_cache_hit_tokens", beside))
     written = _tokens(read.get("cache_write_tokens", said.get("cache_creation_input_tokens")))
-    kept = _tokens(_details(read, "cache_write_tokens_details").get("ttl_12h_tokens"))
+    kept = _tokens(_details(read, "cache_write_tokens_details").get("ttl_12h_tokens")) if written else None
     total = _tokens(said.get("total_tokens"))
     if prompt is not None and output is not None and total is not None:
-        beside = total - prompt - output
-        if beside > 0 and (not reasoning or beside == reasoning):
-            output, reasoning = output + beside, beside
+        more = total - prompt - output
+        if more > 0 and (not reasoning or more == reasoning):
+            output, reasoning = output + more, more
     return _usage(prompt, cached, output, written, reasoning, kept)
 
 
@@ -112,16 +116,11 @@ def _sum(first: int | None, *rest: int | None) -> int | None:
     return None if first is None else first + sum(each or 0 for each in rest)
 
 
-def _details(said: Mapping[str, object], *names: str) -> Mapping[str, object]:
-    for name in names:
-        found = said.get(name)
-        if isinstance(found, dict):
-            return found
-    return {}
-
-
-def _first(said: Mapping[str, object], *names: str) -> int | None:
-    return next((_tokens(said[name]) for name in names if name in said), None)
+def _details(said: Mapping[str, object], name: str, other: str = "") -> Mapping[str, object]:
+    found = said.get(name)
+    if not isinstance(found, dict):
+        found = said.get(other)
+    return found if isinstance(found, dict) else _NO_DETAILS
 
 
 def _tokens(value: object) -> int | None:

@@ -45,22 +45,22 @@ def usage_in(tail: bytes) -> Usage | None:
     Text of the model cannot pass for it: within a JSON string quotes stand behind a backslash. A number that is
     negative, absurd or no integer is unknown.
     """
-    said = _last(tail)
-    return None if said is None else counted(said)
+    found = _last(tail)
+    return None if found is None else found[1]
 
 
-def _last(tail: bytes) -> Said | None:
+def _last(tail: bytes) -> tuple[Said, Usage] | None:
     at = tail.rfind(_NAME, 0, tail.rfind(_FIELD) + 1)  # many servers say "usage":null with every chunk
     while at >= 0:
-        said = _said(tail, at)
-        if said is not None:
-            return said
+        found = _said(tail, at)
+        if found is not None:
+            return found
         at = tail.rfind(_NAME, 0, at)
     return None
 
 
-def _said(data: bytes, at: int) -> Said | None:
-    """The usage object whose name stands there, if it counts anything."""
+def _said(data: bytes, at: int) -> tuple[Said, Usage] | None:
+    """The usage object whose name stands there, if it counts anything, and what."""
     found = _USAGE(data, at)
     if not found or (at and data[at - 1] == _BACKSLASH):
         return None
@@ -68,7 +68,8 @@ def _said(data: bytes, at: int) -> Said | None:
         said: Said = _any(found[1])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return None if counted(said) is None else said
+    usage = counted(said)
+    return None if usage is None else (said, usage)
 
 
 class _Batches:
@@ -108,16 +109,16 @@ class UsageWatch(_Batches):
 
     def __init__(self) -> None:
         super().__init__()
-        self._found: Said | None = None
-        self._start: Said | None = None
+        self._found: tuple[Said, Usage] | None = None
+        self._start: tuple[Said, Usage] | None = None
         self._looked = False
 
     def usage(self) -> Usage | None:
         """The last that was told so far: engines may tell it with every chunk."""
         self._flush()
-        found, start = self._found, self._start
-        if found is None or start is None:
-            return None if found is None else counted(found)
+        if self._found is None or self._start is None:
+            return None if self._found is None else self._found[1]
+        found, start = self._found[0], self._start[0]
         if found == start:  # its count of the answer is that of a stream that has just begun
             return counted({name: value for name, value in start.items() if name != "output_tokens"})
         return counted({**start, **{name: value for name, value in found.items() if value is not None}})
