@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from time import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from ..core.apis import CLIENTS
 from ..core.attempts import Try
 from ..core.learning import Usage
@@ -245,4 +247,4 @@ class Translated:
 
 def _dated(began: Began) -> Began:
     """Chats say when an answer was begun; not every provider does."""
-    return began if began.created is not None else began._replace(created=int(time()))
+    return began if began.created is not None else replace(began, created=int(time()))

@@ -120,23 +120,6 @@ def heard(draw: st.DrawFn, asked: tuple[ToolUse, ...]) -> tuple[Part, ...]:
     return (*results, *says)
 
 
-class Events(list[Event]):
-    """Events, of which those of different types are different: as tuples, `Done()` and `Alive()` are equal."""
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, list) and list(map(_typed, self)) == list(map(_typed, other))
-
-    def __getitem__(self, index: Any) -> Any:
-        found = super().__getitem__(index)
-        return Events(found) if isinstance(index, slice) else found
-
-
-def _typed(event: Event) -> tuple[type, Event]:
-    return type(event), event
-
-
 ENDS: tuple[End, ...] = ("stop", "length")
 
 
@@ -166,9 +149,9 @@ def answers(draw: st.DrawFn) -> list[Event]:
     return events
 
 
-def merged(events: Iterable[Event]) -> Events:
+def merged(events: Iterable[Event]) -> list[Event]:
     """The same answer with what is said in pieces put together, and without what says nothing."""
-    out = Events()
+    out: list[Event] = []
     for event in events:
         last = out[-1] if out else None
         match last, event:

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.wire.translation.strategies import Events, answers, conversations, merged
+from msgspec.structs import replace
+from tests.wire.translation.strategies import answers, conversations, merged
 
 from spillway_balancer.wire.translation import (
     chat_answers,
@@ -90,11 +91,11 @@ def test_an_answer_comes_through_every_api(way: tuple[str, ...], streamed: bool,
     assert comparable(found) == comparable(said)
 
 
-def comparable(events: list[Event]) -> Events:
+def comparable(events: list[Event]) -> list[Event]:
     """An API may tell what it knows of a prompt at the beginning, too, and the end before its usage."""
-    out = [event._replace(usage=None) if isinstance(event, Began) else event for event in merged(events)]
+    out = [replace(event, usage=None) if isinstance(event, Began) else event for event in merged(events)]
     told = [event for event in out if isinstance(event, Told)]
-    return Events([*(event for event in out if not isinstance(event, Told)), told[-1]])
+    return [*(event for event in out if not isinstance(event, Told)), told[-1]]
 
 
 GOLDEN = Path(__file__).parents[1] / "golden"

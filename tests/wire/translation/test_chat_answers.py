@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from tests.wire.translation.strategies import Events, answers, merged
+from tests.wire.translation.strategies import answers, merged
 
 from spillway_balancer.core.learning import Usage
 from spillway_balancer.wire.faults import ErrorFacts
@@ -35,9 +35,9 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 SSE = "text/event-stream; charset=utf-8"
 
 
-def read(*reads: bytes, media_type: str = SSE) -> Events:
+def read(*reads: bytes, media_type: str = SSE) -> list[Event]:
     reader = ANSWERING.reader(media_type)
-    return Events([event for data in reads for event in reader.feed(data)] + reader.end())
+    return [event for data in reads for event in reader.feed(data)] + reader.end()
 
 
 def stream(*chunks: Any, done: bool = True) -> bytes:
@@ -53,13 +53,12 @@ def delta(reason: str | None = None, index: int = 0, **said: Any) -> dict[str, A
 BEGAN = Began("c-1", "m", None, 1)
 
 
-def said(*chunks: Any) -> Events:
+def said(*chunks: Any) -> list[Event]:
     """What a stream of these chunks says, without its frame."""
     events = read(stream(*chunks))
     assert events[0] == BEGAN
     assert isinstance(events[-1], Done)
-    kept: Events = events[1:-1]
-    return kept
+    return events[1:-1]
 
 
 def call(index: int | None, name: str | None, arguments: Any = "", id_of: str | None = None) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def said(events: Iterable[Event]) -> list[Event]:
         ):
             out[-1] = Thought(last.text + event.text, event.signature)
         elif isinstance(event, Asked):
-            arguments = "".join(piece for at, piece in calls if at == event.at)
+            arguments = "".join(each.json for each in calls if each.at == event.at)
             out += (event, Argument(event.at, json.dumps(json.loads(arguments or "{}"))))
         elif not isinstance(event, Argument | Alive):
             out.append(event)
