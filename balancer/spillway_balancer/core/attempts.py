@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from math import inf
+from typing import Self
 
 from spillway_api.types import Retry
 
@@ -18,6 +19,7 @@ from .endpoint import EndpointState
 from .hedging import Hedging
 from .joining import may_wait
 from .observing import Observer
+from .planning import Plan
 from .purse import Purse
 from .reasons import REASONS, Failure
 from .retry_budget import RetryBudget
@@ -75,6 +77,12 @@ class Attempts:
         self._reopened: int | None = None
         """So many failures had been there when the tiers were looked at anew."""
         self._told = 0  # entries of the log that stay when they are
+
+    @classmethod
+    def of(cls, made: Plan, facts: Facts, dice: random.Random, deadline: float, epoch: float) -> Self:
+        """Those of a plan, as its route allows them."""
+        route = made.route
+        return cls(made.tiers, route.spec.retry, route.retry_budget, facts, dice, deadline, epoch)
 
     @property
     def observer(self) -> Observer | None:

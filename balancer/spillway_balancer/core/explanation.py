@@ -114,7 +114,7 @@ def _attempted(
 ) -> Explanation:
     now, route = moment.now, made.route
     deadline = now + route.deadlines.total
-    attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, asked, moment.dice, deadline, moment.epoch)
+    attempts = Attempts.of(made, asked, moment.dice, deadline, moment.epoch)
     attempts.observer = watch = Watch(asked, now, moment.epoch)
     last: Failure | None = None
     waited = 0.0

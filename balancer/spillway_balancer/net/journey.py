@@ -180,7 +180,7 @@ class Journey:
             listens=shared.recorder is not None,
             clamped=self._clamped,
         )
-        attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, shared.dice, total, epoch)
+        attempts = Attempts.of(made, facts, shared.dice, total, epoch)
         # A second attempt may do nothing a second time: text is made, and nothing is kept.
         hedges = bool(route.hedging) and self._peeked.stream and self._peeked.path.repeatable
         last: Exchange | Failure | None = None

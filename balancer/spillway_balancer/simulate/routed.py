@@ -131,9 +131,8 @@ class RoutedBalancer:
     def dispatch(self, request: Request, now: float) -> Sent | Shed:
         facts = Facts(request, self._model, self._limit)
         made = plan(self.runtime.routes, facts, Moment(now, EPOCH + now, self._dice))
-        route = made.route
-        deadline = request.at + route.deadlines.total
-        attempts = Attempts(made.tiers, route.spec.retry, route.retry_budget, facts, self._dice, deadline, EPOCH)
+        deadline = request.at + made.route.deadlines.total
+        attempts = Attempts.of(made, facts, self._dice, deadline, EPOCH)
         step = attempts.next(now)
         if not isinstance(step, Try):
             return Shed(step.error.code if isinstance(step, Stop) else step.why)
