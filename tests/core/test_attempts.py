@@ -14,7 +14,7 @@ from spillway_api.types import Capacity, Dispatch, Health, KeySource, Metrics, M
 from spillway_balancer.core.attempts import Attempts, Stop, Try
 from spillway_balancer.core.circuit import Circuit
 from spillway_balancer.core.errors import AttemptsFailed, DeadlineExceeded, NoReadyEndpoint, RateLimited
-from spillway_balancer.core.reasons import REASONS, Failure, Reason
+from spillway_balancer.core.reasons import REASONS, Failure, Reason, of_status
 from spillway_balancer.core.runtime import Runtime
 
 NOW = 1000.0
@@ -146,6 +146,31 @@ def test_a_status_that_the_policy_does_not_retry_goes_to_the_client_as_it_is() -
     way = attempts(two_tiers(retry=Retry(retry_status_codes=[503])))
     way.failed(take(way), Failure("overloaded", 503))
     take(way)
+
+
+@pytest.mark.parametrize(
+    ("status", "codes", "retried"),
+    [
+        (498, None, True),
+        (408, None, True),
+        (409, None, True),
+        (424, None, True),
+        (498, [503], True),
+        (498, [504], False),
+        (408, [504], True),
+        (408, [408], True),
+        (408, [503], False),
+        (424, [], False),
+    ],
+)
+def test_a_providers_own_status_is_retried_as_the_one_that_it_stands_for(
+    status: int, codes: list[int] | None, retried: bool
+) -> None:
+    way = attempts(two_tiers(retry=Retry() if codes is None else Retry(retry_status_codes=codes)))
+    way.failed(take(way), Failure(of_status(status), status))
+    step = way.next(NOW)
+    assert isinstance(step, Try) is retried
+    assert retried or (isinstance(step, Stop) and step.answer)
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,7 @@ async def at(serve: Any, objects: Any, tmp_path: Path, say: Any) -> AsyncIterato
             if type in ("vertex", "bedrock"):
                 for account in cloud["spec"]["source"]["provider"]["accounts"]:
                     account |= {"region": "europe-west4"} | ({"project": "p"} if type == "vertex" else {})
-            codes = [429, 498, 500, 502, 503, 504, 529]
-            retry = {"attempts": 4, "budgetPercent": 100, "retryStatusCodes": codes}
+            retry = {"attempts": 4, "budgetPercent": 100}
             lb = await serve(docs=[cloud, objects.route("cloud", retry=retry)], secrets=tmp_path / "secrets")
             chat = openai.AsyncOpenAI(base_url=f"{lb.url}/v1", api_key="none", max_retries=0)
             claude = anthropic.AsyncAnthropic(base_url=lb.url, api_key="none", max_retries=0)

@@ -21,7 +21,7 @@ from .joining import may_wait
 from .observing import Observer
 from .planning import Plan
 from .purse import Purse
-from .reasons import REASONS, Failure
+from .reasons import REASONS, STANDS_FOR, Failure
 from .retry_budget import RetryBudget
 from .routing import Tier
 from .steps import Facts, Step, Stop, Try, Wait
@@ -207,7 +207,8 @@ class Attempts:
         status = failure.status
         if status is None or status < 400 or not REASONS[failure.reason].by_status:
             return False
-        return status not in self._retry.retry_status_codes
+        codes = self._retry.retry_status_codes
+        return status not in codes and STANDS_FOR.get(status) not in codes
 
     def _closed(self, now: float) -> Stop:
         """Nothing is left to try now."""

@@ -5,7 +5,7 @@ A reason is a metric label, an entry in the list of attempts, and (by its class)
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 Reason = Literal[
     "saturated",
@@ -69,6 +69,9 @@ REASONS: dict[Reason, Treatment] = {
     "deadline": Treatment(False, False, None),
     "client-gone": Treatment(False, False, None),
 }
+
+STANDS_FOR: Final = {408: 504, 409: 503, 424: 502, 498: 503}
+"""Statuses by which some providers say what most say by another; who names that one for retries means both."""
 
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "quota_exceeded", "billing_error"})
 _CONTEXT = frozenset({"context_length_exceeded", "string_above_max_length", "request_too_large"})
