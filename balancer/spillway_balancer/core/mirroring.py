@@ -9,7 +9,6 @@ from typing import Final
 from xxhash import xxh3_64_intdigest
 
 from .apis import COUNTING, MESSAGES
-from .attempts import Facts, Try
 from .capabilities import Needs, beyond
 from .conditions import Asked
 from .entering import share_of_fund
@@ -18,6 +17,7 @@ from .limits import Permit
 from .pool import Picked, Want
 from .reasons import Reason
 from .routing import Route, Target
+from .steps import Facts, Try
 
 NAME: Final = "mirror"
 """In the place of a tier's name."""
