@@ -151,3 +151,36 @@ async def test_tokens_are_counted_where_they_will_be_used(providing, dial, say) 
     assert (reply.status, reply.body) == (200, b'{"input_tokens": 14}')
     assert heard[0].target == "/v1/messages/count_tokens"
     assert heard[0].json() == {**body, "model": "claude-sonnet-4-5"}
+
+
+async def test_tokens_of_what_is_translated_first_are_estimated_though_a_provider_behind_it_counts(
+    serve, endpoint, objects, dial, say, tmp_path
+) -> None:
+    """Who counts names no limit of an answer, which the message itself will have."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "api-key").write_text(say.KEY)
+    home, cloud = await endpoint(), await endpoint(say.steps(say.message(body=b'{"input_tokens": 14}')))
+    price = {"input": "3", "output": "15"}
+    pools = (
+        objects.pool("home", home),
+        objects.provider(
+            "cloud", cloud.url, "a", source={"provider": {"type": "Anthropic"}}, models=[{"name": "c", "price": price}]
+        ),
+    )
+    tiers = [{"name": each, "pools": [{"name": each}]} for each in ("home", "cloud")]
+    lb = await serve(docs=[*pools, objects.route(tiers=tiers)], secrets=tmp_path)
+    client = await dial(lb)
+    body = {"model": "chat", "messages": BODY["messages"]}
+    told = await client.post("/v1/messages/count_tokens", body)
+    assert told.status == 200
+    assert told.json()["input_tokens"] < 5
+    assert not home.calls
+    assert not cloud.calls
+    # What a translation cannot say leads to who counts, and costs nothing there.
+    tool = {"type": "web_search_20250305", "name": "web_search"}
+    told = await client.post("/v1/messages/count_tokens", {**body, "tools": [tool]}, [("x-spillway-explain", "1")])
+    assert told.json() == {"input_tokens": 14}
+    assert told.header("x-spillway-tier") == "cloud"
+    assert told.header("x-spillway-cost") is None
+    assert lb.sample("spillway_costed_requests_total") == 0
+    assert lb.sample("spillway_cost_total") == 0

@@ -47,7 +47,7 @@ def explained(made: Plan, step: Try, attempts: Attempts, decision: Decision) -> 
         attempts=said["attempt"],
         spilled=step.left or "",
         ttft=said.get("ttft", ""),
-        cost=_cost(step, decision.bill),
+        cost="" if decision.free else _cost(step, decision.bill),
         explain=line(said),
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
+from msgspec import Raw
 from multidict import MultiMapping
 
 from spillway_api.providers import Api
@@ -24,6 +25,8 @@ from ..wire.translation.pairs import Asked
 
 MOST_TOKENS = 1 << 53
 """As a limit on an answer: what is more counts as so many, for numbers of expressions have 64 bits."""
+
+_ANY: Final = Raw(b"1")
 
 _SALT: Final = secrets.token_bytes(16)
 """Of this process only: what a caller is counted by tells nobody the key, and is nothing that two balancers share."""
@@ -144,8 +147,14 @@ class Facts:
     def asked(self) -> Asked:
         """The request as other APIs would have it said; read when that matters, and once."""
         if self._asked is None:
-            self._asked = Asked(CLIENTS[self.path], self._peeked.values())
+            self._asked = Asked(CLIENTS[self.path], self._said())
         return self._asked
+
+    def _said(self) -> Mapping[str, Raw]:
+        """The body of the message that is to be sent. Where its tokens are counted first it has no limit yet, which
+        every message needs."""
+        values = self._peeked.values()
+        return {"max_tokens": _ANY, **values} if self._peeked.path.free else values
 
     def asked_under(self, clamped: Clamped | None) -> Asked:
         """The same with what a rule lowers."""

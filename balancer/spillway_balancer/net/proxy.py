@@ -147,7 +147,7 @@ class Proxy:
         answer.path = path
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.path} takes POST")
-        decision = Decision(started=monotonic())
+        decision = Decision(started=monotonic(), free=path.free)
         try:
             body = await self._read(request, answer)
             peeked = openai.peek(path, request.headers.get("content-type", ""), body)

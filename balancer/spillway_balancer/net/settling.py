@@ -48,7 +48,7 @@ def settle(
     bill = decision.bill
     if permit is not None:
         paid = permit.settle(now, had)
-        if price is not None:
+        if price is not None and not decision.free:
             names = decision.route, decision.rule, step.tier, pool.name, permit.model.name
             telemetry.costs.paid(*names, price.currency, paid)
             bill = decision.bill = bill or Bill()

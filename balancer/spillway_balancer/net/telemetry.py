@@ -52,6 +52,7 @@ class Decision:
     """What is recorded of one request. Times are seconds of the monotonic clock."""
 
     started: float
+    free: bool = False  # nobody charges for it, so that there is no bill
     route: str = ""  # empty when no route was found: an unknown model makes no series
     model: str = ""  # the declared name or pattern that matched, never what the client wrote
     rule: str = ""
