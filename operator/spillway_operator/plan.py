@@ -288,15 +288,22 @@ def _pool_sight(
 
 
 def _unused(pool: ModelPool, problems: Sequence[Problem], found: Found | None) -> tuple[str, ...]:
-    """The endpoints that a pool would have if a route led to it: none that lacks its Secret or has a useless URL."""
+    """The endpoints that a pool would have if a route led to it: none that lacks its Secret or has a useless URL, and
+    none at all where nobody could be believed, or its proxy's log-in is missing."""
     source = pool.spec.source
     amiss = {problem.path for problem in problems}
+    if "spec.tls.caConfigMapRef" in amiss:
+        return ()
     if source.provider is not None:
         path = "spec.source.provider"
-        if f"{path}.baseURL" in amiss:
+        if f"{path}.baseURL" in amiss or f"{path}.proxy.secretRef" in amiss:
             return ()
         accounts = enumerate(source.provider.accounts)
-        return tuple(each.name for index, each in accounts if f"{path}.accounts[{index}].secretRef" not in amiss)
+        return tuple(
+            each.name
+            for index, each in accounts
+            if amiss.isdisjoint({f"{path}.accounts[{index}].secretRef", f"{path}.accounts[{index}].region"})
+        )
     if "spec.auth.secretRef" in amiss:
         return ()
     if source.static is not None:

@@ -110,8 +110,8 @@ class Api:
             try:
                 self._held.request(method, path, data, headers)
                 return self._held.getresponse()
-            except (ConnectionError, http.client.BadStatusLine):
-                # A kept connection may have been closed by a server that has started anew meanwhile.
+            except (ConnectionError, http.client.BadStatusLine, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                # A kept connection may have been closed meanwhile: by a server that has started anew, or for idleness.
                 self.close()
                 if fresh:
                     raise

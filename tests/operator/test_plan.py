@@ -148,6 +148,11 @@ def test_a_pool_without_a_route_waits_for_one_and_shows_what_it_has():
     assert fleet.status(LLAMA)["endpointSummary"] == "1/2"
 
 
+KEYED = {"secretRef": {"name": "openai"}}
+PROXY = {"url": "http://proxy:3128", "secretRef": {"name": "nobody"}}
+PROXIED = {"provider": {"type": "OpenAI", "accounts": [{"name": "main", **KEYED}], "proxy": PROXY}}
+REGIONS = ({"name": "one", "region": "eu/west", **KEYED}, {"name": "two", "region": "eu-west-1", **KEYED})
+NOWHERE = {"provider": {"type": "Bedrock", "accounts": list(REGIONS)}}
 UNUSABLE = {"static": {"endpoints": [{"name": "a", "url": "http://x:99999"}, {"name": "b", "url": "http://y:1"}]}}
 
 
@@ -161,6 +166,10 @@ UNUSABLE = {"static": {"endpoints": [{"name": "a", "url": "http://x:99999"}, {"n
         (make.model_pool(auth={"secretRef": {"name": "engine"}}), "1/1"),
         (make.model_pool(source=make.pods(), auth={"secretRef": {"name": "nobody"}}), "0/0"),
         (make.model_pool(source=make.pods()), "1/1"),
+        (make.model_pool(tls={"caConfigMapRef": {"name": "nobody"}}), "0/0"),
+        (make.model_pool(source=make.provider("openai"), tls={"caConfigMapRef": {"name": "nobody"}}), "0/0"),
+        (make.model_pool(source=PROXIED), "0/0"),
+        (make.model_pool(source=NOWHERE), "1/1"),
     ],
 )
 def test_a_pool_counts_the_same_endpoints_with_and_without_a_route(pool, summary, used):
