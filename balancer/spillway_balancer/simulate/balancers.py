@@ -19,8 +19,8 @@ from ..core.pool import Pool, Want
 from ..core.prefix import Prompt
 from ..core.visits import Visit
 from .peers.base import Peer, View
-from .request import Request
-from .stations import Flight, Sent, Shed, Station
+from .request import Request, session_of
+from .stations import Flight, Reading, Sent, Shed, Station
 from .world import World
 
 BYTES_PER_TOKEN: Final = 4
@@ -86,13 +86,12 @@ class CoreBalancer:
         visit: Visit = flight.ticket
         visit.end(now, ok=False)
 
-    def scraped(self, stations: Sequence[Station], now: float) -> None:
+    def scraped(self, readings: Sequence[Reading], now: float) -> None:
         endpoints = self.pool.endpoints
-        for station in stations:
-            endpoint = endpoints.get(station.name)
-            if endpoint is None:
-                continue
-            read_metrics(endpoint, station, now)
+        for reading in readings:
+            endpoint = endpoints.get(reading.station.name)
+            if endpoint is not None:
+                tell_metrics(endpoint, reading)
 
     def removed(self, station: Station, now: float) -> None:
         if self._stations.pop(station.name, None) is not None:
@@ -116,30 +115,25 @@ def prompt_of(request: Request) -> Prompt:
     return Prompt(request.blocks, size, block, request.history_tokens * BYTES_PER_TOKEN)
 
 
-def session_of(request: Request) -> int:
-    """What tells its session from others: its header, else how its first message begins."""
-    return request.user_key if request.session is None else request.session
-
-
 def key_of(request: Request) -> int:
     return xxh3_64_intdigest(session_of(request).to_bytes(8, "little"))
 
 
-def read_metrics(endpoint: EndpointState, station: Station, now: float) -> None:
-    """What a scrape of the engine's page tells of it."""
-    timing, book = station.timing, endpoint.load
+def tell_metrics(endpoint: EndpointState, reading: Reading) -> None:
+    """What a scrape of the engine's page tells of it. Of one that comes late, own requests are those of its coming."""
+    book = endpoint.load
     report = Reported(
-        at=now,
-        waiting=timing.waiting,
-        running=timing.running,
-        kv_usage=timing.kv_usage,
+        at=reading.at,
+        waiting=reading.waiting,
+        running=reading.running,
+        kv_usage=reading.kv_usage,
         own=book.in_flight,
-        prefix_queries=timing.queried_tokens,
-        prefix_hits=timing.cached_tokens,
+        prefix_queries=reading.queried_tokens,
+        prefix_hits=reading.cached_tokens,
         own_pending=book.pending,
         own_context=book.context,
     )
-    endpoint.reported(report, timing.profile.kv_tokens)
+    endpoint.reported(report, reading.station.timing.profile.kv_tokens)
 
 
 class PeerBalancer:
@@ -196,14 +190,13 @@ class PeerBalancer:
         if flight.station.alive:  # refused: for its books that is an end like any other
             self._policy.finished(flight.request, view, now)
 
-    def scraped(self, stations: Sequence[Station], now: float) -> None:
-        for station in stations:
-            view = self._views.get(station.index)
+    def scraped(self, readings: Sequence[Reading], now: float) -> None:
+        for reading in readings:
+            view = self._views.get(reading.station.index)
             if view is not None:
-                timing = station.timing
-                view.waiting = timing.waiting
-                view.running = timing.running
-                view.kv_usage = timing.kv_usage
+                view.waiting = reading.waiting
+                view.running = reading.running
+                view.kv_usage = reading.kv_usage
         self._policy.scraped(now)
 
     def removed(self, station: Station, now: float) -> None:

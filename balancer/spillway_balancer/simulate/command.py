@@ -12,7 +12,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from . import asked
+from . import asked, sights
 from .crew import Crew
 from .faults import check, parse
 from .report import page
@@ -45,6 +45,8 @@ def run_simulation(
     limit: int | None,
     scrape: float | None,
     usage: bool,
+    view: str,
+    stay: bool,
     out: Path | None,
     jobs: int,
 ) -> None:
@@ -73,6 +75,8 @@ def run_simulation(
         faults=faults,
         limit=limit,
         usage=usage,
+        sight=sights.parse(view),
+        stay=stay,
     )
     bench = Bench(experiment)  # reads the trace, so that a bad one is said at once and once
     if out is not None:

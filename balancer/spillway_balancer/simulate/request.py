@@ -90,3 +90,8 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<request {self.id}: {self.prompt_tokens}+{self.output_tokens} tokens at {self.at:.3f}>"
+
+
+def session_of(request: Request) -> int:
+    """What tells its session from others: its header, else how its first message begins."""
+    return request.user_key if request.session is None else request.session

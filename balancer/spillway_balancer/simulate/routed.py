@@ -21,9 +21,9 @@ from ..core.prefix import Prompt
 from ..core.prices import NOTHING_USED, Used
 from ..core.runtime import Runtime
 from ..core.visits import Visit
-from .balancers import OUTPUT_ASKED, SCRAPE, prompt_of, read_metrics, session_of
-from .request import Request
-from .stations import Flight, Sent, Shed, Station
+from .balancers import OUTPUT_ASKED, SCRAPE, prompt_of, tell_metrics
+from .request import Request, session_of
+from .stations import Flight, Reading, Sent, Shed, Station
 from .world import World
 
 EPOCH: Final = 1_750_000_000.0
@@ -159,10 +159,10 @@ class RoutedBalancer:
         if step.permit is not None:
             step.permit.settle(now, NOTHING_USED)
 
-    def scraped(self, stations: Sequence[Station], now: float) -> None:
-        for station in stations:
-            if not station.timing.profile.latency_s:  # a provider has no metrics for its customers
-                read_metrics(self._endpoints[station], station, now)
+    def scraped(self, readings: Sequence[Reading], now: float) -> None:
+        for reading in readings:
+            if not reading.station.timing.profile.latency_s:  # a provider has no metrics for its customers
+                tell_metrics(self._endpoints[reading.station], reading)
 
     def removed(self, station: Station, now: float) -> None:
         """Endpoints of a policy's run neither come nor go."""

@@ -22,6 +22,7 @@ from .forecasts import Forecast, forecast
 from .measure import Course, Figures, Recorder
 from .peers import PEERS
 from .plan import Plan
+from .sights import SCRAPING, Sight
 from .stations import Balancer
 from .traces import read
 from .workloads import workload
@@ -54,6 +55,8 @@ class Experiment:
     faults: tuple[Fault, ...] = ()
     limit: int | None = None
     usage: bool = True
+    sight: Sight = SCRAPING
+    stay: bool = False
 
 
 class Run(NamedTuple):
@@ -163,6 +166,8 @@ class Bench:
             experiment.scrape,
             experiment.exchange,
             experiment.faults,
+            experiment.sight,
+            experiment.stay,
         )
         World(setting, partial(self._balancer, strategy), recorder, seed, self._tick).run(arrivals, until_hopeless)
         self._simulated += len(recorder)

@@ -30,6 +30,27 @@ class Station:
         timing = self.timing
         return timing.pool.match(request.blocks, (request.prompt_tokens - 1) // timing.profile.block_tokens)
 
+    def read(self, now: float) -> Reading:
+        """Its metrics, at this moment."""
+        if self.due is not None and self.due > now:
+            self.timing.advance(now)  # ends nothing, but tokens of long answers count
+        timing = self.timing
+        return Reading(
+            self, now, timing.waiting, timing.running, timing.kv_usage, timing.queried_tokens, timing.cached_tokens
+        )
+
+
+class Reading(NamedTuple):
+    """What an endpoint's metrics said `at` seconds of the run."""
+
+    station: Station
+    at: float
+    waiting: int
+    running: int
+    kv_usage: float
+    queried_tokens: int
+    cached_tokens: int
+
 
 class Flight(EngineSequence):
     """One attempt of a request at one endpoint. `ticket` is what its balancer wants to see again."""
@@ -77,8 +98,8 @@ class Balancer(Protocol):
     def lost(self, flight: Flight, now: float) -> None:
         """There will be no answer: the endpoint has died, or has refused it."""
 
-    def scraped(self, stations: Sequence[Station], now: float) -> None:
-        """It is time to read the metrics of these, which are alive."""
+    def scraped(self, readings: Sequence[Reading], now: float) -> None:
+        """Metrics of the endpoints that were alive when they were read; just now, or some time ago by another one."""
 
     def removed(self, station: Station, now: float) -> None:
         """The endpoint has left the configuration."""

@@ -79,6 +79,8 @@ class Study:
             "scrapeSeconds": experiment.scrape,
             "scrapeJitter": JITTER,
             "exchangeSeconds": experiment.exchange,
+            "view": str(experiment.sight),
+            "sessionsStay": experiment.stay,
             "events": [str(fault) for fault in experiment.faults],
             "detectSeconds": DETECT,
             "limit": experiment.limit,

@@ -94,6 +94,10 @@ def setup_line(results: dict[str, Any]) -> str:
     if setup["balancers"] > 1:
         exchange = setup["exchangeSeconds"]
         said.append(f"{setup['balancers']} balancers, exchange {'none' if exchange is None else f'{exchange:g} s'}")
+        if setup["sessionsStay"]:
+            said.append("sessions stay")
+    if setup["view"] != "scraped":
+        said.append(f"view {setup['view']}")
     said.extend(setup["events"])
     said.append("1 seed" if seeds == 1 else f"{seeds} seeds, ± is the 95 % confidence interval")
     return "; ".join(said)

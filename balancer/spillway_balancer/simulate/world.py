@@ -18,7 +18,8 @@ from ..engine.timing import Event, Kind
 from .faults import DETECT, Fault
 from .measure import Recorder
 from .plan import Arrivals
-from .request import Request
+from .request import Request, session_of
+from .sights import SCRAPING, Sight
 from .stations import Balancer, Flight, Shed, Station
 
 SAMPLE: Final = 1.0
@@ -29,7 +30,7 @@ TICK: Final = 512
 """Requests between two signs of life."""
 
 # What an entry of the heap is about.
-_ENGINE, _SUBMIT, _ARRIVE, _AGAIN, _SCRAPE, _SAMPLE, _FAULT, _FOUND, _NOTE = range(9)
+_ENGINE, _SUBMIT, _ARRIVE, _AGAIN, _SCRAPE, _SHARED, _SAMPLE, _FAULT, _FOUND, _NOTE = range(10)
 
 
 class Setting(NamedTuple):
@@ -44,6 +45,9 @@ class Setting(NamedTuple):
     exchange: float | None = None
     """Seconds until a balancer knows what another one said; None when they do not speak to each other."""
     faults: Sequence[Fault] = ()
+    sight: Sight = SCRAPING
+    stay: bool = False
+    """Whether all requests of a session come to the same balancer; else each comes to one by dice."""
 
 
 class World:
@@ -76,7 +80,10 @@ class World:
         self.balancers: list[Balancer] = []
         for index in range(setting.balancers):
             self.balancers.append(self._start(index))
-            self._plan(self._dice.random() * self._scrape(index), _SCRAPE, index)
+            if setting.sight.view == "scraped":
+                self._plan(self._dice.random() * self._scrape(index), _SCRAPE, index)
+        if setting.sight.view == "shared":
+            self._plan(self._dice.random() * self._scrape(0), _SCRAPE, None)
         self._plan(SAMPLE, _SAMPLE, None)
         for fault in setting.faults:
             self._plan(fault.at, _FAULT, fault)
@@ -116,14 +123,16 @@ class World:
                 recorder.sampled([timing.waiting + timing.running for timing in timings])
                 self._plan(now + SAMPLE, _SAMPLE, None)
             elif what == _SCRAPE:
-                alive = [station for station in self.stations if station.alive]
-                for station in alive:
-                    due = station.due
-                    if due is not None and due > now:
-                        station.timing.advance(now)  # ends nothing, but tokens of long answers count
-                self.balancers[about].scraped(alive, now)
-                wait = self._scrape(about) * (1 - JITTER + 2 * JITTER * self._dice.random())
+                readings = [station.read(now) for station in self.stations if station.alive]
+                if about is None:
+                    self._plan(now + self.setting.sight.delay, _SHARED, readings)
+                else:
+                    self.balancers[about].scraped(readings, now)
+                wait = self._scrape(about or 0) * (1 - JITTER + 2 * JITTER * self._dice.random())
                 self._plan(now + wait, _SCRAPE, about)
+            elif what == _SHARED:
+                for balancer in self.balancers:
+                    balancer.scraped(about, now)
             elif what == _ARRIVE:
                 self._to_come -= 1
                 self._arrive(about, now)
@@ -148,7 +157,7 @@ class World:
         self.recorder.arrived(now)
         balancers = len(self.balancers)
         if balancers > 1:
-            request.balancer = self._dice.randrange(balancers)
+            request.balancer = session_of(request) % balancers if self.setting.stay else self._dice.randrange(balancers)
         self._dispatch(request, now)
 
     def _dispatch(self, request: Request, now: float) -> None:
