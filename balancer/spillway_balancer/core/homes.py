@@ -15,7 +15,8 @@ from .ring import Ring
 from .strategies import Candidate
 
 BELIEF: Final = 0.5
-"""How much of a prefix is taken to be at its home, where all requests there are others'."""
+"""How much of a prefix is taken to be at its home, where all requests there are others'; and how much of a prompt at
+the home of its conversation, where nobody knows what others do."""
 
 SESSION_BELIEF: Final = 2.0
 """The same for the last turn of a conversation: where half of the requests are others', all of it."""
@@ -43,21 +44,35 @@ class Homes:
         As much of a prefix is taken to be at its home as the others have of the requests in flight, half believed.
         Where this balancer has not served a conversation's last turn itself, somebody else has, and most likely at its
         home. What is known counts for more than a guess.
+
+        Where none of the others' requests are known, a conversation is led to its own home from its first turn on. A
+        beginning that many have in common would lead all of them to one place, and nobody would see it fill.
         """
-        home, blocks = self._ring.home, prompt.blocks
-        share = others / sum(at.requests for at in candidates)
-        guessed: dict[str | None, float] = {}
-        depth = 1
-        while depth <= len(blocks):
-            guessed[home(blocks[depth - 1])] = depth * block_tokens * BELIEF * share
-            depth *= 2
         history = (prompt.history // prompt.block_size) * block_tokens
-        if history and key is not None and max(at.cached for at in candidates) < history:
-            where = home(key)
-            guessed[where] = max(guessed.get(where, 0.0), history * min(1.0, SESSION_BELIEF * share))
+        unserved = history and key is not None and max(at.cached for at in candidates) < history
+        guessed: dict[str | None, float] = {}
+        if others or key is None:
+            share = others / sum(at.requests for at in candidates) if others else 1.0
+            self._prefixes(guessed, prompt.blocks, block_tokens * BELIEF * share)
+            sure = min(1.0, SESSION_BELIEF * share)
+        else:
+            sure = 1.0
+            if unserved or not history:
+                guessed[self._ring.home(key)] = tokens * BELIEF
+        if unserved and key is not None:
+            where = self._ring.home(key)
+            guessed[where] = max(guessed.get(where, 0.0), history * sure)
         return [
             at._replace(cached=guess, miss=tokens - guess)
             if (guess := min(guessed.get(at.name, 0.0), tokens - 1.0)) > at.cached
             else at
             for at in candidates
         ]
+
+    def _prefixes(self, guessed: dict[str | None, float], blocks: Sequence[int], tokens: float) -> None:
+        """At the home of every prefix, `tokens` a block; the longest that is at home there counts."""
+        home = self._ring.home
+        depth = 1
+        while depth <= len(blocks):
+            guessed[home(blocks[depth - 1])] = depth * tokens
+            depth *= 2

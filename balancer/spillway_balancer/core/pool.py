@@ -66,6 +66,8 @@ class Pool:
         """When a request was last looked after here; seconds, monotonic."""
         self.tell_sisters: Callable[[Note], None] | None = previous.tell_sisters if previous else None
         """Carries notes to the other balancers; None when there are none, or they do not speak."""
+        self.partial: bool = previous.partial if previous else False
+        """Whether others send to its endpoints too, seen or not: then all send what they do not know to its home."""
         self._visits: int = previous._visits if previous else 0
         self._sisters: Sisters = previous._sisters if previous else Sisters()
         self._block_size: int = previous._block_size if previous else BLOCK_BYTES
@@ -173,10 +175,9 @@ class Pool:
             self._block_size = prompt.block_size
             tokens = self._tokens(prompt)
         candidates, why, elsewhere = self._candidates(prompt, tokens, exclude, now, want.output_tokens)
-        if elsewhere and prompt is not None and self._homes is not None:
-            candidates = self._homes.guess(candidates, elsewhere, want.key, prompt, tokens, self.block_tokens)
-            return candidates, why, True
-        return candidates, why, False
+        if prompt is None or self._homes is None or not (elsewhere or self.partial) or not candidates:
+            return candidates, why, False
+        return self._homes.guess(candidates, elsewhere, want.key, prompt, tokens, self.block_tokens), why, True
 
     def _candidates(
         self,
@@ -375,8 +376,9 @@ class Pool:
         """Let the mirror forget what the engine has no room for any more.
 
         Room for prompts that have ended is what the cache holds, less the prompts in flight, as far as they are
-        computed, and what is being generated (half of a mean answer each). Where others send there too, as much of it
-        is taken to be ours as of the requests.
+        computed, and what is being generated (half of a mean answer each), others' included. What others have left
+        of theirs is not counted: what was forgotten too early would be computed again elsewhere, and what is forgotten
+        too late is computed once, here.
         """
         mirror = endpoint.cache
         if not mirror.idle:
@@ -387,10 +389,7 @@ class Pool:
         generated = (book.in_flight - book.pending) * learned.output_tokens / 2
         used = mirror.pinned * block - book.pending_tokens + generated
         room = capacity - used
-        others = book.others(now, self.stale_after)
-        if others:
-            room -= book.others_context(now, self.stale_after, capacity)
-            room *= max(LEAST_SHARE, book.in_flight / (book.in_flight + others))
+        room -= book.others_context(now, self.stale_after, capacity)
         mirror.trim(room / block)
 
     def requests_at(self, endpoint: EndpointState, now: float) -> int:
@@ -486,9 +485,6 @@ class Pool:
 
 _candidate: Callable[[tuple[Any, ...]], Candidate] = partial(tuple.__new__, Candidate)
 """Made of all fields in their order. It is done for every endpoint and request, and naming the fields doubles it."""
-
-LEAST_SHARE = 0.05
-"""Of an endpoint's cache, what is taken for ours where others seem to fill it."""
 
 MAX_RETRY_AFTER = 300.0
 """Seconds. A longer Retry-After is asked again by then: limits are lifted early, and a wrong clock must not shut an

@@ -47,6 +47,7 @@ class CoreBalancer:
         self._usage = usage
         self._stations = {station.name: station for station in world.configured}
         self.pool = Pool(self._spec())
+        self.pool.partial = world.setting.partial
         self._name = f"balancer {world.started}"
         if world.setting.exchange is not None:
             self.pool.tell_sisters = self._tell

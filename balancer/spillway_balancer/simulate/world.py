@@ -49,6 +49,11 @@ class Setting(NamedTuple):
     stay: bool = False
     """Whether all requests of a session come to the same balancer; else each comes to one by dice."""
 
+    @property
+    def partial(self) -> bool:
+        """Whether the balancers are sidecars, which know that there are others. Gateways find that out by scrapes."""
+        return self.balancers > 1 and self.sight.view != "scraped"
+
 
 class World:
     """One run. `make` gives balancer `index` as it starts, with all endpoints that are in the configuration then."""
