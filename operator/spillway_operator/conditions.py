@@ -74,10 +74,12 @@ class PoolSight(NamedTuple):
     metrics_message: str = ""
     asleep: bool = False
     """The workload behind it is scaled to zero."""
+    unpaid: str = ""
+    """Why no request may be paid for from its budget, so that none comes; empty where some may, or none is kept."""
 
     @property
     def ready(self) -> int:
-        return max(0, self.total - self.unhealthy - self.ejected - self.refused)
+        return 0 if self.unpaid else max(0, self.total - self.unhealthy - self.ejected - self.refused)
 
 
 class RouteSight(NamedTuple):
@@ -165,6 +167,8 @@ def pool_ready(sight: PoolSight) -> Verdict:
         leaving = f"; {sight.draining} are draining" if sight.draining else ""
         why = _said(sight.problems) or sight.nobody
         return Verdict("False", "NoEndpoints", f"no endpoint is there{waiting}{leaving}" + (f": {why}" if why else ""))
+    if sight.unpaid:
+        return Verdict("False", "Invalid", f"no requests come here: {sight.unpaid}")
     missing = f"; {sight.refused_message}" if sight.refused and sight.refused_message else ""
     if sight.ready:
         counts = f"{sight.ready} of {sight.total + sight.not_ready} take traffic"

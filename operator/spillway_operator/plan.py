@@ -18,8 +18,9 @@ from spillway_api.compile import Cluster, Compiled, HasSecret, Problem, compile_
 from spillway_api.credentials import file_of
 from spillway_api.guards import passes
 from spillway_api.labelled import Labelled, selector
+from spillway_api.priced import unpriced
 from spillway_api.prices import Prices
-from spillway_api.snapshot import Route, Snapshot
+from spillway_api.snapshot import Pool, Route, Snapshot
 from spillway_api.types import Budget, ModelPool, RoutePolicy
 
 from .arbiter import Total
@@ -268,6 +269,7 @@ def _pool_sight(
         metrics=told.metrics if told else None,
         metrics_message=told.metrics_message if told else "",
         asleep=scale is not None and scale.replicas == 0,
+        unpaid=_unpaid(watched, problems, list(served.values())),
     )
     spec = watched.item.spec if watched.item is not None else None
     engine = next((each.engine for each in views if each.engine), None)
@@ -285,6 +287,16 @@ def _pool_sight(
         spent=f"{sum(map(Decimal, spents), Decimal(0)):f}" if spents else "",
         budget=_budget(spec.budget if spec is not None else None),
     )
+
+
+def _unpaid(watched: Watched[ModelPool], problems: Sequence[Problem], served: Sequence[Pool]) -> str:
+    """Why none of a pool's models can be paid for from its budget; of several, as the gateways that have it know."""
+    why = next((problem.message for problem in problems if problem.path == "spec.budget"), "")
+    if not why or watched.item is None:
+        return ""
+    models = [(pool, model.name) for pool in served for model in pool.models]
+    payable = any(pool.budget and unpriced(pool, name, (), pool.budget) is None for pool, name in models)
+    return "" if payable or (not models and len(watched.item.spec.models) > 1) else why
 
 
 def _unused(pool: ModelPool, problems: Sequence[Problem], found: Found | None) -> tuple[str, ...]:

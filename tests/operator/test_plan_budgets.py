@@ -55,3 +55,27 @@ def test_the_books_of_leases_know_of_those_that_have_gone_as_well(fleet: Fleet) 
 def test_a_pool_without_a_budget_says_nothing(fleet: Fleet) -> None:
     fleet.see(make.model_pool("cloud"), make.route_policy("chat", "cloud"))
     assert "budgetSummary" not in fleet.status(POOL)
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_pool_none_of_whose_models_can_be_paid_for_is_not_ready(used: bool) -> None:
+    body = make.model_pool("cloud", budget={"amount": "200", "currency": "EUR"})
+    body["spec"]["models"] = PRICED
+    fleet = Fleet().see(body, *([make.route_policy("chat", "cloud", models=("m",))] if used else [])).acknowledge()
+    assert fleet.condition(POOL, "Accepted") == ("False", "Invalid")
+    assert fleet.condition(POOL, "Ready") == ("False", "Invalid")
+    assert fleet.message(POOL, "Ready").startswith(
+        'no requests come here: ModelPool "cloud" has its price for "m" in USD'
+    )
+    assert fleet.status(POOL)["endpointSummary"] == "0/1"
+    if used:
+        assert fleet.condition(CHAT, "Ready") == ("False", "AllPoolsUnready")
+
+
+def test_a_pool_one_of_whose_models_can_be_paid_for_serves_that_one() -> None:
+    body = pool()
+    body["spec"]["models"] = [*PRICED, {"name": "other"}]
+    fleet = Fleet().see(body, make.route_policy("chat", "cloud", models=("m",))).acknowledge()
+    assert fleet.condition(POOL, "Accepted") == ("False", "Invalid")
+    assert fleet.condition(POOL, "Ready") == ("True", "EndpointsReady")
+    assert fleet.condition(CHAT, "Ready") == ("True", "Programmed")
