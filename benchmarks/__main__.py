@@ -21,9 +21,13 @@ from .dispatch import dispatch
 from .providers import providers
 from .scenarios import SCENARIOS as OVER_SOCKETS
 from .snapshots import Table, snapshots
+from .translation import translation
 from .validation import validation
 
-SCENARIOS = {"burst": burst, "dispatch": dispatch, "snapshots": snapshots, "validation": validation, **OVER_SOCKETS}
+SCENARIOS = {
+    "burst": burst, "dispatch": dispatch, "snapshots": snapshots, "validation": validation, "translation": translation,
+    **OVER_SOCKETS,
+}  # fmt: skip
 NAMED = ("live", "cluster", "providers")
 
 

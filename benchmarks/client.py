@@ -28,14 +28,18 @@ class Tally:
         return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else float("nan")
 
 
-def request(model: str, key: str, size: int, stream: bool, tokens: int = 64) -> bytes:
-    """A chat request with a prompt of about `size` bytes; requests of one key share their prompt."""
+def request(model: str, key: str, size: int, stream: bool, tokens: int = 64, messages: bool = False) -> bytes:
+    """A chat request with a prompt of about `size` bytes; requests of one key share their prompt. `messages`: in
+    Anthropic's API."""
     dice = random.Random(key)
     prompt = "".join(dice.choice("abcdefgh ") for _ in range(size))
-    message = [{"role": "system", "content": prompt}, {"role": "user", "content": f"question of {key}"}]
-    body = json.dumps({"model": model, "stream": stream, "max_tokens": tokens, "messages": message}).encode()
+    asks = [{"role": "user", "content": f"question of {key}"}]
+    said = {"system": prompt, "messages": asks}
+    if not messages:
+        said = {"messages": [{"role": "system", "content": prompt}, *asks]}
+    body = json.dumps({"model": model, "stream": stream, "max_tokens": tokens, **said}).encode()
     head = (
-        "POST /v1/chat/completions HTTP/1.1",
+        f"POST /v1/{'messages' if messages else 'chat/completions'} HTTP/1.1",
         "host: bench",
         "content-type: application/json",
         f"content-length: {len(body)}",
@@ -80,9 +84,9 @@ class Connection(asyncio.Protocol):
         if not self.content:
             self.content = True
             self.tally.first.append(perf_counter() - self.begun)
-        if data.startswith(b"data:"):
+        if data.startswith((b"data:", b"event:")):
             self.tally.chunks += data.count(b"\n\n")
-            self.ended = self.ended or b"[DONE]" in data
+            self.ended = self.ended or b"[DONE]" in data or b'"message_stop"' in data
             if b'"error"' in data:
                 self.error = "error event"
         else:

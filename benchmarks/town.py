@@ -107,9 +107,9 @@ def folder() -> Iterator[Path]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far (Linux)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """User and system time of a process so far, to the nanosecond: the clock that clock_getcpuclockid(3) names (Linux;
+    /proc counts in hundredths of a second)."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def rss_mib(pid: int) -> float:
