@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from spillway_api import snapshot, types
 from spillway_api.durations import seconds
@@ -59,6 +59,10 @@ class Deadlines(NamedTuple):
     stream_idle: float
     total: float
 
+    @classmethod
+    def of(cls, spec: types.Timeouts) -> Self:
+        return cls(seconds(spec.connect), seconds(spec.first_byte), seconds(spec.stream_idle), seconds(spec.total))
+
 
 class Ruling(NamedTuple):
     """The rule that decides on a request."""
@@ -72,61 +76,29 @@ class Ruling(NamedTuple):
     """What it lowers."""
 
 
+Named = tuple[str, str]
+"""A tier, by the names of its rule and of itself."""
+
+
 class Route:
     """A RoutePolicy made ready to serve. What it has counted outlives a reload: retries, shares that spill, limits."""
 
     def __init__(self, spec: snapshot.Route, pools: dict[str, Pool], previous: Route | None = None) -> None:
         self.spec = spec
         self.name = spec.name
-        before = previous.spilling if previous else {}
-        self.spilling: dict[tuple[str, str], Spilling] = {}
+        tiers = {(rule.name, tier.name): tier for rule in spec.rules for tier in rule.tiers}
+        self.spilling: dict[Named, Spilling] = _spilling(tiers, pools, previous.spilling if previous else {})
         """Of the tiers that requests leave for load, by the names of rule and tier."""
-        for rule in spec.rules:
-            for tier in rule.tiers:
-                if tier.spill is not None and by_load(tier.spill):
-                    at = rule.name, tier.name
-                    aimed = [(pools[each.pool], each.weight) for each in tier.targets]
-                    self.spilling[at] = Spilling(tier.spill, aimed, before.get(at))
-        hedged = previous.hedging if previous else {}
-        self.hedging: dict[tuple[str, str], Hedging] = {}
+        self.hedging: dict[Named, Hedging] = _hedging(tiers, previous.hedging if previous else {})
         """Of the tiers that hedge; their budgets outlive a reload."""
-        for rule in spec.rules:
-            for tier in rule.tiers:
-                if tier.hedge is not None:
-                    at = rule.name, tier.name
-                    budget = hedged[at].budget if at in hedged else HedgeBudget(tier.hedge.max_percent)
-                    budget.percent = tier.hedge.max_percent
-                    self.hedging[at] = Hedging(seconds(tier.hedge.after), budget)
-        there = {(rule.name, tier.name) for rule in spec.rules for tier in rule.tiers}
         kept = previous.choosers if previous else {}
         self.choosers: dict[tuple[str, str, str], Selection | Turns | None] = {
-            at: each for at, each in kept.items() if at[:2] in there
+            at: each for at, each in kept.items() if at[:2] in tiers
         }
         """What chooses among the pools of tiers, by the names of rule, tier and mode. They outlive a reload."""
-        limited = previous.limits if previous else {}
-        self.limits: dict[tuple[str, str], TierLimits] = {
-            (rule.name, tier.name): TierLimits(tier.limits, limited.get((rule.name, tier.name)))
-            for rule in spec.rules
-            for tier in rule.tiers
-            if tier.limits is not None
-        }
+        self.limits: dict[Named, TierLimits] = _limits(tiers, previous.limits if previous else {})
         """Of the tiers that not everything may enter, likewise."""
-        self.rules = tuple(
-            tuple(
-                Tier(
-                    tier,
-                    tuple(Target(pools[t.pool], t.model, t.weight) for t in tier.targets),
-                    self.spilling.get((rule.name, tier.name)),
-                    self.hedging.get((rule.name, tier.name)),
-                    self._chooser(rule.name, tier.name, tier.select),
-                    self.limits.get((rule.name, tier.name)),
-                    any(pools[t.pool].priced for t in tier.targets),
-                    any(pools[t.pool].asleep for t in tier.targets),
-                )
-                for tier in rule.tiers
-            )
-            for rule in spec.rules
-        )
+        self.rules = tuple(tuple(self._tier(rule.name, tier, pools) for tier in rule.tiers) for rule in spec.rules)
         self.guards = Guards(spec.guards) if spec.guards else None
         self._whens = tuple(None if rule.when is None else When(rule.when) for rule in spec.rules)
         self._rulings = tuple(
@@ -141,9 +113,7 @@ class Route:
         self.mirror = Target(pools[copy.pool], copy.model, copy.weight) if copy else None
         """Where copies of requests go."""
         self.declares = any(pools[name].declares for name in self.pools) or any(
-            tier.min_quality_percent is not None or tier.max_cost is not None
-            for rule in spec.rules
-            for tier in rule.tiers
+            tier.min_quality_percent is not None or tier.max_cost is not None for tier in tiers.values()
         )
         """Whether some target says what it can do, or some tier asks for more than a pool."""
         conditional = any(rule.when is not None for rule in spec.rules)
@@ -156,13 +126,7 @@ class Route:
         """The pool as which the key of a session is read, where no tier is chosen yet."""
         own = spec.name.partition("/")[0] + "/"
         self._by_name = {name.removeprefix(own): pools[name] for name in self.pools}
-        timeouts = spec.timeouts
-        self.deadlines = Deadlines(
-            seconds(timeouts.connect),
-            seconds(timeouts.first_byte),
-            seconds(timeouts.stream_idle),
-            seconds(timeouts.total),
-        )
+        self.deadlines = Deadlines.of(spec.timeouts)
         streams = spec.streams
         self.resumes = streams is not None and streams.resume != "Never"
         """Whether cut streams are gone on with."""
@@ -173,6 +137,19 @@ class Route:
         self.queue = QueueRules.of(spec.queue or Queue(), spec.priority or Priority())
         self.retry_budget: RetryBudget = previous.retry_budget if previous else RetryBudget()
         self.retry_budget.percent = spec.retry.budget_percent
+
+    def _tier(self, rule: str, spec: snapshot.RouteTier, pools: dict[str, Pool]) -> Tier:
+        at = rule, spec.name
+        return Tier(
+            spec,
+            tuple(Target(pools[t.pool], t.model, t.weight) for t in spec.targets),
+            self.spilling.get(at),
+            self.hedging.get(at),
+            self._chooser(rule, spec.name, spec.select),
+            self.limits.get(at),
+            any(pools[t.pool].priced for t in spec.targets),
+            any(pools[t.pool].asleep for t in spec.targets),
+        )
 
     def reinstate(self) -> None:
         """Put these settings in force again, where those of a route that was to follow have come to nothing."""
@@ -233,6 +210,31 @@ class Route:
             for tier in tiers
             for target in tier.targets
         )
+
+
+def _spilling(
+    tiers: Mapping[Named, snapshot.RouteTier], pools: Mapping[str, Pool], before: Mapping[Named, Spilling]
+) -> dict[Named, Spilling]:
+    found = {}
+    for at, tier in tiers.items():
+        if tier.spill is not None and by_load(tier.spill):
+            aimed = [(pools[each.pool], each.weight) for each in tier.targets]
+            found[at] = Spilling(tier.spill, aimed, before.get(at))
+    return found
+
+
+def _hedging(tiers: Mapping[Named, snapshot.RouteTier], before: Mapping[Named, Hedging]) -> dict[Named, Hedging]:
+    found = {}
+    for at, tier in tiers.items():
+        if tier.hedge is not None:
+            budget = before[at].budget if at in before else HedgeBudget(tier.hedge.max_percent)
+            budget.percent = tier.hedge.max_percent
+            found[at] = Hedging(seconds(tier.hedge.after), budget)
+    return found
+
+
+def _limits(tiers: Mapping[Named, snapshot.RouteTier], before: Mapping[Named, TierLimits]) -> dict[Named, TierLimits]:
+    return {at: TierLimits(tier.limits, before.get(at)) for at, tier in tiers.items() if tier.limits is not None}
 
 
 SUFFIXES: Final = {"floor": "Cheapest", "nitro": "HighestThroughput"}
