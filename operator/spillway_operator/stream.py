@@ -103,11 +103,6 @@ class StreamServer:
         """Balancers that are connected to this replica."""
         return self._roster.count(OWN)
 
-    @property
-    def relaying(self) -> int:
-        """Replicas that tell us of their balancers."""
-        return len(self._followers)
-
     def publish(self, gateway: str, snapshot: Snapshot, digest: str, at: float) -> None:
         """From now on this is what the gateway's balancers shall serve from. Nothing happens if it is already."""
         known = self._gateways.get(gateway)

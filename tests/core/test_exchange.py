@@ -68,16 +68,6 @@ def test_a_prompt_that_a_sister_has_sent_is_found(pools, dice) -> None:
     assert again.endpoint.name == visit.endpoint.name
 
 
-def test_who_leaves_takes_its_visits_along(pools, dice) -> None:
-    (one, other), deliver = speaking(pools, 2)
-    for number in range(5):
-        pools.send(one, pools.prompt((number, 10)), NOW, dice)
-    deliver()
-    assert sum(each.load.in_flight for each in other.endpoints.values()) == 5
-    other.sister_gone("balancer 0", NOW)
-    assert all(row[:4] == (0, 0, 0, 0) for row in books(other))
-
-
 def test_notes_of_unknown_visits_and_endpoints_are_passed_over(pools, dice) -> None:
     (one, other), deliver = speaking(pools, 2)
     del other.endpoints[pools.send(one, pools.prompt(("a", 4)), NOW, dice).endpoint.name]

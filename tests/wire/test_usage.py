@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway_balancer.core.learning import Usage
-from spillway_balancer.wire.usage import MAX_CHARS, AnswerText, UsageWatch, usage_in
+from spillway_balancer.wire.usage import MAX_CHARS, AnswerText, UsageWatch
 
 Golden = Callable[[str], bytes]
 
@@ -54,7 +54,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 @pytest.mark.parametrize("style", [{"indent": 4}, {"separators": (",", ":")}, {"separators": (" ,\r\n", "\t:\n ")}])
 def test_both_shapes_in_any_spacing(said: dict[str, Any], style: dict[str, Any]) -> None:
     answer = {"id": "x", "choices": [{"message": {"content": "Hi"}}], "usage": said, "service_tier": None}
-    usage = usage_in(json.dumps(answer, **style).encode())
+    usage = watched([json.dumps(answer, **style).encode()])
     assert usage is not None
     assert usage[:3] == (12, 8, 5)
 
@@ -75,8 +75,7 @@ def test_both_shapes_in_any_spacing(said: dict[str, Any], style: dict[str, Any])
 )
 def test_streams_of_engines(golden: Golden, stream: str, expected: Usage | None) -> None:
     data = golden(f"streams/{stream}.sse")
-    assert usage_in(data) == expected
-    for size in (1, 7, 100):
+    for size in (1, 7, 100, 1 << 20):
         assert watched(cut(data, size)) == expected
 
 
@@ -117,40 +116,39 @@ def test_no_text_of_the_model_passes_for_it(text: str, tell: bool, size: int) ->
     expected = Usage(12, 8, 5) if tell else None
     for order in ([chunk, event({"usage": CHAT})], [event({"usage": CHAT}), chunk]):
         data = b"".join(order if tell else [chunk])
-        assert usage_in(data) == expected
-        assert watched(cut(data, size)) == expected
+        assert watched([data]) == watched(cut(data, size)) == expected
 
 
 @pytest.mark.parametrize("number", [-1, 10**8 + 1, 1.5, "12", True, None, [1], 1e300])
 def test_an_absurd_number_is_unknown(number: object) -> None:
     said = {**CHAT, "prompt_tokens": number}
-    assert usage_in(json.dumps({"usage": said}).encode()) == Usage(None, 8, 5)
+    assert watched([json.dumps({"usage": said}).encode()]) == Usage(None, 8, 5)
     said = {**CHAT, "prompt_tokens_details": {"cached_tokens": number}}
-    assert usage_in(json.dumps({"usage": said}).encode()) == Usage(12, None, 5)
+    assert watched([json.dumps({"usage": said}).encode()]) == Usage(12, None, 5)
 
 
 @pytest.mark.parametrize("details", [None, [], 7, {}, {"cached_tokens": 13}, {"audio_tokens": 0}])
 def test_details_that_tell_nothing_or_more_than_there_is(details: object) -> None:
-    assert usage_in(json.dumps({"usage": {**CHAT, "prompt_tokens_details": details}}).encode()) == Usage(12, None, 5)
+    assert watched([json.dumps({"usage": {**CHAT, "prompt_tokens_details": details}}).encode()]) == Usage(12, None, 5)
 
 
 def test_a_schema_that_is_named_usage_is_none() -> None:
     tools = [{"parameters": {"properties": {"usage": {"type": "object", "max_tokens": "x"}}}}]
-    assert usage_in(json.dumps({"usage": RESPONSES, "tools": tools}).encode()) == Usage(12, 8, 5, None, 0)
+    assert watched([json.dumps({"usage": RESPONSES, "tools": tools}).encode()]) == Usage(12, 8, 5, None, 0)
 
 
 @given(st.binary(max_size=200) | st.text(alphabet='"usage_tokens":{}\\,1 ', max_size=200).map(str.encode))
 def test_no_bytes_make_it_fail(noise: bytes) -> None:
     for data in (noise, b'"usage":{' + noise, b'"usage":' + noise + b'"prompt_tokens":1}}}'):
-        usage_in(data)
+        watched([data])
         watched(cut(data, 7))
         collected(cut(data, 7))
         collected(cut(data, 7), stream=False)
 
 
 def test_brackets_without_an_end_cost_no_more_than_their_length() -> None:
-    assert usage_in(b'"usage":{' * 3000 + b'"prompt_tokens"' + b"{" * 30_000) is None
-    assert usage_in(b'"usage":{"prompt_tokens' + b'\\"' * 30_000) is None
+    assert watched([b'"usage":{' * 3000 + b'"prompt_tokens"' + b"{" * 30_000]) is None
+    assert watched([b'"usage":{"prompt_tokens' + b'\\"' * 30_000]) is None
 
 
 # ---- text

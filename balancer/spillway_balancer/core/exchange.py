@@ -5,8 +5,7 @@ Scrapes correct the first, late and roughly; nothing corrects the second. So bal
 batches, what they dispatch and how it goes on: a few numbers and the hashes of the prompt's blocks, no text. Who hears
 it treats the visit as one of its own: it takes a lease on the endpoint's load and pins the prompt in its mirror.
 
-How notes travel is not said here. They may come late and in batches, each sender's in order; when a sender is gone, so
-are its visits.
+How notes travel is not said here. They may come late and in batches, each sender's in order.
 """
 
 from __future__ import annotations
@@ -47,8 +46,3 @@ class Sisters:
                 visit = self._open.pop((sender, note.visit), None)
                 if visit is not None:
                     visit.end(now, note.answer, note.ok)
-
-    def gone(self, sender: str, now: float) -> None:
-        """The other balancer has left, or has been started anew: nobody will say how its visits end."""
-        for name, number in [each for each in self._open if each[0] == sender]:
-            self._open.pop((name, number)).end(now, ok=False)

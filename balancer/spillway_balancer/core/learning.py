@@ -238,11 +238,6 @@ class EndpointLearned:
             return self._reported
         return bounded(CACHE_TOKENS * self._factor, CACHE_TOKENS_BOUNDS)
 
-    @property
-    def cache_reported(self) -> bool:
-        """Whether the engine itself has told its room."""
-        return self._reported is not None
-
     def capacity_reported(self, tokens: float | None) -> None:
         """What the engine's metrics say of its room, in tokens. None, or what cannot be true, is no news."""
         if tokens is not None and CACHE_TOKENS_BOUNDS[0] <= tokens <= CACHE_TOKENS_BOUNDS[1]:

@@ -368,10 +368,6 @@ class Pool:
         """Another balancer tells of its visits at the endpoints of this pool."""
         self._sisters.heard(self, sender, note, now)
 
-    def sister_gone(self, sender: str, now: float) -> None:
-        """Another balancer has left, or has been started anew."""
-        self._sisters.gone(sender, now)
-
     def trim(self, endpoint: EndpointState, now: float) -> None:
         """Let the mirror forget what the engine has no room for any more.
 

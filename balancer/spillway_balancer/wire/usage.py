@@ -39,17 +39,12 @@ Said = dict[str, object]
 """A usage object."""
 
 
-def usage_in(tail: bytes) -> Usage | None:
-    """The last usage object in the last bytes of an answer, whole or an event stream; None without one.
+def _last(tail: bytes) -> tuple[Said, Usage] | None:
+    """The last usage object in the last bytes of an answer, whole or an event stream, and what it counts.
 
     Text of the model cannot pass for it: within a JSON string quotes stand behind a backslash. A number that is
     negative, absurd or no integer is unknown.
     """
-    found = _last(tail)
-    return None if found is None else found[1]
-
-
-def _last(tail: bytes) -> tuple[Said, Usage] | None:
     at = tail.rfind(_NAME, 0, tail.rfind(_FIELD) + 1)  # many servers say "usage":null with every chunk
     while at >= 0:
         found = _said(tail, at)
