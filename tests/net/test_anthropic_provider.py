@@ -181,6 +181,7 @@ async def test_tokens_of_what_is_translated_first_are_estimated_though_a_provide
     told = await client.post("/v1/messages/count_tokens", {**body, "tools": [tool]}, [("x-spillway-explain", "1")])
     assert told.json() == {"input_tokens": 14}
     assert told.header("x-spillway-tier") == "cloud"
+    assert "home(its endpoints are not asked for /v1/messages/count_tokens)" in told.header("x-spillway-explain")
     assert told.header("x-spillway-cost") is None
     assert lb.sample("spillway_costed_requests_total") == 0
     assert lb.sample("spillway_cost_total") == 0

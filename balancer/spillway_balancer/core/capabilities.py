@@ -197,7 +197,8 @@ def able(tiers: tuple[Tier, ...], asks: Asks, cut: Cut, most: int | None = None)
         for target in tier.targets:
             if not target.pool.apis.serves(asks.path):
                 missing[KINDS.get(asks.path, asks.path)] = None
-                out.append(LeftOut(tier.spec.name, target.pool.name, f"its provider has no {asks.path}"))
+                who = "its provider has no" if target.pool.apis.paths is not None else "its endpoints are not asked for"
+                out.append(LeftOut(tier.spec.name, target.pool.name, f"{who} {asks.path}"))
                 continue
             model = target.pool.model(asks.model, target.model)
             if model is None:
