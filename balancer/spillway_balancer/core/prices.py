@@ -110,9 +110,9 @@ def cost(price: Price, used: Used) -> Decimal:
     """
     prompt = max(used.prompt, 0)
     output = max(used.output, 0)
-    cached = min(max(used.cached, 0), prompt)
-    written = min(max(used.written, 0), prompt - cached)
-    reasoning = min(max(used.reasoning, 0), output)
+    cached = min(used.cached, prompt) if used.cached > 0 else 0
+    written = min(used.written, prompt - cached) if used.written > 0 else 0
+    reasoning = min(used.reasoning, output) if used.reasoning > 0 else 0
     by = rates(price, prompt)
     total = EXACT.multiply(by.input, Decimal(prompt - cached - written))
     total = EXACT.add(total, EXACT.multiply(by.output, Decimal(output - reasoning)))
@@ -137,8 +137,23 @@ def estimate(price: Price, prompt_tokens: float, cached_tokens: float, output_li
 def at_most(price: Price, prompt_tokens: float, output_limit: int) -> Decimal:
     """The most that a request can cost with no more tokens than these: each of them, and the steps below the one that
     it is in, at its dearest."""
-    prompt, output = -int(-prompt_tokens // 1), max(output_limit, 0)
-    reached = [by for above, by in _steps(price) if prompt > above or not above]
-    dearest = max(max(by.input, by.cached, by.written, by.kept_long) for by in reached)
-    answer = max(max(by.output, by.reasoning) for by in reached)
-    return EXACT.add(EXACT.multiply(dearest, Decimal(max(prompt, 0))), EXACT.multiply(answer, Decimal(output)))
+    prompt, output = max(-int(-prompt_tokens // 1), 0), max(output_limit, 0)
+    steps = _dearest(price)
+    _, each, answer = steps[0]
+    for above, *dearer in steps[1:]:
+        if prompt > above:
+            each, answer = dearer
+    return EXACT.add(EXACT.multiply(each, Decimal(prompt)), EXACT.multiply(answer, Decimal(output)))
+
+
+@lru_cache(maxsize=4096)
+def _dearest(price: Price) -> tuple[tuple[int, Decimal, Decimal], ...]:
+    """The dearest token of a prompt and of an answer in each step and those below it; asked for with every request
+    that money is set aside for."""
+    each = answer = NOTHING
+    found = []
+    for above, by in _steps(price):
+        each = max(each, by.input, by.cached, by.written, by.kept_long)
+        answer = max(answer, by.output, by.reasoning)
+        found.append((above, each, answer))
+    return tuple(found)
