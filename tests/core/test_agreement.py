@@ -15,8 +15,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from spillway_api.snapshot import Snapshot
 from spillway_balancer.core.load import Reported
 from spillway_balancer.core.pool import Picked, Pool
+from spillway_balancer.core.runtime import Runtime
 
 NOW = 1000.0
 NAMES = st.integers(0, 9)
@@ -162,7 +164,13 @@ def test_one_that_is_alone_throws_dice(pools) -> None:
     assert len({goes(pools, pools.pool(8), 7, prompt).endpoint.name for _ in range(100)}) == 8
 
 
-def test_that_it_sees_a_part_outlives_a_reload(pools) -> None:
+def test_that_a_sidecar_sees_a_part_outlives_reloads_and_holds_for_new_pools(pools) -> None:
+    def spec(*named: str) -> Snapshot:
+        return Snapshot(gateway="default", pools=tuple(replace(pools.spec(2), name=name) for name in named), routes=())
+
+    sidecar, gateway = (Runtime(spec("a"), partial=partial) for partial in (True, False))
+    assert all(pool.partial for pool in Runtime(spec("a", "b"), sidecar).pools.values())
+    assert not any(pool.partial for pool in Runtime(spec("a", "b"), gateway).pools.values())
     pool = pools.pool(2)
     pool.partial = True
     assert Pool(pools.spec(3), pool).partial

@@ -17,17 +17,22 @@ from .routing import Route, Routes
 class Runtime:
     """Everything a request reads. A request takes it once and holds it to its end."""
 
-    def __init__(self, spec: snapshot.Snapshot, previous: Runtime | None = None) -> None:
+    def __init__(self, spec: snapshot.Snapshot, previous: Runtime | None = None, partial: bool = False) -> None:
         """Make `spec` ready, carrying over by name what lives: circuits, load, probes, cursors, retry budgets.
+
+        `partial`: that of a sidecar, which knows that others send there too (`Pool.partial`); it stays so.
 
         Raises whatever an unheard-of strategy or a duration that is none raises; `previous` serves on then as it did.
         """
         old_pools = previous.pools if previous else {}
+        self.partial: bool = partial if previous is None else previous.partial
         self.spec = spec
         self._digester: snapshot.Digester = previous._digester if previous else snapshot.Digester()
         self.digest = self._digester(spec)
         try:
             self.pools: dict[str, Pool] = {pool.name: _pool(pool, old_pools.get(pool.name)) for pool in spec.pools}
+            for pool in self.pools.values():
+                pool.partial = self.partial
             changed = {name for name, pool in self.pools.items() if old_pools.get(name) is not pool}
             changed |= old_pools.keys() - self.pools.keys()
             old_routes = previous._by_name if previous else {}

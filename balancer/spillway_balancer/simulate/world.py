@@ -51,8 +51,9 @@ class Setting(NamedTuple):
 
     @property
     def partial(self) -> bool:
-        """Whether the balancers are sidecars, which know that there are others. Gateways find that out by scrapes."""
-        return self.balancers > 1 and self.sight.view != "scraped"
+        """Whether the balancers are sidecars, which know that there are others. Gateways find that out by scrapes, and
+        who is told of all requests knows all that the others know."""
+        return self.balancers > 1 and self.sight.view != "scraped" and self.exchange is None
 
 
 class World:
