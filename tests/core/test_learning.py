@@ -80,7 +80,7 @@ def test_endpoint_stays_within_bounds_whatever_is_said(said: list[tuple[str, Any
         assert learned.rate is None or within(learned.rate, PREFILL_RATE_BOUNDS)
         assert within(learned.fixed, (0.0, 10.0))
         assert within(learned.cache_tokens, CACHE_TOKENS_BOUNDS)
-        assert within(learned.ttft(tokens), (0.0, 10.0 + tokens / PREFILL_RATE_BOUNDS[0]))
+        assert within(learned.ttft_of_late(tokens), (0.0, 10.0 + tokens / PREFILL_RATE_BOUNDS[0]))
         latency = learned.latency(now)
         assert latency is None or (math.isfinite(latency) and latency > 0)
         compare([learned, EndpointLearned(), alone(PoolLearned(), 10_000)])
@@ -242,7 +242,7 @@ def test_trust_goes_when_most_answers_come_far_too_late_and_comes_back() -> None
         learned.first_token(60.0, 100.0, NOW + 30 + number)
     assert not learned.trusted
     for number in range(20):
-        learned.first_token(learned.ttft(100.0), 100.0, NOW + 50 + number)
+        learned.first_token(learned.ttft_of_late(100.0), 100.0, NOW + 50 + number)
     assert learned.trusted
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.net.bookkeeper import Bookkeeper
 
 from spillway_balancer.app import Balancer, Settings
 from spillway_balancer.engine.server import EngineServer
@@ -76,6 +77,15 @@ class Objects:
     @staticmethod
     def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
         return {"apiVersion": "spillway.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Bookkeeper]:
+    """One that keeps books of what it would charge."""
+    one = Bookkeeper()
+    await one.start()
+    yield one
+    await one.stop()
 
 
 @pytest.fixture

@@ -16,14 +16,6 @@ TALK = {"role": "user", "content": "Tell me all that you know of rivers and the 
 
 
 @pytest.fixture
-async def provider():
-    one = Bookkeeper()
-    await one.start()
-    yield one
-    await one.stop()
-
-
-@pytest.fixture
 def secrets(tmp_path: Path, say: Any) -> Path:
     """The keys of all accounts, as a cluster mounts them."""
     for name in ("openai-key", "openai-europe", "openai-spare"):

@@ -42,14 +42,6 @@ def served(provider: Bookkeeper, budget: Budget = BUDGET) -> Snapshot:
     return state(cloud, way, gateway="chat")
 
 
-@pytest.fixture
-async def provider() -> AsyncIterator[Bookkeeper]:
-    one = Bookkeeper()
-    await one.start()
-    yield one
-    await one.stop()
-
-
 class Fleet:
     """Replicas of the operator, and balancers at any of them."""
 

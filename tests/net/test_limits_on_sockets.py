@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -13,14 +12,6 @@ import pytest
 from tests.net.bookkeeper import PRICE, WORD, Bookkeeper
 
 PARAGRAPH = {"role": "user", "content": "Tell me all that you know of rivers and the lands they run through. " * 8}
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[Bookkeeper]:
-    one = Bookkeeper()
-    await one.start()
-    yield one
-    await one.stop()
 
 
 def tiers(limits: dict[str, Any], **spill: Any) -> list[dict[str, Any]]:

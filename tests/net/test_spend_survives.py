@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.net.bookkeeper import Bookkeeper
 from tests.net.test_limits_on_sockets import PARAGRAPH, cloud, only
 
 from spillway_api import snapshot
@@ -23,14 +21,6 @@ from spillway_balancer.core.spends import counted
 from spillway_balancer.net.spending import FILE, Spending, Spent, read
 
 MONTH = {"amount": "0.0060", "period": "Month"}
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[Bookkeeper]:
-    one = Bookkeeper()
-    await one.start()
-    yield one
-    await one.stop()
 
 
 @pytest.mark.parametrize("where", ["tier", "pool"])

@@ -18,29 +18,11 @@ from spillway_balancer.provider.families import FAMILIES
 from spillway_balancer.wire.openai import peek
 from spillway_balancer.wire.paths import PATHS
 from spillway_balancer.wire.providers.fields import adapted
-from spillway_balancer.wire.translation import (
-    chat_answers,
-    chat_asks,
-    converse_answers,
-    converse_asks,
-    messages_answers,
-    messages_asks,
-)
-from spillway_balancer.wire.translation.dialects import Answering, Asking
+from spillway_balancer.wire.translation.pairs import ANSWERING, Asked
 from spillway_balancer.wire.translation.said import Done
 
 from .conftest import Fake
 
-ASKING: Final[dict[str, Asking]] = {
-    "chat": chat_asks.ASKING,
-    "messages": messages_asks.ASKING,
-    "converse": converse_asks.ASKING,
-}
-ANSWERING: Final[dict[str, Answering]] = {
-    "chat": chat_answers.ANSWERING,
-    "messages": messages_answers.ANSWERING,
-    "converse": converse_answers.ANSWERING,
-}
 SERVED_BY: Final = {
     "openai": ("OpenAI", "gpt-5"),
     "mistral": ("Mistral", "mistral-large-latest"),
@@ -135,12 +117,9 @@ async def test_a_session_goes_on_wherever_it_is_served(
         sent = json.dumps(agent.body(model)).encode()
         path, body = f"/v1/{'messages' if api == 'messages' else 'chat/completions'}", sent
         if api != agent.api:
-            asking = chat_asks.asking_of(PRESETS[preset]) if api == "chat" else ASKING[api]
-            read = ASKING[agent.api].read
-            assert read is not None
-            asked = read(msgspec.json.decode(sent, type=dict[str, msgspec.Raw]))
-            assert asking.uncarried(asked) == ()
-            path, body = asking.write(asked, model)
+            asked = Asked(agent.api, msgspec.json.decode(sent, type=dict[str, msgspec.Raw]))
+            assert asked.uncarried(api, preset, model) == ()
+            path, body = asked.body(api, preset, model)
         else:
             peeked = peek(PATHS[path], "application/json", sent)
             body = b"".join(peeked.forward(model, adapted(peeked, PRESETS[preset], model)))

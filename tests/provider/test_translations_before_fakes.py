@@ -12,18 +12,10 @@ import aiohttp
 import msgspec
 import pytest
 
-from spillway_api.providers import PRESETS
 from spillway_balancer.provider.families import FAMILIES
-from spillway_balancer.wire.translation import (
-    chat_answers,
-    chat_asks,
-    converse_answers,
-    converse_asks,
-    messages_answers,
-    messages_asks,
-)
+from spillway_balancer.wire.translation import pairs
 from spillway_balancer.wire.translation.conversation import Conversation
-from spillway_balancer.wire.translation.dialects import Answering, Asking
+from spillway_balancer.wire.translation.dialects import Answering, Api, Asking
 from spillway_balancer.wire.translation.said import Asked, Done, Ended, Fault, Said, Thought, Told
 
 from .conftest import Fake, bill
@@ -107,23 +99,16 @@ MESSAGES: Final[dict[str, dict[str, Any]]] = {
 ASKED: Final = [("chat", name) for name in CHATS] + [("messages", name) for name in MESSAGES]
 
 
-def read(api: str, name: str, stream: bool) -> Conversation:
+def read(api: Api, name: str, stream: bool) -> Conversation:
     body = {"model": "m", "stream": stream} | (CHATS if api == "chat" else MESSAGES)[name]
     if api == "messages":
         body = {"max_tokens": 4096} | body
-    asking = chat_asks.ASKING if api == "chat" else messages_asks.ASKING
-    assert asking.read is not None
-    return asking.read(msgspec.json.decode(json.dumps(body), type=dict[str, msgspec.Raw]))
+    return pairs.Asked(api, msgspec.json.decode(json.dumps(body), type=dict[str, msgspec.Raw])).conversation()
 
 
 def dialect(type: str) -> tuple[Asking, Answering]:
-    match FAMILIES[type].api:
-        case "messages":
-            return messages_asks.ASKING, messages_answers.ANSWERING
-        case "converse":
-            return converse_asks.ASKING, converse_answers.ANSWERING
-        case _:
-            return chat_asks.asking_of(PRESETS[PRESET_OF[type]]), chat_answers.ANSWERING
+    api = FAMILIES[type].api
+    return pairs.asking(api, PRESET_OF.get(type)), pairs.ANSWERING[api]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])

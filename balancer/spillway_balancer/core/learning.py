@@ -171,12 +171,12 @@ class EndpointLearned:
         """The rate, or its first guess."""
         return self.rate or PREFILL_RATE
 
-    def ttft(self, tokens: float) -> float:
+    def ttft_of_late(self, tokens: float) -> float:
         """Seconds to the first token that were to be expected of late, with `tokens` uncached tokens to compute."""
         return self.fixed + tokens / self.pace
 
     def predicts(self, now: float, under_way: bool) -> bool:
-        """Whether `ttft` rests on first tokens that were seen, of late unless some are `under_way`."""
+        """Whether a prediction rests on first tokens that were seen, of late unless some are `under_way`."""
         if self.rate is None and not self.fixed:
             return False
         return under_way or now - self._measured <= LATENCY_MEMORY
@@ -202,7 +202,7 @@ class EndpointLearned:
         then."""
         if not (isfinite(took) and took > 0 and backlog >= 0):
             return
-        expected = self.ttft(backlog)
+        expected = self.ttft_of_late(backlog)
         stray = self.rate is not None and took > 3 * expected + 0.5
         self._strays += 0.1 * (stray - self._strays)
         self.trusted = self._strays < 0.5

@@ -12,18 +12,16 @@ from msgspec.structs import replace
 from tests.wire.translation.strategies import answers, conversations, merged
 
 from spillway_balancer.wire.translation import (
-    chat_answers,
     chat_asks,
-    converse_answers,
-    messages_answers,
     messages_asks,
 )
 from spillway_balancer.wire.translation.conversation import Conversation, Reasoning, Shape
-from spillway_balancer.wire.translation.dialects import Answering, Asking
+from spillway_balancer.wire.translation.dialects import Asking
+from spillway_balancer.wire.translation.pairs import ANSWERING
 from spillway_balancer.wire.translation.said import Argument, Asked, Began, Event, Fault, Said, Thought, Told
 
 ASKINGS: dict[str, Asking] = {"chat": chat_asks.ASKING, "messages": messages_asks.ASKING}
-ANSWERINGS: dict[str, Answering] = {"chat": chat_answers.ANSWERING, "messages": messages_answers.ANSWERING}
+CLIENTS = "chat", "messages"
 WAYS = [("chat", "messages"), ("messages", "chat"), ("chat", "messages", "chat"), ("messages", "chat", "messages")]
 
 MODEL = "claude-sonnet-4-6"
@@ -81,7 +79,7 @@ def test_efforts_and_sampling_come_through_every_api(
 def test_an_answer_comes_through_every_api(way: tuple[str, ...], streamed: bool, said: list[Event]) -> None:
     found = said
     for api in way:
-        answering = ANSWERINGS[api]
+        answering = ANSWERING[api]
         assert answering.stream is not None
         assert answering.whole is not None
         writer = answering.stream("m", True) if streamed else answering.whole("m")
@@ -99,11 +97,6 @@ def comparable(events: list[Event]) -> list[Event]:
 
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-READERS = {
-    "chat": chat_answers.ANSWERING,
-    "messages": messages_answers.ANSWERING,
-    "converse": converse_answers.ANSWERING,
-}
 SENT = [
     *(("chat", path) for path in sorted((GOLDEN / "streams").glob("*chat*.sse"))),
     *(("messages", path) for path in sorted((GOLDEN / "translation" / "messages").glob("*.sse"))),
@@ -113,12 +106,12 @@ SENT = [
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-@pytest.mark.parametrize("client", ANSWERINGS)
+@pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize(("provider", "path"), SENT, ids=lambda value: getattr(value, "name", value))
 def test_what_providers_send_reaches_every_client(provider: str, path: Path, client: str, streamed: bool) -> None:
-    reader = READERS[provider].reader("text/event-stream" if path.suffix == ".sse" else "application/json")
+    reader = ANSWERING[provider].reader("text/event-stream" if path.suffix == ".sse" else "application/json")
     sent = reader.feed(path.read_bytes()) + reader.end()
-    answering = ANSWERINGS[client]
+    answering = ANSWERING[client]
     assert answering.stream is not None
     assert answering.whole is not None
     writer = answering.stream("m", True) if streamed else answering.whole("m")
