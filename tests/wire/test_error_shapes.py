@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from spillway_balancer.core import errors
 from spillway_balancer.core.reasons import Reason, of_status
 from spillway_balancer.wire import openai
+from spillway_balancer.wire.failures import message_of
 from spillway_balancer.wire.faults import ErrorFacts, parse_error, retry_after
 from spillway_balancer.wire.paths import PATHS
 
@@ -373,3 +374,24 @@ def test_models() -> None:
     assert json.loads(openai.model_object("a", 7)) == one
     assert json.loads(openai.models_list(["a", "b"], 7)) == {"object": "list", "data": [one, {**one, "id": "b"}]}
     assert json.loads(openai.models_list([], 7)) == {"object": "list", "data": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (
+            b'{"detail": [{"loc": ["body", "messages"], "msg": "Field required", "input": {}}]}',
+            "messages: Field required",
+        ),
+        (
+            b'{"message": {"detail": [{"loc": ["body", "messages", 0], "msg": "no"}, {"msg": "nor"}]}}',
+            "messages.0: no; nor",
+        ),
+        (b'{"detail": "Not Found"}', "Not Found"),
+        (b'{"message": {"detail": [{"loc": 5}, 7, null]}}', None),
+        (b'{"message": {"detail": {"a": 1}}}', None),
+        (b'{"error": {"message": {"x": 1}}, "message": "m"}', "m"),
+    ],
+)
+def test_what_is_wrong_with_fields_is_said_in_words(body: bytes, words: str | None) -> None:
+    assert message_of(body) == words

@@ -40,6 +40,21 @@ def words_of(value: Any) -> str | None:
     places = [value, value.get("error"), value.get("detail")] if isinstance(value, dict) else [value]
     for place in reversed(places):
         words = place.get("message", place.get("Message")) if isinstance(place, dict) else place
+        if isinstance(words, dict):
+            words = words.get("detail")
+        if isinstance(words, list):
+            words = _of_fields(words)
         if isinstance(words, str) and words:
             return words[:MAX_WORDS]
     return None
+
+
+def _of_fields(errors: list[Any]) -> str:
+    """What FastAPI and Mistral have against fields of a body: `[{"loc": ["body", name, …], "msg": text}, …]`."""
+    said = []
+    for each in errors:
+        if isinstance(each, dict) and isinstance(each.get("msg"), str):
+            place = each.get("loc")
+            names = [str(name) for name in place if name != "body"] if isinstance(place, list) else []
+            said.append(f"{'.'.join(names)}: {each['msg']}" if names else each["msg"])
+    return "; ".join(said)
