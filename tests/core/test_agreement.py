@@ -145,17 +145,17 @@ def test_who_comes_or_goes_moves_only_its_own_keys_and_alike_for_all(
         assert now == was or was not in after or now not in before
 
 
-def test_engines_that_others_keep_busy_are_seen_and_the_homes_are_those_of_prefixes(pools) -> None:
-    """With a load that is known a beginning may meet at its home: it is seen to fill."""
-    for number in range(20):
+def test_a_conversation_begins_at_its_home_where_load_is_known_as_well(pools) -> None:
+    """The next turn will come to another sidecar, which looks there."""
+    for key in range(20):
         found = set()
-        for seed in range(3):
+        for load in (None, 4.0):
             pool = pools.pool(8)
             pool.partial = True
-            for each in pool.endpoints.values():
-                each.reported(Reported(NOW, 0.0, 4.0, 0.1, 0, None, None))
-            prompt = pools.prompt((f"tenant {number}", 64), (f"question {seed}", 5))
-            found.add(goes(pools, pool, seed << 62, prompt).endpoint.name)
+            for each in pool.endpoints.values() if load else ():
+                each.reported(Reported(NOW, 0.0, load, 0.1, 0, None, None))
+            prompt = pools.prompt(("system", 60), (f"question {key}", 5))
+            found.add(goes(pools, pool, key << 58, prompt).endpoint.name)
         assert len(found) == 1
 
 

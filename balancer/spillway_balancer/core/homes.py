@@ -18,6 +18,9 @@ BELIEF: Final = 0.5
 """How much of a prefix is taken to be at its home, where all requests there are others'; and how much of a prompt at
 the home of its conversation, where nobody knows what others do."""
 
+KEY_BELIEF: Final = 0.75
+"""How much of a prompt is taken to be at the home of its conversation, likewise."""
+
 SESSION_BELIEF: Final = 2.0
 """The same for the last turn of a conversation: where half of the requests are others', all of it."""
 
@@ -38,6 +41,7 @@ class Homes:
         prompt: Prompt,
         tokens: float,
         block_tokens: float,
+        partial: bool = False,
     ) -> list[Candidate]:
         """The candidates with what others may have left in their caches, `others` being their requests in flight.
 
@@ -45,23 +49,22 @@ class Homes:
         Where this balancer has not served a conversation's last turn itself, somebody else has, and most likely at its
         home. What is known counts for more than a guess.
 
-        Where none of the others' requests are known, a conversation is led to its own home from its first turn on. A
-        beginning that many have in common would lead all of them to one place, and nobody would see it fill.
+        One of many (`partial`) leads a conversation to its own home from its first turn on: the next turn may come to
+        any of them. Where it knows nothing of the others' requests, only that counts: a beginning that many have in
+        common would lead all of them to one place, and nobody would see it fill.
         """
         history = (prompt.history // prompt.block_size) * block_tokens
         unserved = history and key is not None and max(at.cached for at in candidates) < history
         guessed: dict[str | None, float] = {}
+        share = others / sum(at.requests for at in candidates) if others else 1.0
         if others or key is None:
-            share = others / sum(at.requests for at in candidates) if others else 1.0
             self._prefixes(guessed, prompt.blocks, block_tokens * BELIEF * share)
-            sure = min(1.0, SESSION_BELIEF * share)
-        else:
-            sure = 1.0
-            if unserved or not history:
-                guessed[self._ring.home(key)] = tokens * BELIEF
-        if unserved and key is not None:
+        if key is not None:
+            served = history * min(1.0, SESSION_BELIEF * share) if unserved else 0.0
+            if partial and (unserved or not history):
+                served = max(served, tokens * (KEY_BELIEF * share if others else BELIEF))
             where = self._ring.home(key)
-            guessed[where] = max(guessed.get(where, 0.0), history * sure)
+            guessed[where] = max(guessed.get(where, 0.0), served)
         return [
             at._replace(cached=guess, miss=tokens - guess)
             if (guess := min(guessed.get(at.name, 0.0), tokens - 1.0)) > at.cached

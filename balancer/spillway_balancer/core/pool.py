@@ -177,7 +177,8 @@ class Pool:
         candidates, why, elsewhere = self._candidates(prompt, tokens, exclude, now, want.output_tokens)
         if prompt is None or self._homes is None or not (elsewhere or self.partial) or not candidates:
             return candidates, why, False
-        return self._homes.guess(candidates, elsewhere, want.key, prompt, tokens, self.block_tokens), why, True
+        block, key = self.block_tokens, want.key
+        return self._homes.guess(candidates, elsewhere, key, prompt, tokens, block, self.partial), why, True
 
     def _candidates(
         self,
