@@ -542,6 +542,21 @@ def test_ends_that_chat_completions_do_not_have(end: str, reason: str) -> None:
     assert json.loads(body)["choices"][0]["finish_reason"] == reason
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "expected"),
+    [
+        (400, "validationexception", "invalid_request_error"),
+        (503, "serviceunavailableexception", "server_error"),
+        (429, "rate_limit_error", "rate_limit_error"),
+        (404, None, "invalid_request_error"),
+        (500, None, "server_error"),
+    ],
+)
+def test_types_of_errors_are_openais_words(status: int, kind: str | None, expected: str) -> None:
+    body = json.loads(ANSWERING.error(status, "no", kind, None) if ANSWERING.error else b"")
+    assert body["error"]["type"] == expected
+
+
 def test_errors_are_openais() -> None:
     assert ANSWERING.error is not None
     assert json.loads(ANSWERING.error(400, "No", None, "bad")) == {

@@ -113,7 +113,7 @@ class Stream:
             return b": alive\n\n"
         self._over = True
         if isinstance(event, Fault):
-            return b"data: %b\n\n" % _error(event.message, event.facts.type, event.facts.code)
+            return b"data: %b\n\n" % _fault(event)
         return self._told() + b"data: [DONE]\n\n"
 
     def _begin(self, began: Began) -> bytes:
@@ -226,7 +226,7 @@ class Whole:
 
     def end(self) -> bytes:
         if self._fault is not None:
-            return _error(self._fault.message, self._fault.facts.type, self._fault.facts.code)
+            return _fault(self._fault)
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self._said), "refusal": None}
         if self._thought:
             message["reasoning_content"] = "".join(self._thought)
@@ -281,9 +281,12 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 
 def error(status: int, message: str, kind: str | None, code: str | None) -> bytes:
-    """OpenAI's error body. Its types go by the status where nothing else is known."""
-    return _error(message, kind or ("invalid_request_error" if 400 <= status < 500 else "server_error"), code)
+    """OpenAI's error body. Its types go by the status where nothing is known, or what AWS calls it."""
+    if kind is None or kind.endswith("exception"):
+        kind = "invalid_request_error" if 400 <= status < 500 else "server_error"
+    return _encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
-def _error(message: str, kind: str | None, code: str | None) -> bytes:
-    return _encode({"error": {"message": message, "type": kind or "server_error", "param": None, "code": code}})
+def _fault(fault: Fault) -> bytes:
+    facts = fault.facts
+    return error(facts.status or 500, fault.message, facts.type, facts.code)
