@@ -205,4 +205,4 @@ def test_others_take_their_share_of_the_mirror(pools, dice) -> None:
     alone = endpoint.cache.idle
     endpoint.reported(Reported(NOW, 0.0, 9.0, 0.5, 0, None, None))
     pools.send(pool, pools.prompt(("a", 10)), NOW, dice).end(NOW)
-    assert endpoint.cache.idle < alone / 2
+    assert endpoint.cache.idle <= alone / 2
