@@ -8,22 +8,14 @@ from msgspec import Struct
 
 from spillway_api.markup import Cel, doc, pattern
 from spillway_api.types.fields import Url
-from spillway_api.types.secretref import SecretRef
+from spillway_api.types.secretref import RefKey, RefName, SecretRef
 
 
 class ConfigMapRef(Struct, frozen=True, rename="camel"):
     """A key of a ConfigMap in the namespace of the object."""
 
-    name: Annotated[
-        str,
-        doc("Name of a ConfigMap in the same namespace.", min_length=1, max_length=253),
-        pattern(r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"),
-    ]
-    key: Annotated[
-        str,
-        doc("Key of the ConfigMap that holds the certificates, in PEM.", min_length=1, max_length=253),
-        pattern(r"^[-._a-zA-Z0-9]+$"),
-    ] = "ca.crt"
+    name: Annotated[RefName, doc("Name of a ConfigMap in the same namespace.")]
+    key: Annotated[RefKey, doc("Key of the ConfigMap that holds the certificates, in PEM.")] = "ca.crt"
 
 
 class Tls(Struct, frozen=True, rename="camel"):
