@@ -21,7 +21,6 @@ import aiohttp
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from spillway_api.providers import PRESETS
 from spillway_balancer.provider.books import Page, Prices, plain
 from spillway_balancer.provider.faults import Fault, parse
 from spillway_balancer.provider.keys import Key
@@ -32,7 +31,7 @@ from . import town
 from .mixed import LOTS, Lot, Mixed, mixed
 from .snapshots import Table
 
-FAMILIES: Final = {
+TYPES: Final = {
     "openai": "OpenAI",
     "azure": "AzureOpenAI",
     "gemini": "Gemini",
@@ -47,7 +46,7 @@ FAMILIES: Final = {
     "openrouter": "OpenRouter",
     "xai": "xAI",
 }
-SERVED: Final = tuple(family for family, type in FAMILIES.items() if type in PRESETS)
+"""Types of fakes, and what a ModelPool calls them."""
 ACCOUNTS: Final = ("a", "b")
 UPSTREAM: Final = {"anthropic": "claude-sonnet-4-5-{lot}", "bedrock": "anthropic.claude-sonnet-4-5-{lot}-v1:0"}
 FAULTS: Final = """[
@@ -102,7 +101,7 @@ def upstream(family: str, lot: Lot) -> str:
 
 def prices(family: str) -> Prices:
     """Of a million tokens; primes, so that no mistake hides behind another."""
-    at = list(FAMILIES).index(family)
+    at = list(TYPES).index(family)
     each = [Decimal(base + 10 * at) for base in (3, 1, 7, 17, 11)]
     return Prices(*(one / 10 for one in each))
 
@@ -130,7 +129,7 @@ def objects(urls: dict[str, str]) -> Iterable[dict[str, Any]]:
             {"name": each, "secretRef": {"name": f"{family}-{each}", "key": "key"}} | place.get(family, {})
             for each in ACCOUNTS
         ]
-        provider = {"type": FAMILIES[family], "baseURL": urls[family], "allowPlainHTTP": True, "accounts": accounts}
+        provider = {"type": TYPES[family], "baseURL": urls[family], "allowPlainHTTP": True, "accounts": accounts}
         yield _object("ModelPool", family, {"models": models, "source": {"provider": provider}})
         behind = names[(at + 1) % len(names)]
         for lot in LOTS:
@@ -147,7 +146,7 @@ def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": "spillway.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-async def play(count: int, seed: int, families: tuple[str, ...] = SERVED) -> Played:
+async def play(count: int, seed: int, families: tuple[str, ...] = tuple(TYPES)) -> Played:
     """Send so many requests, wait until all has ended, and hold the balancer's costs against the books."""
     with town.folder() as folder:
         async with AsyncExitStack() as stack:

@@ -16,7 +16,7 @@ import aiohttp
 import anthropic
 import openai
 import pytest
-from benchmarks.providers import FAMILIES, SERVED
+from benchmarks import providers
 
 from spillway_balancer.provider.books import Prices
 from spillway_balancer.provider.faults import parse
@@ -42,7 +42,7 @@ CLAUDE_TOOL: Any = {"name": "look_up", "description": "Finds it.", "input_schema
 PICTURE: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGVsbG8="}}
 LONG = "a long prompt of many words that stays as it is " * 120
 
-TYPES = {name: FAMILIES[name] for name in SERVED} | {"compatible": "OpenAICompatible"}
+TYPES = providers.TYPES | {"compatible": "OpenAICompatible"}
 FAKES = {"compatible": "together"}
 
 family = pytest.mark.parametrize("type", TYPES)

@@ -36,12 +36,6 @@ async def fake() -> AsyncIterator[Fake]:
 
 
 @pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
-        yield session
-
-
-@pytest.fixture
 async def chats() -> AsyncIterator[Callable[..., openai.AsyncOpenAI]]:
     """OpenAI's client of a fake, without retries of its own."""
     clients: list[openai.AsyncOpenAI] = []

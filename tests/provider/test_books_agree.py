@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from benchmarks.mixed import KINDS, LOTS, mixed
-from benchmarks.providers import SERVED, play
+from benchmarks.providers import TYPES, play
 
 REQUESTS = 600
 
@@ -17,7 +17,7 @@ async def test_costs_are_the_books_to_the_last_digit_where_answers_came_whole() 
     """Where they were cut, or the client left, the usage never came: those are estimates, and stand apart."""
     played = await play(REQUESTS, seed=7)
     whole = [sums for (_, lot), sums in played.sums.items() if lot == "whole"]
-    assert len(whole) == len(SERVED)
+    assert len(whole) == len(TYPES)
     for sums in whole:
         assert sums.untold == 0
         assert sums.billed > 0
@@ -36,10 +36,10 @@ async def test_costs_are_the_books_to_the_last_digit_where_answers_came_whole() 
 
 
 def test_every_kind_of_request_is_sent_to_every_family_in_every_way() -> None:
-    found = {(each.family, each.lot, each.kind, each.path, each.stream) for each in mixed(10_000, 1, SERVED)}
+    found = {(each.family, each.lot, each.kind, each.path, each.stream) for each in mixed(10_000, 1, tuple(TYPES))}
     ways = {(path, stream) for _, lot, _, path, stream in found if lot == "whole"}
     assert len(ways) == 4
-    for family in SERVED:
+    for family in TYPES:
         for kind in KINDS:
             assert {(path, stream) for one, lot, other, path, stream in found
                     if (one, lot, other) == (family, "whole", kind)} == ways  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 import pytest
+from benchmarks.providers import TYPES
 
 from spillway_balancer.provider.families import FAMILIES
 from spillway_balancer.wire.translation import pairs
@@ -20,19 +21,6 @@ from spillway_balancer.wire.translation.said import Asked, Done, Ended, Fault, S
 
 from .conftest import Fake, bill
 
-PRESET_OF: Final = {
-    "openai": "OpenAI",
-    "azure": "AzureOpenAI",
-    "gemini": "Gemini",
-    "vertex": "Gemini",
-    "mistral": "Mistral",
-    "groq": "Groq",
-    "together": "Together",
-    "fireworks": "Fireworks",
-    "deepseek": "DeepSeek",
-    "openrouter": "OpenRouter",
-    "xai": "xAI",
-}
 HELLO: Final = {"role": "user", "content": "Hello there"}
 SCHEMA: Final = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 FUNCTION: Final = {"type": "function", "function": {"name": "get_weather", "description": "x", "parameters": SCHEMA}}
@@ -108,7 +96,7 @@ def read(api: Api, name: str, stream: bool) -> Conversation:
 
 def dialect(type: str) -> tuple[Asking, Answering]:
     api = FAMILIES[type].api
-    return pairs.asking(api, PRESET_OF.get(type)), pairs.ANSWERING[api]
+    return pairs.asking(api, TYPES[type]), pairs.ANSWERING[api]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
@@ -153,4 +141,4 @@ async def test_what_is_written_is_accepted_and_what_is_read_is_in_the_books(
 
 
 def test_every_chat_family_has_a_preset() -> None:
-    assert set(PRESET_OF) == {name for name, family in FAMILIES.items() if family.api == "chat"}
+    assert set(TYPES) == set(FAMILIES)
