@@ -125,6 +125,8 @@ class Pool(Struct, frozen=True, rename="camel", omit_defaults=True):
     proxy: Proxy | None = None
     cost: EndpointCost | None = None
     """Of each endpoint of one's own, where it is said."""
+    remote: bool = False
+    """It is the gateway, which a sidecar sends to what it cannot send itself. The sidecar knows where that is."""
 
     def credentials(self) -> Iterator[Credential]:
         """All that a balancer needs to have to send anything to it."""

@@ -28,13 +28,15 @@ LEASES = "leases.spillway.dev"
 does not take it each balancer counts for itself."""
 AUDIENCE = "spillway-operator"
 """Of the ServiceAccount tokens that balancers show."""
+AT_GATEWAY = "spillway-gateway"
+"""Of those that sidecars show to gateways."""
 HEARTBEAT = 10.0
 """Seconds between pings of either side; a connection whose pong stays out for half of it is dead."""
 MAX_BYTES = 64 << 20
 """Largest message."""
 
 
-class Hello(Struct, frozen=True, rename="camel", tag="hello"):
+class Hello(Struct, frozen=True, rename="camel", omit_defaults=True, tag="hello"):
     """The first message of a balancer."""
 
     gateway: str
@@ -42,6 +44,10 @@ class Hello(Struct, frozen=True, rename="camel", tag="hello"):
     """Of the snapshot it serves from; None when it has none."""
     version: str
     """Of the balancer's program, for people."""
+    sidecar: bool = False
+    """Whether it runs beside a client, and so is given what `spillway_api.sidecars` leaves of the snapshot."""
+    routes: tuple[str, ...] = ()
+    """namespace/name of those that a sidecar asks for; none means all that it may have."""
 
 
 class Ack(Struct, frozen=True, rename="camel", tag="ack"):
@@ -100,6 +106,59 @@ class Report(Struct, frozen=True, rename="camel", tag="report"):
     """Pools without an endpoint that requests want: what they stand for is to be woken."""
 
 
+class EndpointLoad(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """How one endpoint is doing, as its engine and its probes say. None is unknown."""
+
+    endpoint: str
+    ago: float = 0.0
+    """Seconds between the scrape and this message."""
+    waiting: float | None = None
+    running: float | None = None
+    kv_usage: float | None = None
+    """Used part of the KV cache, 0 to 1."""
+    healthy: bool | None = None
+    """By active probes."""
+
+
+class PoolLoad(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """How the endpoints of a pool are doing."""
+
+    pool: str
+    endpoints: tuple[EndpointLoad, ...]
+
+
+class Loads(Struct, frozen=True, rename="camel", tag="loads"):
+    """What gateways have scraped, for those that do not: from a gateway to the operator, and from there to sidecars.
+    Endpoints that are not in it are as they were."""
+
+    pools: tuple[PoolLoad, ...] = ()
+
+
+class Share(Struct, frozen=True, rename="camel", tag="share"):
+    """To a gateway: say what is scraped so often."""
+
+    seconds: float
+    """0: not at all, for there is no sidecar."""
+
+
+class Whose(Struct, frozen=True, rename="camel", tag="whose"):
+    """A gateway asks whose token it has been shown."""
+
+    number: int
+    """Of the question, in the answer too."""
+    token: str
+
+
+class Vouched(Struct, frozen=True, rename="camel", tag="vouched"):
+    """Whose it is."""
+
+    number: int
+    state: Literal["Known", "Unknown", "Unavailable"]
+    """Unavailable: nobody can say now."""
+    namespace: str = ""
+    pod: str = ""
+
+
 class Full(Struct, frozen=True, rename="camel", tag="snapshot"):
     """A whole snapshot."""
 
@@ -131,8 +190,8 @@ class Saved(Struct, frozen=True, rename="camel"):
     """Routes of policies that were never good as a whole: a new operator does not take them for a last good version."""
 
 
-FromBalancer: TypeAlias = Hello | Ack | Refused | Report | Books
-FromOperator: TypeAlias = Full | Delta | Grants
+FromBalancer: TypeAlias = Hello | Ack | Refused | Report | Books | Loads | Whose
+FromOperator: TypeAlias = Full | Delta | Grants | Loads | Share | Vouched
 
 _from_balancer: msgspec.json.Decoder[FromBalancer] = msgspec.json.Decoder(FromBalancer)
 _from_operator: msgspec.json.Decoder[FromOperator] = msgspec.json.Decoder(FromOperator)
