@@ -122,6 +122,19 @@ class CostTooHigh(BadRequest):
     code = "cost_too_high"
 
 
+class InvalidForwarded(BadRequest):
+    """The header by which a sidecar tells how far a request has come is none."""
+
+    code = "invalid_forwarded"
+
+
+class LoopDetected(BadRequest):
+    """A request that was forwarded has come to a sidecar, which would forward it again."""
+
+    status = 508
+    code = "loop_detected"
+
+
 class MethodNotAllowed(BadRequest):
     status = 405
     code = "method_not_allowed"
