@@ -11,6 +11,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from spillway_api.stream import AT_GATEWAY, AUDIENCE
+
+from .amounts import Resources, resources
 from .cluster import Object
 
 LABEL: Final = "spillway.dev/inject"
@@ -28,13 +31,8 @@ TOKEN_SECONDS: Final = 3600
 _GATEWAY: Final = "spillway.dev/gateway"
 _PORT: Final = "spillway.dev/port"
 _ROUTES: Final = "spillway.dev/routes"
-_RESOURCES: Final = {
-    "spillway.dev/cpu": ("requests", "cpu"),
-    "spillway.dev/memory": ("requests", "memory"),
-    "spillway.dev/memory-limit": ("limits", "memory"),
-}
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?").fullmatch
-_QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi)?").fullmatch
+_MIRROR: Final = "kubernetes.io/config.mirror"
+_ROUTE = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/)?[a-z0-9]([-.a-z0-9]{0,61}[a-z0-9])?").fullmatch
 _PORTS: Final = range(1024, 65536)
 """A sidecar is not root."""
 
@@ -45,14 +43,17 @@ class Sidecar(NamedTuple):
     image: str
     operator: str
     """URL of the config stream."""
-    gateway: str
-    """URL of a gateway, with `{gateway}` for its name."""
+    gateways: Mapping[str, str]
+    """URL of each gateway by its name."""
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
-    audience: str = "spillway-operator"
-    cpu: str = "50m"
-    memory: str = "96Mi"
-    memory_limit: str = "256Mi"
+    resources: Resources = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}  # noqa: RUF012
+    """For a Pod that does not say how much; read only."""
+
+    @property
+    def default(self) -> str:
+        """The gateway of a Pod that names none."""
+        return "default" if "default" in self.gateways else min(self.gateways, default="default")
 
 
 class Injection(NamedTuple):
@@ -76,11 +77,13 @@ def injected(pod: Object) -> bool:
     )
 
 
-def inject(pod: Object, sidecar: Sidecar) -> Injection:
-    """The patch that gives a Pod a sidecar; none where it has one. For a Pod that asked for it."""
+def inject(pod: Object, namespace: str, sidecar: Sidecar) -> Injection:
+    """The patch that gives a Pod a sidecar; none where it has one. For a Pod that asked for it.
+
+    The namespace is told beside the Pod: one that is being made need not say its own."""
     if injected(pod):
         return Injection()
-    wanted = _wanted(pod)
+    wanted = _wanted(pod, namespace, sidecar)
     if isinstance(wanted, str):
         return Injection(refused=wanted)
     why = _obstacle(pod, wanted)
@@ -93,14 +96,15 @@ class _Wanted(NamedTuple):
     gateway: str
     port: int
     routes: tuple[str, ...]
-    resources: Mapping[tuple[str, str], str]
+    """namespace/name"""
+    resources: Resources
 
 
-def _wanted(pod: Object) -> _Wanted | str:
+def _wanted(pod: Object, namespace: str, sidecar: Sidecar) -> _Wanted | str:
     said: Mapping[str, str] = pod["metadata"].get("annotations") or {}
-    gateway = said.get(_GATEWAY, "default")
-    if not _NAME(gateway):
-        return f"{_GATEWAY}: {gateway[:63]!r} is no name of a gateway; lower-case letters, digits and - make one"
+    gateway = said.get(_GATEWAY, sidecar.default)
+    if gateway not in sidecar.gateways:
+        return f"{_GATEWAY}: there is no gateway {gateway[:63]!r}; there is {', '.join(sorted(sidecar.gateways))}"
     port = said.get(_PORT, "8787")
     if not (port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) in _PORTS):
         return f"{_PORT}: {port[:16]!r} is no port; it must be a number from {_PORTS[0]} to {_PORTS[-1]}"
@@ -108,18 +112,21 @@ def _wanted(pod: Object) -> _Wanted | str:
         return f"{_PORT}: {port} is where the sidecar answers probes; take another one"
     routes = tuple(name.strip() for name in said.get(_ROUTES, "").split(",") if name.strip())
     for name in routes:
-        if not _NAME(name):
-            return f"{_ROUTES}: {name[:63]!r} is no name of a RoutePolicy; write names with commas between them"
-    resources = {where: said[name] for name, where in _RESOURCES.items() if name in said}
-    for name, where in _RESOURCES.items():
-        if where in resources and not _QUANTITY(resources[where]):
-            return f"{name}: {resources[where][:16]!r} is no quantity; write it like 100m or 128Mi"
-    return _Wanted(gateway, int(port), routes, resources)
+        if not _ROUTE(name):
+            return (
+                f"{_ROUTES}: {name[:127]!r} is no name of a RoutePolicy; "
+                "write names with commas between them, those of other namespaces as namespace/name"
+            )
+    routes = tuple(dict.fromkeys(name if "/" in name else f"{namespace}/{name}" for name in routes))
+    amounts = resources(said, sidecar.resources)
+    return amounts if isinstance(amounts, str) else _Wanted(gateway, int(port), routes, amounts)
 
 
 def _obstacle(pod: Object, wanted: _Wanted) -> str:
     """Why this Pod cannot have one; empty where it can."""
     spec = pod["spec"]
+    if _MIRROR in (pod["metadata"].get("annotations") or {}):
+        return "it is the mirror of a static Pod, which its node runs whatever is said of the mirror"
     selected = (spec.get("nodeSelector") or {}).get("kubernetes.io/os")
     if "windows" in (selected, (spec.get("os") or {}).get("name")):
         return "it runs on Windows, for which there is no sidecar"
@@ -145,7 +152,7 @@ def _operations(pod: Object, wanted: _Wanted, sidecar: Sidecar) -> Iterator[Obje
     for kind in ("initContainers", "containers"):
         for at, container in enumerate(spec.get(kind) or ()):
             yield from _variables(f"/spec/{kind}/{at}", container, wanted.port)
-    yield from _added("/spec", spec, "volumes", _volumes(sidecar))
+    yield from _added("/spec", spec, "volumes", _volumes())
     yield from _added("/spec", spec, "imagePullSecrets", [{"name": name} for name in _new_secrets(spec, sidecar)])
     container = _container(wanted, sidecar)
     if spec.get("initContainers") is not None:
@@ -185,11 +192,17 @@ def _new_secrets(spec: Object, sidecar: Sidecar) -> list[str]:
     return [name for name in sidecar.pull_secrets if name not in have]
 
 
-def _volumes(sidecar: Sidecar) -> list[Object]:
-    token = {"path": "token", "audience": sidecar.audience, "expirationSeconds": TOKEN_SECONDS}
-    authority = {"name": CA_CONFIG_MAP, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+def _volumes() -> list[Object]:
+    tokens = {"token": AUDIENCE, "gateway-token": AT_GATEWAY}
+    sources: list[Object] = [
+        {"serviceAccountToken": {"path": path, "audience": audience, "expirationSeconds": TOKEN_SECONDS}}
+        for path, audience in tokens.items()
+    ]
+    # It is there when the Pod is admitted. One whose ConfigMap has been deleted since shall start again all the same:
+    # until it is back, which takes a minute or two, the sidecar has what it has saved, or asks the gateway.
+    authority = {"name": CA_CONFIG_MAP, "items": [{"key": "ca.crt", "path": "ca.crt"}], "optional": True}
     return [
-        {"name": TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}, {"configMap": authority}]}},
+        {"name": TOKEN_VOLUME, "projected": {"sources": [*sources, {"configMap": authority}]}},
         {"name": STATE_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}},
     ]
 
@@ -201,9 +214,10 @@ def _container(wanted: _Wanted, sidecar: Sidecar) -> Object:
         "--sidecar",
         f"--operator={sidecar.operator}",
         f"--gateway={wanted.gateway}",
-        f"--gateway-url={sidecar.gateway.replace('{gateway}', wanted.gateway)}",
+        f"--gateway-url={sidecar.gateways[wanted.gateway]}",
         *(f"--route={name}" for name in wanted.routes),
         f"--token-file={papers}/token",
+        f"--gateway-token-file={papers}/gateway-token",
         f"--ca-file={papers}/ca.crt",
         "--state=/var/lib/spillway",
         "--host=127.0.0.1",
@@ -211,14 +225,6 @@ def _container(wanted: _Wanted, sidecar: Sidecar) -> Object:
         "--admin-host=0.0.0.0",
         f"--admin-port={ADMIN_PORT}",
     ]
-    defaults = {
-        ("requests", "cpu"): sidecar.cpu,
-        ("requests", "memory"): sidecar.memory,
-        ("limits", "memory"): sidecar.memory_limit,
-    }
-    resources: dict[str, dict[str, str]] = {}
-    for (kind, what), amount in {**defaults, **wanted.resources}.items():
-        resources.setdefault(kind, {})[what] = amount
     probe: dict[str, Any] = {"httpGet": {"path": "/healthz", "port": ADMIN_PORT}}
     return {
         "name": CONTAINER,
@@ -233,7 +239,7 @@ def _container(wanted: _Wanted, sidecar: Sidecar) -> Object:
         # the Pod's requests go to the gateway.
         "startupProbe": {**probe, "periodSeconds": 1, "failureThreshold": 60},
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 6},
-        "resources": resources,
+        "resources": wanted.resources,
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

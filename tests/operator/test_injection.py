@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parent / "golden" / "injection"
 SIDECAR = Sidecar(
     "example.com/spillway-balancer:1.0",
     "https://spillway-operator.spillway.svc:9443",
-    "http://spillway-gateway-{gateway}.spillway.svc",
+    {"default": "http://spillway.spillway.svc", "eu": "http://spillway-eu.spillway.svc:8080"},
     pull_secrets=("registry", "own"),
 )
 
@@ -53,7 +53,7 @@ class Plain(yaml.SafeDumper):
 @pytest.mark.parametrize("file", sorted(GOLDEN.glob("*.pod.yaml")), ids=lambda file: file.name.split(".")[0])
 def test_pods_get_what_the_golden_files_say(file: Path) -> None:
     pod = yaml.safe_load(file.read_text())
-    found = inject(pod, SIDECAR)
+    found = inject(pod, "shop", SIDECAR)
     assert not found.refused
     expected = file.with_name(file.name.replace(".pod.", ".injected."))
     made = yaml.dump(applied(pod, found.patch), Dumper=Plain, sort_keys=False)
@@ -93,17 +93,37 @@ PORT = "it must be a number from 1024 to 65535"
         (annotated(port="9797"), "spillway.dev/port: 9797 is where the sidecar answers probes; take another one"),
         (
             annotated(gateway="EU west"),
-            "spillway.dev/gateway: 'EU west' is no name of a gateway; lower-case letters, digits and - make one",
+            "spillway.dev/gateway: there is no gateway 'EU west'; there is default, eu",
         ),
         (
             annotated(routes="chat; more"),
-            "spillway.dev/routes: 'chat; more' is no name of a RoutePolicy; write names with commas between them",
+            "spillway.dev/routes: 'chat; more' is no name of a RoutePolicy; "
+            "write names with commas between them, those of other namespaces as namespace/name",
+        ),
+        (
+            annotated(routes="a/b/c"),
+            "spillway.dev/routes: 'a/b/c' is no name of a RoutePolicy; "
+            "write names with commas between them, those of other namespaces as namespace/name",
+        ),
+        (
+            {**app(), "metadata": {"annotations": {"kubernetes.io/config.mirror": "1f"}}},
+            "it is the mirror of a static Pod, which its node runs whatever is said of the mirror",
+        ),
+        (
+            annotated(memory="1Gi", memory_limit="1G"),
+            "spillway.dev/memory: 1Gi is more than the 1G of spillway.dev/memory-limit",
         ),
         (annotated(memory="a lot"), "spillway.dev/memory: 'a lot' is no quantity; write it like 100m or 128Mi"),
     ],
 )
 def test_what_cannot_have_one_is_told_why(pod: Any, why: str) -> None:
-    assert inject(pod, SIDECAR) == Injection(refused=why)
+    assert inject(pod, "shop", SIDECAR) == Injection(refused=why)
+
+
+def test_without_a_gateway_named_default_the_first_one_is_taken() -> None:
+    found = inject(app(), "shop", SIDECAR._replace(gateways={"us": "http://us", "eu": "http://eu"}))
+    sidecar = applied(app(), found.patch)["spec"]["initContainers"][0]
+    assert {"--gateway=eu", "--gateway-url=http://eu"} <= set(sidecar["args"])
 
 
 @pytest.mark.parametrize(
@@ -158,11 +178,11 @@ PODS = st.fixed_dictionaries(
 @given(PODS)
 def test_nothing_of_the_pod_is_changed_and_a_second_time_changes_nothing(pod: Any) -> None:
     before = json.dumps(pod)
-    found = inject(pod, SIDECAR)
+    found = inject(pod, "shop", SIDECAR)
     assert json.dumps(pod) == before
     after = applied(pod, found.patch)
     assert injected(after)
-    assert inject(after, SIDECAR) == Injection()
+    assert inject(after, "shop", SIDECAR) == Injection()
     sidecar, *others = after["spec"]["initContainers"]
     assert (sidecar["name"], sidecar["restartPolicy"]) == (CONTAINER, "Always")
     own = pod["spec"].get("initContainers", []) + pod["spec"]["containers"]
