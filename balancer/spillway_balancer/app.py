@@ -34,7 +34,7 @@ from .net.polling import Poller
 from .net.proxy import Limits, Proxy
 from .net.received import State, of_saved
 from .net.recording import CannotRecord, Recorder
-from .net.reporting import steps
+from .net.reporting import steps, steps_beside
 from .net.saved import Saver, load
 from .net.serving import Serving
 from .net.spending import Spending
@@ -65,7 +65,7 @@ class Settings:
 
     paths: tuple[Path, ...] = ()
     operator: Where | None = None
-    """In place of files."""
+    """In place of files. With `sidecar` in it this is one."""
     state: Path | None = None
     """Folder for the last good state that the operator sent; with files, for what budgets have spent."""
     boot: Path | None = None
@@ -74,6 +74,8 @@ class Settings:
     port: int = 8787
     admin_port: int | None = None
     """For our own pages; None serves them on `port`."""
+    admin_host: str | None = None
+    """For the same; None is `host`."""
     gateway: str = "default"
     secrets: Path | None = None
     prices: Path | None = None
@@ -91,7 +93,8 @@ class Balancer:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.serving = Serving()
+        self.sidecar = settings.operator.sidecar if settings.operator is not None else None
+        self.serving = Serving(partial=self.sidecar is not None)
         self.telemetry = Telemetry()
         self.credentials = Credentials(settings.secrets)
         self.port = settings.port
@@ -131,9 +134,10 @@ class Balancer:
         for follower in (self.poller.follow, self.telemetry.follow, self.identities.follow, self.proxy.follow):
             self.serving.follow(follower)
         try:
-            self.port = await self._listen(self._handle, settings.port)
+            self.port = await self._listen(self._handle, settings.host, settings.port)
             if settings.admin_port is not None:
-                self.admin_port = await self._listen(self._admin, settings.admin_port)
+                admin_host = settings.host if settings.admin_host is None else settings.admin_host
+                self.admin_port = await self._listen(self._admin, admin_host, settings.admin_port)
         except OSError:
             self._close_listeners()
             await self._session.close()
@@ -153,12 +157,12 @@ class Balancer:
         self.credentials.give(judged.values)
         return judged.snapshot
 
-    async def _listen(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], port: int) -> int:
+    async def _listen(
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], host: str, port: int
+    ) -> int:
         """Returns the port that it got."""
         server = Server(handler)
-        listener = await asyncio.get_running_loop().create_server(
-            server, self.settings.host, port, backlog=4096, reuse_address=True
-        )
+        listener = await asyncio.get_running_loop().create_server(server, host, port, backlog=4096, reuse_address=True)
         self._servers.append(server)
         self._listeners.append(listener)
         return int(listener.sockets[0].getsockname()[1])
@@ -186,11 +190,15 @@ class Balancer:
     async def _follow_operator(self, where: Where, dice: random.Random) -> None:
         settings = self.settings
         log.info("listening on http://%s:%d/v1, following %s", settings.host, self.port, where.url)
-        self._leasing = Leasing()
-        self.serving.follow(self._leasing.follow)
-        self.telemetry.endpoints.leased = self._leasing.leased
+        if self.sidecar is None:  # one has no budgets: what costs money is the gateway's
+            self._leasing = Leasing()
+            self.serving.follow(self._leasing.follow)
+            self.telemetry.endpoints.leased = self._leasing.leased
         saved = await asyncio.to_thread(load, settings.state, settings.boot, settings.gateway)
         state = None if saved is None else self._begin_with(saved)
+        if state is None and self.sidecar is not None:
+            self.serving.swap(self.sidecar.unknown(settings.gateway))
+            log.info("nothing is known yet: all goes to the gateway at %s", self.sidecar.gateway_url)
         if settings.state is not None:
             self._saver = Saver(settings.state)
         name = urlsplit(where.url).netloc
@@ -198,7 +206,7 @@ class Balancer:
         source = OperatorSource(
             where,
             state,
-            self.serving.swap,
+            self._take,
             self._saver.put if self._saver is not None else lambda saved: None,
             self.telemetry.reloaded,
             partial(self.telemetry.connected, name),
@@ -212,14 +220,19 @@ class Balancer:
     def _begin_with(self, saved: Saved) -> State | None:
         """Serve what was put away, whether or not the operator answers."""
         try:
-            self.serving.swap(saved.snapshot)
+            self._take(saved.snapshot)
         except Exception as error:
             log.warning("the saved state cannot be served from and is passed over: %s", type(error).__name__)
             return None
         log.info("serving the saved state: %s", summary(saved.snapshot))
         return of_saved(saved)
 
+    def _take(self, snapshot: Snapshot) -> bool:
+        return self.serving.swap(snapshot if self.sidecar is None else self.sidecar.reached(snapshot))
+
     def _report(self) -> Generator[None, None, Report]:
+        if self.sidecar is not None:
+            return steps_beside(self.serving.current, monotonic())
         poller = self.poller
         return steps(self.serving.current, poller.dialects, poller.scrapes, monotonic(), time())
 

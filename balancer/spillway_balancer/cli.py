@@ -8,7 +8,6 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
 
 import typer
 
@@ -44,17 +43,6 @@ def fail(message: str, code: int = 1) -> typer.Exit:
     """Say what is wrong on standard error; the caller raises what comes back."""
     typer.echo(message, err=True)
     return typer.Exit(code)
-
-
-def is_https(url: str) -> bool:
-    """Whether this names a server, and nothing else: no path, no user, no query."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    plain = parts.path in ("", "/") and not parts.query and not parts.fragment and "@" not in parts.netloc
-    return parts.scheme == "https" and bool(parts.hostname) and plain
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
@@ -112,7 +100,27 @@ def run(
         int | None,
         typer.Option(help="Port for /metrics, /healthz and /readyz, away from clients.", min=0, max=65535),
     ] = None,
+    admin_host: Annotated[
+        str | None, typer.Option(help="Address for those, where it is another than --host, as for a sidecar's probes.")
+    ] = None,
     gateway: Gateway = "default",
+    sidecar: Annotated[
+        bool,
+        typer.Option(
+            "--sidecar", help="Run beside a client: send to endpoints, and what that takes keys for to the gateway."
+        ),
+    ] = False,
+    gateway_url: Annotated[str | None, typer.Option(help="With --sidecar: http(s)://HOST:PORT of the gateway.")] = None,
+    route: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --sidecar: NAME or NAMESPACE/NAME of a RoutePolicy to serve; repeatable. Without: all it may."
+        ),
+    ] = None,
+    gateway_token_file: Annotated[
+        Path | None,
+        typer.Option(help="With --sidecar: token of its Pod to show to the gateway.", dir_okay=False),
+    ] = None,
     secrets: Secrets = None,
     prices: PriceList = None,
     max_body: Annotated[int, typer.Option(help="Largest request body in MiB.", min=1, max=1024)] = 32,
@@ -131,17 +139,32 @@ def run(
     """Serve ModelPools and RoutePolicies from YAML files (-f) or from the operator, and follow them as they change."""
     from .app import ConfigRefused, Settings, Unfit, serve
     from .net.operator_source import Where
+    from .run_options import is_server, sidecar_of
 
     set_up_logging(log_level)
     where: Where | None = None
+    try:
+        beside = sidecar_of(
+            sidecar,
+            operator=operator,
+            url=gateway_url,
+            routes=route,
+            token_file=gateway_token_file,
+            secrets=secrets,
+            boot=boot,
+        )
+    except ValueError as error:
+        raise fail(str(error), 2) from None
+    if admin_host is not None and admin_port is None:
+        raise fail("--admin-host without --admin-port: without one the pages are on --host and --port", 2)
     if operator is not None:
         if file:
             raise fail("-f and --operator exclude each other: one balancer has one source", 2)
         if prices is not None:
             raise fail("--prices without -f: in a cluster the operator knows them, by its own --prices", 2)
-        if not is_https(operator):
+        if not is_server(operator, "https"):
             raise fail(f"--operator {operator!r}: use https://HOST:PORT", 2)
-        where = Where(operator.rstrip("/"), gateway, token_file, ca_file)
+        where = Where(operator.rstrip("/"), gateway, token_file, ca_file, beside)
     else:
         if not file:
             raise fail("nothing to serve: use -f FILE, or --operator URL in a cluster", 2)
@@ -156,6 +179,7 @@ def run(
         host=host,
         port=port,
         admin_port=admin_port,
+        admin_host=admin_host,
         gateway=gateway,
         secrets=secrets,
         prices=prices,
@@ -172,7 +196,7 @@ def run(
     except Unfit as error:
         raise fail(str(error)) from None
     except OSError as error:
-        ports = f"{host}:{port}" if admin_port is None else f"{host}:{port} and {host}:{admin_port}"
+        ports = f"{host}:{port}" if admin_port is None else f"{host}:{port} and {admin_host or host}:{admin_port}"
         other = "--port" if admin_port is None else "--port or --admin-port"
         raise fail(f"cannot listen on {ports}: {error.strerror or error}; choose another {other}") from None
 

@@ -269,6 +269,11 @@ def digest(snapshot: Snapshot) -> str:
     return Digester()(snapshot)
 
 
+def sealed(part: Pool | Route) -> bytes:
+    """The SHA-256 of a part's encoding."""
+    return hashlib.sha256(_encoder.encode(part)).digest()
+
+
 def digest_of(gateway: str, pools: Iterable[bytes], routes: Iterable[bytes]) -> str:
     """The digest of a snapshot from those of its parts, each the SHA-256 of the part's encoding, in their order."""
     whole = hashlib.sha256(gateway.encode())
@@ -292,7 +297,7 @@ class Digester:
         parts: tuple[Pool | Route, ...] = (*snapshot.pools, *snapshot.routes)
         for part in parts:
             # An id is that of no other object as long as the entry holds the part.
-            known = before.get(id(part)) or (part, hashlib.sha256(_encoder.encode(part)).digest())
+            known = before.get(id(part)) or (part, sealed(part))
             self._known[id(part)] = known
         pools = [self._known[id(pool)][1] for pool in snapshot.pools]
         routes = [self._known[id(route)][1] for route in snapshot.routes]

@@ -54,7 +54,11 @@ class Operator:
             owners=lambda: self.authority.owners(),
         )
         self.streams = StreamServer(
-            Identity(cluster, AUDIENCE), self._allowed, lambda _: self.reconciler.status_changed(), relays=self._is_own
+            Identity(cluster, AUDIENCE),
+            self._allowed,
+            lambda _: self.reconciler.status_changed(),
+            relays=self._is_own,
+            sidecars=settings.sidecar_routes,
         )
         self.reconciler = Reconciler(settings, cluster, self.streams, lambda: self.leadership.leads, self.metrics, dice)
         self.watching = Watching(self._changed, self.reconciler.status_changed, settings.namespaces)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from .logs import Format, set_up
+from .settings import Routes
 
 cli = typer.Typer(
     name="spillway-operator",
@@ -43,6 +44,13 @@ def run(
         bool,
         typer.Option("--consumers", help="Find consumers by their Secrets' labels; takes the right to list Secrets."),
     ] = False,
+    sidecar_routes: Annotated[
+        Routes,
+        typer.Option(
+            help="Which routes of the gateway that it names a sidecar may have, of those that ask for no key: All, "
+            "Same (of its Pod's namespace) or None (no sidecars)."
+        ),
+    ] = "None",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - for other Pods
     port: Annotated[int, typer.Option(help="Port of the config stream.", min=0, max=65535)] = 9443,
     admin_port: Annotated[int, typer.Option(help="Port of /healthz, /readyz and /metrics.", min=0, max=65535)] = 8081,
@@ -93,6 +101,7 @@ def run(
         pod_selector=pod_selector,
         consumers=consumers,
         prices=known,
+        sidecar_routes=sidecar_routes,
         host=host,
         port=port,
         admin_port=admin_port,

@@ -32,6 +32,7 @@ class Streams(Protocol):
     @property
     def connected(self) -> int: ...
     def subscribers(self, gateway: str) -> Sized: ...
+    def sidecars(self, gateway: str) -> Mapping[str, int]: ...
 
 
 class Metrics:
@@ -60,8 +61,15 @@ class Metrics:
             ["gateway"], registry=registry,
         )  # fmt: skip
         self._connected = Gauge(
-            "spillway_operator_connections", "Balancers connected to this replica.", registry=registry
+            "spillway_operator_connections",
+            "Balancers of gateways that are connected to this replica.",
+            registry=registry,
         )
+        self._sidecars = Gauge(
+            "spillway_operator_sidecars",
+            "Sidecars connected to this replica, by what they serve from: Current, Behind, or having Refused.",
+            ["gateway", "state"], registry=registry,
+        )  # fmt: skip
         self._sent = Gauge(
             "spillway_operator_stream_sent_bytes", "Bytes of messages sent to balancers.", registry=registry
         )
@@ -100,7 +108,10 @@ class Metrics:
         self._connected.set(streams.connected)
         self._sent.set(streams.bytes_sent)
         self._subscribers.clear()
+        self._sidecars.clear()
         for gateway in gateways:
+            for state, count in streams.sidecars(gateway).items():
+                self._sidecars.labels(gateway, state).set(count)
             self._subscribers.labels(gateway).set(len(streams.subscribers(gateway)))
 
     def page(self) -> bytes:

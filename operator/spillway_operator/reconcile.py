@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -90,6 +90,7 @@ class Streams(Protocol):
     def publish(self, gateway: str, snapshot: Snapshot, digest: str, at: float) -> None: ...
     def withdraw(self, gateway: str) -> None: ...
     def subscribers(self, gateway: str) -> tuple[Subscriber, ...]: ...
+    def wanted(self, gateway: str) -> Iterable[str]: ...
 
 
 class Reconciler:
@@ -310,8 +311,7 @@ class Reconciler:
         pools = [each for each in world.pools() if each.item is not None and each.item.spec.scaling is not None]
         if not self._leads() or not pools:
             return None
-        there = (each.report for name in self.progress for each in self._streams.subscribers(name))
-        wanted = {name for report in there if report is not None for name in report.wanted}
+        wanted = {pool for gateway in self.progress for pool in self._streams.wanted(gateway)}
         before = [self.waking.scale(each.item) for each in pools if each.item is not None]
         empty = {
             f"{each.namespace}/{each.name}"

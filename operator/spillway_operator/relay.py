@@ -51,6 +51,7 @@ class Seen(Struct, frozen=True, rename="camel"):
     digest: str | None = None
     refused: tuple[str, str] | None = None
     report: Report | None = None
+    sidecar: bool = False
 
 
 class Gone(Struct, frozen=True, rename="camel"):
@@ -101,12 +102,19 @@ def decode(data: str | bytes) -> Told:
 
 def seen(subscriber: Subscriber) -> Seen:
     """As it goes over the wire."""
-    return Seen(subscriber.gateway, subscriber.balancer, subscriber.digest, subscriber.refused, subscriber.report)
+    return Seen(
+        subscriber.gateway,
+        subscriber.balancer,
+        subscriber.digest,
+        subscriber.refused,
+        subscriber.report,
+        subscriber.sidecar,
+    )
 
 
 def subscriber(one: Seen) -> Subscriber:
     """As the leader keeps it."""
-    return Subscriber(one.balancer, one.gateway, one.digest, one.refused, one.report)
+    return Subscriber(one.balancer, one.gateway, one.digest, one.refused, one.report, one.sidecar)
 
 
 class Local(Protocol):

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from spillway_api.prices import Prices
 
 TOKEN_FILE = Path("/var/run/spillway/token/token")
 """A token of the own ServiceAccount for the config stream, by which replicas know each other."""
+
+Routes: TypeAlias = Literal["All", "Same", "None"]
+"""Those of a gateway that ask for no key: all of them, as anybody may ask the gateway for them; those of the sidecar's
+own namespace; or none, and then there are no sidecars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class Settings:
     """Secrets may be listed, and consumers be found by their labels."""
     prices: Prices = field(default_factory=Prices)
     """What providers charge for the models that pools do not price."""
+    sidecar_routes: Routes = "None"
+    """Which open routes of a gateway sidecars may have."""
     host: str = "0.0.0.0"  # noqa: S104 - it serves other Pods
     port: int = 9443
     admin_port: int = 8081

@@ -7,7 +7,11 @@ message; and as the messages are kept by where they lead from and to, thousands 
 Over HTTP the server answers 401 to a token that is nobody's and 503 while it cannot tell or knows no snapshots yet.
 What follows from the gateway is said by the code with which the WebSocket is closed, as the gateway stands in the
 first message: 4403 it is not this caller's, 4404 there is none, 4408 no hello in time, 4409 the balancer has
-connected anew, 4400 a message that is none. A caller that puts `?gateway=` to the path is told 403 and 404 by HTTP.
+connected anew, 4400 a message that is none. A caller that puts `?gateway=` to the path is told 403 and 404 by HTTP;
+a sidecar puts `&sidecar=1` to it.
+
+Sidecars (`Hello.sidecar`) are given views of the snapshot, and are counted and not listed: no status depends on them.
+All that is heard of them is which pools they want to be woken.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Final
 
 import msgspec
@@ -26,34 +31,26 @@ from spillway_api import stream
 from spillway_api.ledger import Books, Grants
 from spillway_api.snapshot import Snapshot
 
-from . import relay
-from .connections import Connection, Gateway, Version
+from . import relay, sidecars
+from .connections import Connection, Feed, Gateway, Version
 from .identity import Authenticate, Caller, Unavailable, Unknown
+from .settings import Routes
+from .sockets import BAD, CLOSE, FORBIDDEN, LATE, MISSING, REPLACED, Rejected, close, send, upgraded
 from .subscribers import OWN, Roster, Subscriber
 
 HELLO: Final = 10.0
 """Seconds for the first message, and for handshake and headers before it."""
-CLOSE: Final = 1.0
-"""Seconds for a peer to answer a close; then the connection is cut."""
 MAX_BYTES: Final = 4 << 20
 """Largest message of a balancer: a report that names every one of 5,000 endpoints has a tenth of it."""
+MAX_BESIDE: Final = 256 << 10
+"""Largest message of a sidecar, which has its routes to name and pools that are to be woken."""
 MAX_RELAYED: Final = 64 << 20
 """Largest message of a follower."""
 MAX_TEXT: Final = 1024
 """Characters of a refusal that are kept."""
 
-BAD, FORBIDDEN, MISSING, LATE, REPLACED, NOT_YET = 4400, 4403, 4404, 4408, 4409, 4503
 
 _log = logging.getLogger(__name__)
-
-
-class _Rejected(Exception):
-    """This connection cannot go on; `code` is the WebSocket's."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
 
 
 class StreamServer:
@@ -66,8 +63,10 @@ class StreamServer:
         changed: Callable[[str], None],
         *,
         relays: Callable[[Caller], bool] = lambda caller: False,
+        sidecars: Routes = "None",
     ) -> None:
-        """`allowed`: whether a caller may have a gateway's snapshots; `relays`: whether it is the operator itself.
+        """`allowed`: whether a caller may have a gateway's snapshots; `relays`: whether it is the operator itself;
+        `sidecars`: which routes they may have.
 
         `changed(gateway)` is called after a subscriber of it came, went, acknowledged, refused or reported anew.
         """
@@ -75,6 +74,7 @@ class StreamServer:
         self._allowed = allowed
         self._changed = changed
         self._relays = relays
+        self._sidecars = sidecars
         self._gateways: dict[str, Gateway] = {}
         self._roster = Roster()
         self._followers: dict[str, web.WebSocketResponse] = {}
@@ -100,8 +100,13 @@ class StreamServer:
 
     @property
     def connected(self) -> int:
-        """Balancers that are connected to this replica."""
-        return self._roster.count(OWN)
+        """Gateways' balancers that are connected to this replica."""
+        return sum(len(gateway.connections) for gateway in self._gateways.values())
+
+    def sidecars(self, gateway: str) -> Mapping[str, int]:
+        """A gateway's sidecars that are connected to this replica, by how they do."""
+        known = self._gateways.get(gateway)
+        return Counter(each.state for each in known.sidecars.values()) if known else {}
 
     def publish(self, gateway: str, snapshot: Snapshot, digest: str, at: float) -> None:
         """From now on this is what the gateway's balancers shall serve from. Nothing happens if it is already."""
@@ -114,10 +119,11 @@ class StreamServer:
     def withdraw(self, gateway: str) -> None:
         """There is no such gateway any more; its balancers are let go."""
         known = self._gateways.pop(gateway, None)
-        while known is not None and known.connections:
-            name, connection = known.connections.popitem()
-            self._hang_up(connection.socket, MISSING, "the gateway is gone")
-            self._gone(gateway, name)
+        for there in (known.connections, known.sidecars) if known else ():
+            while there:
+                name, connection = there.popitem()
+                self._hang_up(connection.socket, MISSING, "the gateway is gone")
+                self._gone(gateway, name)
 
     def published(self, gateway: str) -> str | None:
         """Digest of what is published for a gateway."""
@@ -125,8 +131,13 @@ class StreamServer:
         return known.newest.digest if known else None
 
     def subscribers(self, gateway: str) -> tuple[Subscriber, ...]:
-        """The gateway's balancers, those of followers too, by name."""
-        return self._roster.of(gateway)
+        """The gateway's balancers, those of followers too, by name; without sidecars."""
+        return tuple(each for each in self._roster.of(gateway) if not each.sidecar)
+
+    def wanted(self, gateway: str) -> set[str]:
+        """Pools that the gateway's balancers and sidecars want to be woken."""
+        reports = (each.report for each in self._roster.of(gateway))
+        return {pool for report in reports if report is not None for pool in report.wanted}
 
     def follow_local(self, follower: Callable[[str, str], None]) -> None:
         """Call `follower(gateway, balancer)` after every change of a balancer that is connected to this replica."""
@@ -145,7 +156,7 @@ class StreamServer:
             if connection is not None:
                 connection.say(stream.encode(grants))
         elif (socket := self._followers.get(source)) is not None:
-            self._spawn(_pass(socket, relay.encode(relay.Passed(gateway, balancer, grants))))
+            self._spawn(send(socket, relay.encode(relay.Passed(gateway, balancer, grants))))
 
     def local_keys(self) -> set[tuple[str, str]]:
         """Gateway and name of the balancers that are connected to this replica."""
@@ -201,14 +212,17 @@ class StreamServer:
                 text="the API server cannot be asked whose token this is", headers={"Retry-After": "5"}
             ) from None
 
-    def _gateway(self, caller: Caller, name: str) -> Gateway:
-        """The gateway, if the caller may have it. Raises _Rejected."""
+    def _gateway(self, caller: Caller, name: str, sidecar: bool) -> Gateway:
+        """The gateway, if the caller may have it, or as a sidecar a view of it. Raises Rejected."""
         # Who may not have it learns nothing of whether it is there.
-        if not self._allowed(caller, name):
-            raise _Rejected(FORBIDDEN, "this ServiceAccount is not the gateway's")
+        if sidecar:
+            if why := sidecars.obstacle(caller, self._sidecars):
+                raise Rejected(FORBIDDEN, why)
+        elif not self._allowed(caller, name):
+            raise Rejected(FORBIDDEN, "this ServiceAccount is not the gateway's")
         known = self._gateways.get(name)
         if known is None:
-            raise _Rejected(MISSING, "no such gateway")
+            raise Rejected(MISSING, "no such gateway")
         return known
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
@@ -216,21 +230,22 @@ class StreamServer:
             caller = await self._caller(request)
             if not self.synced:
                 raise web.HTTPServiceUnavailable(text="not synced yet", headers={"Retry-After": "1"})
+            beside = bool(request.query.get("sidecar"))
             if (asked := request.query.get("gateway")) is not None:
-                self._gateway(caller, asked)
+                self._gateway(caller, asked, beside)
         except web.HTTPException:
             self.refusals += 1
             raise
-        except _Rejected as why:
+        except Rejected as why:
             self.refusals += 1
             raise (web.HTTPForbidden if why.code == FORBIDDEN else web.HTTPNotFound)(text=why.reason) from None
-        async with self._upgraded(request, MAX_BYTES) as socket:
+        async with upgraded(request, MAX_BESIDE if beside else MAX_BYTES, self._sockets) as socket:
             try:
                 hello, gateway = await self._hello(socket, caller)
-            except _Rejected as why:
+            except Rejected as why:
                 self.refusals += 1
                 _log.info("turned away %s of %s: %s", caller.pod or "a caller", caller.namespace, why.reason)
-                await _close(socket, why.code, why.reason)
+                await close(socket, why.code, why.reason)
             else:
                 await self._subscribed(socket, caller, hello, gateway)
         return socket
@@ -239,75 +254,105 @@ class StreamServer:
         try:
             message = await socket.receive(timeout=HELLO)
         except TimeoutError:
-            raise _Rejected(LATE, "no hello in time") from None
+            raise Rejected(LATE, "no hello in time") from None
         if message.type is not WSMsgType.TEXT:
-            raise _Rejected(BAD, "the first message must be a hello")
+            raise Rejected(BAD, "the first message must be a hello")
         try:
             hello = stream.from_balancer(message.data)
         except msgspec.DecodeError:
             hello = None
         if not isinstance(hello, stream.Hello):
-            raise _Rejected(BAD, "the first message must be a hello")
-        return hello, self._gateway(caller, hello.gateway)
+            raise Rejected(BAD, "the first message must be a hello")
+        if len(hello.routes) > sidecars.MAX_ROUTES:
+            raise Rejected(BAD, f"more than {sidecars.MAX_ROUTES} routes")
+        return hello, self._gateway(caller, hello.gateway, hello.sidecar)
 
     async def _subscribed(
         self, socket: web.WebSocketResponse, caller: Caller, hello: stream.Hello, gateway: Gateway
     ) -> None:
         """From the hello to the end of the connection."""
-        name = caller.pod or f"serviceaccount-{caller.service_account}"
-        connection = Connection(socket, name, gateway, hello.digest)
-        if (older := gateway.connections.get(name)) is not None:
+        if hello.sidecar:
+            name, there = sidecars.name_of(caller), gateway.sidecars
+            feed: Feed = gateway.view(sidecars.question(caller, hello.routes, self._sidecars))
+        else:
+            name, there = caller.pod or f"serviceaccount-{caller.service_account}", gateway.connections
+            feed = gateway
+        connection = Connection(socket, name, feed, hello.digest)
+        if (older := there.get(name)) is not None:
             self._hang_up(older.socket, REPLACED, "the balancer has connected anew")
             self._roster.drop(OWN, hello.gateway, name)  # so that this is the later arrival, also than a follower's
-        gateway.connections[name] = connection
+        there[name] = connection
         self.connections_made += 1
-        self._put(Subscriber(name, hello.gateway, hello.digest))
-        _log.info("%s of gateway %s is here (version %.64s)", name, hello.gateway, hello.version)
+        if not hello.sidecar:
+            self._put(Subscriber(name, hello.gateway, hello.digest))
+        level = logging.DEBUG if hello.sidecar else logging.INFO
+        _log.log(level, "%s of gateway %s is here (version %.64s)", name, hello.gateway, hello.version)
         senders = [asyncio.create_task(self._send(connection)), asyncio.create_task(_speak(connection))]
         try:
-            await self._listen(connection, hello.gateway)
-        except _Rejected as why:
-            await _close(socket, why.code, why.reason)
+            await self._listen(connection, hello.gateway, there)
+        except Rejected as why:
+            await close(socket, why.code, why.reason)
         finally:
             for sender in senders:
                 sender.cancel()
             await asyncio.wait(senders)
-            if gateway.connections.get(name) is connection:
-                del gateway.connections[name]
+            if there.get(name) is connection:
+                del there[name]
                 self._gone(hello.gateway, name)
-                _log.info("%s of gateway %s has gone (%s)", name, hello.gateway, socket.close_code)
+                _log.log(level, "%s of gateway %s has gone (%s)", name, hello.gateway, socket.close_code)
 
     async def _send(self, connection: Connection) -> None:
         with contextlib.suppress(ConnectionError):  # whoever listens sees that too, and ends
             await connection.send_all(self._count)
 
-    async def _listen(self, connection: Connection, gateway: str) -> None:
+    async def _listen(self, connection: Connection, gateway: str, there: Mapping[str, Connection]) -> None:
+        hear = self._hear if isinstance(connection.feed, Gateway) else self._hear_beside
         async for message in connection.socket:
             if message.type is not WSMsgType.TEXT:
-                raise _Rejected(BAD, "only text is spoken here")
+                raise Rejected(BAD, "only text is spoken here")
             try:
                 said = stream.from_balancer(message.data)
             except msgspec.ValidationError:
                 continue  # JSON of a newer balancer
             except msgspec.DecodeError:
-                raise _Rejected(BAD, "this is not JSON") from None
-            if connection.gateway.connections.get(connection.balancer) is not connection:
+                raise Rejected(BAD, "this is not JSON") from None
+            if there.get(connection.balancer) is not connection:
                 return  # replaced, and not to be listened to any more
-            known = self._roster.said(OWN, gateway, connection.balancer)
-            assert known is not None
             match said:
                 case stream.Ack(digest):
-                    connection.heard(digest, refused=False)
-                    self._put(known._replace(digest=digest[:MAX_TEXT], refused=None))
-                case stream.Refused(digest, why):
-                    connection.heard(digest, refused=True)
-                    self._put(known._replace(refused=(digest[:MAX_TEXT], why[:MAX_TEXT])))
-                case stream.Report():
-                    self._put(known._replace(report=said))
-                case Books():
-                    self._read(OWN, gateway, connection.balancer, said)
+                    connection.heard(digest[:MAX_TEXT])
+                case stream.Refused(digest):
+                    connection.refuses(digest[:MAX_TEXT])
                 case stream.Hello():
-                    raise _Rejected(BAD, "a second hello")
+                    raise Rejected(BAD, "a second hello")
+            hear(connection, gateway, said)
+
+    def _hear(self, connection: Connection, gateway: str, said: stream.FromBalancer) -> None:
+        """What one of a gateway's balancers says."""
+        known = self._roster.said(OWN, gateway, connection.balancer)
+        assert known is not None
+        match said:
+            case stream.Ack(digest):
+                self._put(known._replace(digest=digest[:MAX_TEXT], refused=None))
+            case stream.Refused(digest, why):
+                self._put(known._replace(refused=(digest[:MAX_TEXT], why[:MAX_TEXT])))
+            case stream.Report():
+                self._put(known._replace(report=said))
+            case Books():
+                self._read(OWN, gateway, connection.balancer, said)
+
+    def _hear_beside(self, connection: Connection, gateway: str, said: stream.FromBalancer) -> None:
+        """What a sidecar says. Anybody may run one: it is believed in nothing that is not its own matter."""
+        match said:
+            case stream.Refused(digest, why) if connection.feed.complains(digest):
+                _log.warning("%s, a sidecar of gateway %s, refuses: %.200r", connection.balancer, gateway, why)
+            case stream.Report(wanted=wanted):
+                asleep = sidecars.may_wake(connection.feed.newest.snapshot, wanted)
+                if asleep:
+                    report = stream.Report(wanted=asleep)
+                    self._put(Subscriber(connection.balancer, gateway, report=report, sidecar=True))
+                else:
+                    self._gone(gateway, connection.balancer)
 
     async def _relay(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -317,7 +362,7 @@ class StreamServer:
         except web.HTTPException:
             self.refusals += 1
             raise
-        async with self._upgraded(request, MAX_RELAYED) as socket:
+        async with upgraded(request, MAX_RELAYED, self._sockets) as socket:
             follower = caller.pod
             if (older := self._followers.get(follower)) is not None:
                 self._forget(follower)
@@ -326,8 +371,8 @@ class StreamServer:
             _log.info("%s tells us of its subscribers", follower)
             try:
                 await self._merge(socket, follower)
-            except _Rejected as why:
-                await _close(socket, why.code, why.reason)
+            except Rejected as why:
+                await close(socket, why.code, why.reason)
             finally:
                 if self._followers.get(follower) is socket:
                     del self._followers[follower]
@@ -340,7 +385,7 @@ class StreamServer:
             try:
                 told = relay.decode(message.data)
             except (msgspec.DecodeError, TypeError):
-                raise _Rejected(BAD, "this is no message of a relay") from None
+                raise Rejected(BAD, "this is no message of a relay") from None
             if self._followers.get(follower) is not socket:
                 return
             changed = {one.gateway for one in told.here if self._roster.put(follower, relay.subscriber(one))}
@@ -358,29 +403,13 @@ class StreamServer:
         for gateway in sorted(self._roster.forget(follower)):
             self._changed(gateway)
 
-    @contextlib.asynccontextmanager
-    async def _upgraded(self, request: web.Request, largest: int) -> AsyncIterator[web.WebSocketResponse]:
-        socket = web.WebSocketResponse(
-            timeout=CLOSE,
-            heartbeat=stream.HEARTBEAT,
-            compress=False,  # it would cost every subscriber's copy anew
-            max_msg_size=largest,
-            protocols=(stream.LEASES,),
-        )
-        await socket.prepare(request)
-        self._sockets.add(socket)
-        try:
-            yield socket
-        finally:
-            self._sockets.discard(socket)
-
     def _put(self, subscriber: Subscriber) -> None:
         if self._roster.put(OWN, subscriber):
             self._tell(subscriber.gateway, subscriber.balancer)
 
     def _gone(self, gateway: str, balancer: str) -> None:
-        self._roster.drop(OWN, gateway, balancer)
-        self._tell(gateway, balancer)
+        if self._roster.drop(OWN, gateway, balancer):
+            self._tell(gateway, balancer)
 
     def _tell(self, gateway: str, balancer: str) -> None:
         self._changed(gateway)
@@ -393,7 +422,7 @@ class StreamServer:
 
     def _hang_up(self, socket: web.WebSocketResponse, code: int, reason: str) -> None:
         """Closes a connection from outside of its handler, which then ends."""
-        self._spawn(_close(socket, code, reason))
+        self._spawn(close(socket, code, reason))
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -404,17 +433,3 @@ class StreamServer:
 async def _speak(connection: Connection) -> None:
     with contextlib.suppress(ConnectionError):
         await connection.send_words()
-
-
-async def _pass(socket: web.WebSocketResponse, data: bytes) -> None:
-    """Says something to a follower, or not: it is said again."""
-    with contextlib.suppress(TimeoutError, ConnectionError, RuntimeError):
-        async with asyncio.timeout(2 * CLOSE):
-            await socket.send_frame(data, WSMsgType.TEXT)
-
-
-async def _close(socket: web.WebSocketResponse, code: int, reason: str) -> None:
-    """Closes with a code. A peer that takes nothing any more is cut off, when there is still something to take."""
-    with contextlib.suppress(TimeoutError, ConnectionError, RuntimeError):
-        async with asyncio.timeout(2 * CLOSE):
-            await socket.close(code=code, message=reason.encode()[:120])

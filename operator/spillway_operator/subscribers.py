@@ -14,13 +14,15 @@ class Subscriber(NamedTuple):
     """One balancer on the config stream."""
 
     balancer: str
-    """Name of its Pod."""
+    """Name of its Pod; of a sidecar namespace/name, so that no two are one."""
     gateway: str
     digest: str | None = None
     """Of the snapshot that it serves from, as it has acknowledged; None when it has none."""
     refused: tuple[str, str] | None = None
     """Digest and message of the last snapshot, when that cannot be served from."""
     report: Report | None = None
+    sidecar: bool = False
+    """One is known here only while it wants a pool to be woken."""
 
 
 class Roster:

@@ -12,6 +12,10 @@ from spillway_balancer import app as balancer_app
 from spillway_balancer.app import Settings
 from spillway_balancer.cli import app
 from spillway_balancer.net.operator_source import Where
+from spillway_balancer.net.sidecar import Sidecar
+
+OPERATOR = ("--operator", "https://o:9443")
+BESIDE = (*OPERATOR, "--sidecar", "--gateway-url", "http://g:80")
 
 
 @pytest.mark.parametrize(
@@ -28,6 +32,18 @@ from spillway_balancer.net.operator_source import Where
         (["-f", "x.yaml", "--state", "s", "--token-file", "t"], "--token-file without --operator"),
         (["-f", "x.yaml", "--boot", "b"], "--boot without --operator"),
         (["-f", "x.yaml", "--ca-file", "c"], "--ca-file without --operator"),
+        (["-f", "x.yaml", "--admin-host", "0.0.0.0"], "--admin-host without --admin-port"),
+        (["-f", "x.yaml", "--route", "chat"], "--route without --sidecar"),
+        ([*OPERATOR, "--gateway-url", "http://g", "--gateway-token-file", "t"], "--gateway-token-file without --side"),
+        (["-f", "x.yaml", "--sidecar", "--gateway-url", "http://g"], "--sidecar without --operator"),
+        ([*OPERATOR, "--sidecar"], "--sidecar without --gateway-url"),
+        ([*OPERATOR, "--sidecar", "--gateway-url", "g:80"], "use http://HOST:PORT or https://HOST:PORT"),
+        ([*OPERATOR, "--sidecar", "--gateway-url", "http://g/v1"], "use http://HOST:PORT or https://HOST:PORT"),
+        ([*OPERATOR, "--sidecar", "--gateway-url", "http://a:b@g"], "use http://HOST:PORT or https://HOST:PORT"),
+        ([*BESIDE, "--secrets", "s"], "a sidecar has no credentials"),
+        ([*BESIDE, "--boot", "b"], "that is a gateway's state"),
+        ([*BESIDE, "--route", "a/b/c"], "use NAME or NAMESPACE/NAME of a RoutePolicy"),
+        ([*BESIDE, "--route", "Chat"], "use NAME or NAMESPACE/NAME of a RoutePolicy"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(args: list[str], says: str) -> None:
@@ -67,6 +83,26 @@ def test_what_a_gateways_deployment_says_is_what_the_balancer_gets(monkeypatch: 
             record_limit=256 << 20,
         )
     ]
+
+
+def test_what_an_injected_container_says_is_what_the_sidecar_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[Settings] = []
+
+    async def serve(settings: Settings) -> bool:
+        got.append(settings)
+        return True
+
+    monkeypatch.setattr(balancer_app, "serve", serve)
+    args = (
+        "run --sidecar --operator=https://o.ns.svc:9443/ --gateway=edge --gateway-url=http://edge.ns.svc:80/"
+        " --route=team/chat --route=chat --route=chat --token-file=/t/token --gateway-token-file=/t/gateway-token"
+        " --ca-file=/t/ca.crt --state=/s --host=127.0.0.1 --port=8787 --admin-host=0.0.0.0 --admin-port=9797"
+    )
+    result = CliRunner().invoke(app, args.split())
+    assert result.exit_code == 0, result.output
+    sidecar = Sidecar("http://edge.ns.svc:80", Path("/t/gateway-token"), ("chat", "team/chat"))
+    where = Where("https://o.ns.svc:9443", "edge", Path("/t/token"), Path("/t/ca.crt"), sidecar)
+    assert got == [Settings(operator=where, state=Path("/s"), admin_host="0.0.0.0", admin_port=9797, gateway="edge")]
 
 
 def test_the_docs_name_every_option() -> None:

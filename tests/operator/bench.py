@@ -128,6 +128,9 @@ class Streams:
         mark, report = self.digest.get(gateway), self.reports.get(gateway)
         return tuple(Balancer(f"b{number}", mark, report=report) for number in range(self.replicas))
 
+    def wanted(self, gateway):
+        return {pool for each in self.subscribers(gateway) if each.report for pool in each.report.wanted}
+
 
 class Bench:
     """A reconciler over an API server in memory; `leads` may be turned."""

@@ -94,6 +94,9 @@ class Connections:
     def subscribers(self, gateway):
         return range(5) if gateway == "default" else ()
 
+    def sidecars(self, gateway):
+        return {"Current": 7, "Behind": 1} if gateway == "default" else {}
+
 
 def samples(metrics) -> Iterator[tuple[str, tuple[str, ...], float]]:
     for family in text_string_to_metric_families(metrics.page().decode()):

@@ -27,6 +27,7 @@ from spillway_api.snapshot import Snapshot
 from . import received
 from .leasing import Leasing
 from .received import OtherBase, State, Unreadable
+from .sidecar import Sidecar
 
 log = logging.getLogger("spillway.config")
 
@@ -70,6 +71,8 @@ class Where:
     token_file: Path | None = None
     ca_file: Path | None = None
     """None trusts what the system trusts."""
+    sidecar: Sidecar | None = None
+    """None: it is the gateway, or a part of it."""
 
 
 class Failed(Exception):
@@ -157,7 +160,7 @@ class OperatorSource:
         try:
             return await session.ws_connect(
                 self._where.url.rstrip("/") + stream.PATH,
-                params={"gateway": self._where.gateway},
+                params={"gateway": self._where.gateway} | ({"sidecar": "1"} if self._where.sidecar else {}),
                 headers=headers,
                 protocols=() if self._leasing is None else (stream.LEASES,),
                 ssl=trust,
@@ -167,7 +170,8 @@ class OperatorSource:
                 timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
             )
         except aiohttp.WSServerHandshakeError as error:
-            raise Failed(_STATUSES.get(error.status, f"it answers {error.status}")) from None
+            statuses = _STATUSES if self._where.sidecar is None else _STATUSES | _BESIDE
+            raise Failed(statuses.get(error.status, f"it answers {error.status}")) from None
         except aiohttp.ClientConnectorCertificateError as error:
             raise Failed(f"its certificate is not trusted: {_why_not(error.certificate_error)}") from None
         except aiohttp.ClientConnectorSSLError:
@@ -198,7 +202,7 @@ class OperatorSource:
         """Returns why the conversation is over."""
         self._last = None if self._from_scratch else self._in_force
         digest = self._last.digest if self._last is not None else None
-        await _send(wire, stream.Hello(self._where.gateway, digest, _version()))
+        await _send(wire, self._hello(digest))
         loop = asyncio.get_running_loop()
         talking = [loop.create_task(self._keep_reporting(wire))]
         if self._leasing is not None:
@@ -222,6 +226,11 @@ class OperatorSource:
             for each in talking:
                 each.cancel()
             await asyncio.gather(*talking, return_exceptions=True)
+
+    def _hello(self, digest: str | None) -> stream.Hello:
+        sidecar = self._where.sidecar
+        routes = sidecar.routes if sidecar is not None else ()
+        return stream.Hello(self._where.gateway, digest, _version(), sidecar is not None, routes)
 
     def _hear(self, data: bytes) -> stream.Ack | stream.Refused | None:
         """Take one message in force, or refuse it. Raises OtherBase."""
@@ -258,14 +267,17 @@ class OperatorSource:
         return stream.Refused(digest, message)
 
     async def _keep_reporting(self, wire: aiohttp.ClientWebSocketResponse[bool]) -> None:
-        """How pools and tiers are doing: at once when a state changes, else every ten seconds."""
-        told: stream.Report | None = None
+        """How pools and tiers are doing: at once when a state changes, else every ten seconds. Of a sidecar it is only
+        told what changes: they are thousands."""
+        beside = self._where.sidecar is not None
+        told = stream.Report() if beside else None
         at = 0.0
         while True:
             try:
                 report = await _made(self._report())
                 now = monotonic()
-                if told is None or now - at >= REPORT_SECONDS or _states(report) != _states(told):
+                due = told is None or (now - at >= REPORT_SECONDS and not beside)
+                if due or (told is not None and _states(report) != _states(told)):
                     await _send(wire, report)
                     told, at = report, now
             except ConnectionError:
@@ -328,6 +340,10 @@ _STATUSES = {
     403: "it does not take us for a balancer of this gateway (403)",
     404: "it knows no such gateway (404)",
     503: "it is not ready yet (503)",
+}
+_BESIDE = {
+    403: "it takes no sidecars, or none with this token, which must be bound to our Pod (403)",
+    404: "it knows no gateway of the name that we have for ours (404)",
 }
 
 

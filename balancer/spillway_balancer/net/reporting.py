@@ -62,8 +62,17 @@ def steps(
                 if told_tier is not None and not (told_tier.state == "Spilling" and route.spec.mode == "Shadow"):
                     tiers.append(told_tier)
         yield
-    wanted = tuple(name for name, pool in runtime.pools.items() if pool.asleep and is_wanted(pool, now))
-    return Report(tuple(pools), tuple(tiers), wanted)
+    return Report(tuple(pools), tuple(tiers), _wanted(runtime, now))
+
+
+def steps_beside(runtime: Runtime, now: float) -> Generator[None, None, Report]:
+    """The report of a sidecar: how endpoints are doing is told by gateways, but what sleeps is woken for it as well."""
+    yield
+    return Report(wanted=_wanted(runtime, now))
+
+
+def _wanted(runtime: Runtime, now: float) -> tuple[str, ...]:
+    return tuple(name for name, pool in runtime.pools.items() if pool.asleep and is_wanted(pool, now))
 
 
 def _pool(

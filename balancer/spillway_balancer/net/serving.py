@@ -13,8 +13,9 @@ from ..core.runtime import Runtime
 class Serving:
     """Holds the current Runtime. Requests under way keep the one that they began with."""
 
-    def __init__(self) -> None:
-        self.current = Runtime(Snapshot(gateway="default", pools=(), routes=()))
+    def __init__(self, partial: bool = False) -> None:
+        """`partial`: as a sidecar does, which sees a part of what endpoints are sent."""
+        self.current = Runtime(Snapshot(gateway="default", pools=(), routes=()), partial=partial)
         self.created = int(time.time())  # what /v1/models says of every model: when this balancer came up
         self.ready = False
         self._followers: list[Callable[[Runtime], None]] = []
