@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import time
-from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, Protocol
+
+from spillway_api.tokens import LONGEST, end_of
 
 from .cluster import ApiError, Object
 
@@ -27,8 +27,6 @@ PATIENCE: Final = 2.0
 all holds up only strangers."""
 MOST: Final = 20_000
 """Tokens that are known at a time; beyond, the oldest answers go first."""
-LONGEST: Final = 16 << 10
-"""Characters of a token that is looked at at all."""
 
 _POD: Final = "authentication.kubernetes.io/pod-name"
 _ACCOUNT: Final = "system:serviceaccount:"
@@ -123,7 +121,7 @@ class Identity:
     async def _review(self, key: bytes, token: str) -> _Answer:
         at = self._clock()
         caller = caller_of(await self._cluster.review_token(token, self._audience), self._audience)
-        answer = _Answer(caller, at, _end_of(token) if caller is not None else float("inf"))
+        answer = _Answer(caller, at, end_of(token) if caller is not None else float("inf"))
         self._known.pop(key, None)  # so that the oldest answer is always the first
         self._known[key] = answer
         while len(self._known) > MOST or self._clock() - self._known[next(iter(self._known))].at >= OUTAGE:
@@ -141,16 +139,6 @@ def caller_of(status: Object, audience: str) -> Caller | None:
         return None
     pods = (user.get("extra") or {}).get(_POD) or [""]
     return Caller(namespace, account, str(pods[0]), str(user.get("uid", "")))
-
-
-def _end_of(token: str) -> float:
-    """`exp` of a JSON Web Token that the API server has found good; a token of another form has no end known to us."""
-    try:
-        payload = token.split(".")[1]
-        ends = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"]
-    except (IndexError, ValueError, KeyError, TypeError):
-        return float("inf")
-    return float(ends) if isinstance(ends, int | float) else float("inf")
 
 
 Authenticate = Callable[[str], Awaitable[Caller]]

@@ -40,6 +40,7 @@ class Attempts:
         "_dice",
         "_excluded",
         "_failed",
+        "_most",
         "_purse",
         "_reopened",
         "_retry",
@@ -58,13 +59,17 @@ class Attempts:
         dice: random.Random,
         deadline: float,
         epoch: float = 0.0,
+        first: int = 0,
+        most: int | None = None,
     ) -> None:
-        """`deadline` in seconds of the clock that `next` is asked by; `epoch` makes Unix time of them, for budgets."""
+        """`deadline` in seconds of the clock that `next` is asked by; `epoch` makes Unix time of them, for budgets.
+        `first`: number of the tier to begin with; `most`: attempts, where that is less than the policy allows."""
         self.log: list[str] = []
         """`tier pool/endpoint: reason` of every failed attempt, and why tiers were left without one."""
-        self.tiers = Tiers(tiers, facts, dice, self.log, epoch)
+        self.tiers = Tiers(tiers, facts, dice, self.log, epoch, first)
         self._purse = self.tiers.purse = None if retry.max_cost is None else Purse(retry.max_cost, facts)
         self._retry = retry
+        self._most = retry.attempts if most is None else min(most, retry.attempts)
         self._budget = budget
         self._dice = dice
         self._deadline = deadline
@@ -82,7 +87,8 @@ class Attempts:
     def of(cls, made: Plan, facts: Facts, dice: random.Random, deadline: float, epoch: float) -> Self:
         """Those of a plan, as its route allows them."""
         route = made.route
-        return cls(made.tiers, route.spec.retry, route.retry_budget, facts, dice, deadline, epoch)
+        retry, first, most = route.spec.retry, made.first, made.most_attempts
+        return cls(made.tiers, retry, route.retry_budget, facts, dice, deadline, epoch, first, most)
 
     @property
     def observer(self) -> Observer | None:
@@ -113,7 +119,7 @@ class Attempts:
             self._budget.note_request(now)
             return self._find(now) or self._closed(now)
         last = self._failed[-1][1]
-        if len(self._failed) >= self._retry.attempts or not self._may_retry(last):
+        if len(self._failed) >= self._most or not self._may_retry(last):
             return self._stop(now)
         if not REASONS[last.reason].elsewhere and not self.tiers.leave(last.reason):
             return self._stop(now)
@@ -121,16 +127,16 @@ class Attempts:
             return self._stop(now)
         return self._find(now) or self._wait(last, now) or self._closed(now)
 
-    def reopen(self, tiers: tuple[Tier, ...]) -> None:
-        """The request has waited in the queue: look at these tiers anew."""
+    def reopen(self, tiers: tuple[Tier, ...], first: int = 0) -> None:
+        """The request has waited in the queue: look at these tiers anew, from the one with this number on."""
         self._reopened = len(self._failed)
         del self.log[self._told :]
-        self.tiers.reopen(tiers)
+        self.tiers.reopen(tiers, first)
 
     def spill(self) -> None:
         """It cannot be held for a tier that is scaled to zero, and goes on."""
         self.tiers.give_up()
-        self.reopen(self.tiers.all)
+        self.reopen(self.tiers.all, self.tiers.first)
 
     def hedging(self, step: Try) -> Hedging | None:
         """Whether the step may get a second one beside it if it is slow. To be asked once for each step."""
@@ -139,7 +145,7 @@ class Attempts:
             return None
         if not any(before.tier == step.tier for before, _ in self._failed):
             hedging.budget.note_request()
-        return hedging if self.number < self._retry.attempts else None
+        return hedging if self.number < self._most else None
 
     def hedge(self, step: Try, hedging: Hedging, now: float) -> Try | None:
         """The second step, if there is an endpoint for it and it is within the budget. It counts as an attempt."""
@@ -161,7 +167,7 @@ class Attempts:
     def resume(self, step: Try, now: float) -> Try | None:
         """Another endpoint of the same pool, to go on with what the one of this step has cut off; it counts as a
         retry. `failed` is told of the cut before."""
-        if now >= self._deadline or len(self._failed) >= self._retry.attempts or not self._budget.try_take(now):
+        if now >= self._deadline or len(self._failed) >= self._most or not self._budget.try_take(now):
             return None
         return self._taken(self.tiers.in_pool(step, self._excluded, now))
 
@@ -223,7 +229,7 @@ class Attempts:
             short = endings.short(failures, final, self._purse, self.log)
             if short is not None:
                 return short
-        return endings.ending(failures, final, self.tiers.why, self.tiers.all, self.log, now, self._until)
+        return endings.ending(failures, final, self.tiers.why, self.tiers.reachable, self.log, now, self._until)
 
     @property
     def _until(self) -> float:

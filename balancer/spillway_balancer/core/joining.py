@@ -36,7 +36,7 @@ def may_wait(
         return stop._replace(may_wait=True, cold=asleep, spills_in=None if cold is None else cold.spills_in)
     if LIMITS.isdisjoint(tiers.closed) or not passing:
         return stop
-    pools = {target.pool.name: target.pool for tier in tiers.all for target in tier.targets}.values()
+    pools = {target.pool.name: target.pool for tier in tiers.reachable for target in tier.targets}.values()
     waits = [wait for pool in pools if (wait := pool.limited_for(now, failed)) is not None]
     opens_in = min([*waits, until])
     return stop._replace(may_wait=True, opens_in=opens_in) if opens_in < inf else stop

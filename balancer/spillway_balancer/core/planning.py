@@ -56,6 +56,10 @@ class Plan(NamedTuple):
     """What the caller decides itself; it may, unless the request is refused."""
     cut: tuple[LeftOut, ...] = ()
     """Those of `left_out` that guards have taken away."""
+    first: int = 0
+    """Number of the tier to begin with: a sidecar has left those before."""
+    most_attempts: int | None = None
+    """As many as a sidecar has left of its own; None where the route alone says how many."""
 
     def told(self, error: SpillwayError) -> SpillwayError:
         """What the client is told where all that was left to try is not ready, or has failed: if guards have taken

@@ -44,21 +44,30 @@ class Tiers:
         "closed",
         "cold",
         "entering",
+        "first",
         "observer",
         "purse",
         "why",
     )
 
     def __init__(
-        self, tiers: tuple[Tier, ...], facts: Facts, dice: random.Random, log: list[str], epoch: float = 0.0
+        self,
+        tiers: tuple[Tier, ...],
+        facts: Facts,
+        dice: random.Random,
+        log: list[str],
+        epoch: float = 0.0,
+        first: int = 0,
     ) -> None:
-        """`epoch`: what makes Unix time of the clock's, for budgets."""
+        """`epoch`: what makes Unix time of the clock's, for budgets. `first`: number of the first tier that may be
+        entered; it is as if those before had been left."""
         self.all = tiers
+        self.first = first
         self._facts = facts
         self._dice = dice
         self._log = log
         self._keys: dict[str, int | None] = {}
-        self._at = 0
+        self._at = first
         self._home: list[int] = []  # tiers left before sending; they are better than an error
         self._entered = -1
         self._shares: tuple[tuple[str, float], ...] = ()
@@ -79,13 +88,14 @@ class Tiers:
         """None where nothing is counted."""
         self._count()
 
-    def reopen(self, tiers: tuple[Tier, ...]) -> None:
+    def reopen(self, tiers: tuple[Tier, ...], first: int = 0) -> None:
         """Look anew, from the first tier on; another configuration may have brought others."""
         self.all = tiers
+        self.first = first
         self._keys.clear()
         self._home.clear()
         self.closed = frozenset()
-        self._at, self._entered, self._full = 0, -1, -1
+        self._at, self._entered, self._full = first, -1, -1
         self._shares = ()
         self._left = None
         self._told = False
@@ -100,6 +110,11 @@ class Tiers:
                 if tier.limits is not None or tier.priced:
                     self.entering = Entering(self._facts, self._key, self._epoch)
                     break
+
+    @property
+    def reachable(self) -> tuple[Tier, ...]:
+        """Those that the request may enter."""
+        return self.all[self.first :] if self.first else self.all
 
     def find(self, failed: Collection[EndpointState], now: float) -> Try | None:
         """An endpoint that has not failed the request, in the first tier that is open to it."""

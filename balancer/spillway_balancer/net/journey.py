@@ -194,7 +194,7 @@ class Journey:
                     continue
                 if step.may_wait:
                     made = await self._turn(made, step._replace(error=error))
-                    attempts.reopen(made.tiers)
+                    attempts.reopen(made.tiers, made.first)
                     job = job._replace(clamped=self._clamped)
                     continue
                 if step.answer and isinstance(last, Exchange):

@@ -16,8 +16,6 @@ from decimal import Decimal
 from time import monotonic, time
 from typing import Final
 
-import msgspec
-
 from spillway_api import stream
 from spillway_api.ledger import Books, Grants
 
@@ -84,12 +82,10 @@ class Leasing:
         finally:
             self._send = None
 
-    def hear(self, data: str | bytes) -> None:
-        """A message of the operator's that is no snapshot."""
-        with contextlib.suppress(msgspec.DecodeError):
-            said = stream.from_operator(data)
-            if isinstance(said, Grants):
-                self._ledger.take(said, time())
+    def hear(self, said: stream.FromOperator) -> None:
+        """A message of the operator's."""
+        if isinstance(said, Grants):
+            self._ledger.take(said, time())
 
     async def leave(self) -> None:
         """Nobody is let in any more: give back what is not used, if somebody listens."""

@@ -7,18 +7,20 @@ Whatever the operator does, or does not do, the last good state serves on. The p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
-from typing import cast
+from typing import Protocol, cast
 
 import aiohttp
+import msgspec
 from aiohttp import WSMsgType
 
 from spillway_api import stream
@@ -75,6 +77,16 @@ class Where:
     """None: it is the gateway, or a part of it."""
 
 
+class Talker(Protocol):
+    """Speaks with the operator of something beside snapshots."""
+
+    async def talk(self, send: Callable[[stream.FromBalancer], Awaitable[None]]) -> None:
+        """Say what there is to say on a new connection, until cancelled. Raises ConnectionError."""
+
+    def hear(self, said: stream.FromOperator) -> None:
+        """What the operator says; most of it is for others."""
+
+
 class Failed(Exception):
     """There is no connection; the text says why, without anything secret."""
 
@@ -93,10 +105,12 @@ class OperatorSource:
         report: Callable[[], Generator[None, None, stream.Report]],
         dice: random.Random,
         leasing: Leasing | None = None,
+        talkers: Sequence[Talker] = (),
     ) -> None:
         """`state` is what is in force already. `take` takes a snapshot in force, False if it is already; it may raise
         what it likes. `keep` puts a good state away; `heard` and `connected` count for metrics.
-        `report` begins to make a report, in small steps. `leasing` speaks of budgets; None: each counts for itself."""
+        `report` begins to make a report, in small steps. `leasing` speaks of budgets; None: each counts for itself.
+        `talkers` speak of other things."""
         self._where = where
         self._in_force = state
         self._take = take
@@ -106,6 +120,7 @@ class OperatorSource:
         self._report = report
         self._dice = dice
         self._leasing = leasing
+        self._talkers = tuple(talkers)
         self._last = state  # what the next delta is laid upon: in force, or refused
         self._from_scratch = False
         self._said: str | None = None
@@ -208,6 +223,7 @@ class OperatorSource:
         if self._leasing is not None:
             spoken = wire.protocol == stream.LEASES
             talking.append(loop.create_task(self._leasing.talk(spoken, partial(_send, wire))))
+        talking += (loop.create_task(each.talk(partial(_send, wire))) for each in self._talkers)
         try:
             while True:
                 message = await wire.receive()
@@ -237,8 +253,7 @@ class OperatorSource:
         try:
             state = received.after(self._last, data)
             if state is None:
-                if self._leasing is not None:
-                    self._leasing.hear(data)
+                self._pass_on(data)
                 return None
             self._last = state
             gateway = state.snapshot.gateway
@@ -258,6 +273,15 @@ class OperatorSource:
         self._heard("taken" if changed else "unchanged")
         log.debug("snapshot %s is in force", _name(state)[:12])
         return stream.Ack(_name(state))
+
+    def _pass_on(self, data: bytes) -> None:
+        """Something that is no snapshot, to those whom it may be for."""
+        with contextlib.suppress(msgspec.DecodeError):  # of a newer operator
+            said = stream.from_operator(data)
+            if self._leasing is not None:
+                self._leasing.hear(said)
+            for talker in self._talkers:
+                talker.hear(said)
 
     def _refuse(self, digest: str, message: str) -> stream.Refused:
         log.error(

@@ -218,7 +218,7 @@ class Place:
         self._made = made
         self._rules = made.route.queue
         self._name = made.route.name, made.rule
-        self.pools = frozenset(target.pool.name for tier in made.tiers for target in tier.targets)
+        self.pools = frozenset(target.pool.name for tier in made.tiers[made.first :] for target in tier.targets)
 
     async def turn(self, why: Stop | None) -> None:
         """Wait until this request may try. `why`: it has, in vain. Raises what the client is told when there is no room
@@ -391,4 +391,5 @@ class Place:
 def _needs(made: Plan, why: Stop | None) -> object:
     """What requests have in common that find the same ways open and closed."""
     held = why is not None and why.spills_in is not None
-    return held, tuple(tuple((target.pool.name, target.model) for target in tier.targets) for tier in made.tiers)
+    tiers = made.tiers[made.first :]
+    return held, tuple(tuple((target.pool.name, target.model) for target in tier.targets) for tier in tiers)
