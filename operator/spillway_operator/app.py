@@ -20,6 +20,7 @@ from .certificates import ServingTls
 from .cluster import ApiError, Cluster
 from .health import STUCK_SECONDS, Health
 from .identity import Caller, Identity
+from .injecting import Injecting
 from .leadership import Leadership
 from .metrics import Metrics
 from .reconcile import Reconciler
@@ -62,7 +63,18 @@ class Operator:
         )
         self.reconciler = Reconciler(settings, cluster, self.streams, lambda: self.leadership.leads, self.metrics, dice)
         self.watching = Watching(self._changed, self.reconciler.status_changed, settings.namespaces)
-        self.authority = Authority(settings, cluster, lambda: self.leadership.leads, lambda: datetime.now(UTC))
+        self.injecting: Injecting | None = None
+        if settings.sidecars is not None:
+            self.injecting = Injecting(
+                settings, settings.sidecars, cluster, lambda: self.authority.secret(), self.metrics.injected
+            )
+        self.authority = Authority(
+            settings,
+            cluster,
+            lambda: self.leadership.leads,
+            lambda: datetime.now(UTC),
+            self.injecting.keep if self.injecting else None,
+        )
         self.relay = Relay(
             self.streams, self._other_leader, lambda: self.tls.authority, settings.names[2], settings.token_file
         )
@@ -109,6 +121,9 @@ class Operator:
         self._begin("configmaps", self.reconciler.config_maps.follow(self.reconciler.config_changed))
         self._begin("relay", self.relay.run())
         self._begin("budgets", self.treasury.run())
+        if self.injecting is not None:
+            self._begin("webhook", self.injecting.run())
+            self._begin("webhook's certificate", self.injecting.follow())
         self._begin("stream", self._serve_stream())
         self._begin("signals", self._signalled())
 
@@ -127,6 +142,8 @@ class Operator:
         if leading is not None:
             leading.cancel()
             await asyncio.gather(leading, return_exceptions=True)
+        # Its answers are waited for by Pods that are made meanwhile, whoever leads.
+        webhook = asyncio.create_task(self.injecting.stop()) if self.injecting else None
         await self.streams.stop()
         await self.reconciler.queue.close()
         self._stop_watching.set()
@@ -136,6 +153,8 @@ class Operator:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         if watches is not None:
             await asyncio.wait([watches], timeout=10.0)
+        if webhook is not None:
+            await webhook
         if self._pages is not None:
             await self._pages.cleanup()
         await self.cluster.close()
@@ -199,6 +218,8 @@ class Operator:
             return "the first listing is not done"
         if not self.tls.ready:
             return "no serving certificate yet"
+        if self.injecting is not None and not self.injecting.ready:
+            return "the webhook does not answer yet"
         return "" if self.streams.synced else "not everything is planned yet"
 
     def _refresh(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from .certificates import data_of, needed
@@ -22,12 +22,19 @@ class Authority:
     """Keeps the Secret with the serving certificate and the ConfigMap with its authority."""
 
     def __init__(
-        self, settings: Settings, cluster: Cluster, leads: Callable[[], bool], now: Callable[[], datetime]
+        self,
+        settings: Settings,
+        cluster: Cluster,
+        leads: Callable[[], bool],
+        now: Callable[[], datetime],
+        tell: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
+        """`tell(authority)` is called at every look, as PEM; it may raise ApiError."""
         self._settings = settings
         self._cluster = cluster
         self._leads = leads
         self._now = now
+        self._tell = tell
         self._look = asyncio.Event()
 
     def leadership_changed(self) -> None:
@@ -70,6 +77,8 @@ class Authority:
         published = await self._cluster.get("v1", "configmaps", self._settings.namespace, name)
         if published is None or published.get("data") != data:
             await self._cluster.apply(await self._owned("ConfigMap", name) | {"data": data})
+        if self._tell is not None:
+            await self._tell(authority)
 
     async def owners(self) -> list[Object]:
         """References to the operator's Deployment: what it owns goes when the operator is uninstalled."""

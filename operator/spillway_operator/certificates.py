@@ -237,9 +237,10 @@ def _public(key: ec.EllipticCurvePublicKey) -> bytes:
 class ServingTls:
     """What the server listens with, and what followers trust. Both follow the Secret."""
 
-    def __init__(self, read: Callable[[], Awaitable[Object | None]]) -> None:
+    def __init__(self, read: Callable[[], Awaitable[Object | None]], poll: float | None = None) -> None:
         """`read` fetches the Secret."""
         self._read = read
+        self._poll = poll
         self._digest = b""
         self._loaded = asyncio.Event()
         self.authority = b""
@@ -269,7 +270,7 @@ class ServingTls:
             if told and told != failing:
                 _log.warning("cannot follow the serving certificate: %s", told)
             failing = told
-            await asyncio.sleep(POLL if self.ready else HURRY)
+            await asyncio.sleep((self._poll or POLL) if self.ready else HURRY)
 
     def use(self, secret: Object | None) -> None:
         """Serves with what the Secret holds. Raises ValueError, which names no value, when that cannot be."""

@@ -67,6 +67,13 @@ def run(
         Path | None,
         typer.Option(help="File with prices of providers' models, over those that are known.", dir_okay=False),
     ] = None,
+    sidecars: Annotated[
+        Path | None,
+        typer.Option(help="File with what Pods get that ask for a sidecar; without it none does.", dir_okay=False),
+    ] = None,
+    webhook_port: Annotated[
+        int, typer.Option(help="Port on which API servers ask for sidecars.", min=0, max=65535)
+    ] = 9444,
     refresh: Annotated[
         float, typer.Option(hidden=True, envvar="SPILLWAY_REFRESH_SECONDS", help="Between two looks without a reason.")
     ] = 60.0,
@@ -81,6 +88,7 @@ def run(
 
     from .app import Unfit, serve
     from .settings import TOKEN_FILE, Settings
+    from .sidecar_settings import BadSidecars, read_sidecars
 
     level = logging.getLevelNamesMapping().get(log_level.upper())
     if level is None:
@@ -91,6 +99,11 @@ def run(
         known = Prices() if prices is None else read_overlay(prices)
     except BadPrices as error:
         typer.echo(f"--prices {error}", err=True)
+        raise typer.Exit(2) from None
+    try:
+        sidecar = None if sidecars is None else read_sidecars(sidecars)
+    except BadSidecars as error:
+        typer.echo(f"--sidecars {error}", err=True)
         raise typer.Exit(2) from None
     settings = Settings(
         namespace=namespace,
@@ -108,6 +121,8 @@ def run(
         given_tls=given_tls,
         tls_names=tuple(tls_name or ()),
         token_file=token_file or TOKEN_FILE,
+        sidecars=sidecar,
+        webhook_port=webhook_port,
         refresh=refresh,
         silence=silence,
     )

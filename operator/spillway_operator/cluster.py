@@ -140,6 +140,13 @@ class Cluster:
                 return None
             raise
 
+    async def list_named(self, api: str, plural: str, name: str) -> list[Object]:
+        """The objects of one name in all namespaces. It takes the right to list those of that name, and no others."""
+        query = {"fieldSelector": f"metadata.name={name}"}
+        answer = await self._call("GET", _path(api, plural, ""), query=query, plural=plural)
+        items = answer.get("items")
+        return items if isinstance(items, list) else []
+
     async def list(self, api: str, plural: str, namespace: str, labels: str) -> list[Object]:
         """The objects of a namespace that a label selector takes. For a few: they come in one answer."""
         answer = await self._call("GET", _path(api, plural, namespace), query={"labelSelector": labels}, plural=plural)
@@ -307,7 +314,7 @@ def micro_time(at: datetime) -> str:
 
 def _path(api: str, plural: str, namespace: str, name: str | None = None, subresource: str | None = None) -> str:
     group = f"/apis/{api}" if "/" in api else f"/api/{api}"
-    parts = [group, "namespaces", quote(namespace, safe=""), plural]
+    parts = [group, *(["namespaces", quote(namespace, safe="")] if namespace else []), plural]
     parts += [quote(part, safe="") for part in (name, subresource) if part is not None]
     return "/".join(parts)
 

@@ -83,6 +83,14 @@ class Metrics:
             ["budget", "amount"], registry=registry,
         )  # fmt: skip
 
+        self._injections = Counter(
+            "spillway_operator_injections", "Pods that the webhook was asked about.", ["result"], registry=registry
+        )
+
+    def injected(self, result: str) -> None:
+        """The webhook has decided on a Pod."""
+        self._injections.labels(result).inc()
+
     def budgeted(self, totals: Mapping[str, Total]) -> None:
         """How budgets stand, as the leader knows."""
         self._budgets.clear()

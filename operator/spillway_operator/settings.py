@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 
 from spillway_api.prices import Prices
 
+from .injection import Sidecar
+
 TOKEN_FILE = Path("/var/run/spillway/token/token")
 """A token of the own ServiceAccount for the config stream, by which replicas know each other."""
 
@@ -46,6 +48,9 @@ class Settings:
     tls_names: tuple[str, ...] = ()
     """By which it is called besides, such as that of a load balancer; they go into its certificate."""
     token_file: Path = TOKEN_FILE
+    sidecars: Sidecar | None = None
+    """What Pods get that ask for one; None where there are no sidecars."""
+    webhook_port: int = 9444
     refresh: float = 60.0
     """Seconds. Children and statuses are looked at anew without a reason, so that what somebody else changed heals."""
     silence: float = 70.0
@@ -80,6 +85,11 @@ class Settings:
     @property
     def ca_config_map(self) -> str:
         return f"{self.fullname}-operator-ca"
+
+    @property
+    def webhook(self) -> str:
+        """The MutatingWebhookConfiguration."""
+        return f"{self.namespace}-{self.fullname}-sidecars"
 
     @property
     def budgets_config_map(self) -> str:

@@ -1,0 +1,84 @@
+"""The operator's authority in every namespace whose Pods have sidecars: there they find whom to believe.
+
+A Pod mounts a ConfigMap of its own namespace only. It is made before the first Pod is let in that mounts it, by
+whichever replica is asked, and kept up by the leader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from .cluster import ApiError, Cluster, Object
+from .injection import CA_CONFIG_MAP
+from .settings import Settings
+
+FRESH: Final = 60.0
+"""Seconds for which a ConfigMap that was written is taken to be there."""
+OUTAGE: Final = 3600.0
+"""Seconds for which it is while the API server does not take a new one."""
+
+
+class AuthorityMaps:
+    """The ConfigMaps of one name, one for each namespace."""
+
+    def __init__(
+        self, settings: Settings, cluster: Cluster, authority: Callable[[], bytes], clock: Callable[[], float]
+    ) -> None:
+        """`authority`: PEM of what is to be believed now."""
+        self._settings = settings
+        self._cluster = cluster
+        self._authority = authority
+        self._clock = clock
+        self._known: dict[str, tuple[bytes, float]] = {}
+        self._writing: dict[str, asyncio.Task[None]] = {}
+
+    async def ensure(self, namespace: str) -> None:
+        """Returns when the namespace has it. Raises ApiError when it cannot be made."""
+        authority, now = self._authority(), self._clock()
+        known, at = self._known.get(namespace, (b"", -OUTAGE))
+        if known == authority and now - at < FRESH:
+            return
+        try:
+            await self._write(namespace, authority)
+        except ApiError:
+            if now - at >= OUTAGE:
+                raise
+
+    async def keep(self, authority: bytes) -> None:
+        """Bring all that there are up to date. Raises ApiError."""
+        for each in await self._all():
+            if each.get("data") != _data(authority):
+                await self._apply(each["metadata"]["namespace"], authority)
+
+    async def _all(self) -> list[Object]:
+        if not self._settings.watched:
+            return await self._cluster.list_named("v1", "configmaps", CA_CONFIG_MAP)
+        found = [await self._cluster.get("v1", "configmaps", each, CA_CONFIG_MAP) for each in self._settings.watched]
+        return [each for each in found if each is not None]
+
+    async def _write(self, namespace: str, authority: bytes) -> None:
+        """One at a time for a namespace, however many Pods wait for it; one that waits no more takes it from nobody."""
+        task = self._writing.get(namespace)
+        if task is None:
+            task = asyncio.create_task(self._apply(namespace, authority))
+            self._writing[namespace] = task
+            task.add_done_callback(lambda done: self._written(namespace, done))
+        await asyncio.shield(task)
+
+    def _written(self, namespace: str, task: asyncio.Task[None]) -> None:
+        del self._writing[namespace]
+        if not task.cancelled():
+            task.exception()  # told to those who wait, if anybody still does
+
+    async def _apply(self, namespace: str, authority: bytes) -> None:
+        labels = {"app.kubernetes.io/managed-by": "spillway-operator", "app.kubernetes.io/part-of": "spillway"}
+        meta = {"name": CA_CONFIG_MAP, "namespace": namespace, "labels": labels}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": _data(authority)}
+        await self._cluster.apply(body)
+        self._known[namespace] = authority, self._clock()
+
+
+def _data(authority: bytes) -> dict[str, str]:
+    return {"ca.crt": authority.decode("ascii")}
