@@ -7,9 +7,11 @@ too, it costs nothing measurable (60 MB and 0.5 s for both, 59 MB and 0.5 s for 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -26,6 +28,8 @@ MANAGER: Final = "spillway-operator"
 """Owner of the fields that are written; the name in `kubectl get --show-managed-fields`."""
 TIMEOUT: Final = 10.0
 """Seconds for one call, its answer included."""
+LISTING: Final = 60.0
+"""Seconds for a page of a long listing."""
 SERIES: Final = timedelta(minutes=10)
 """An event that comes again this soon after the last time is counted and not written anew."""
 
@@ -34,6 +38,7 @@ Object = dict[str, Any]
 
 _KINDS: Final = {
     ("v1", "configmaps"): "ConfigMap",
+    ("v1", "pods"): "Pod",
     ("v1", "secrets"): "Secret",
     ("apps/v1", "deployments"): "Deployment",
     ("coordination.k8s.io/v1", "leases"): "Lease",
@@ -100,6 +105,8 @@ class Cluster:
                 # The variable is read now and not when the client's package was imported.
                 file = str(kubeconfig or os.environ.get("KUBECONFIG") or KUBE_CONFIG_DEFAULT_LOCATION)
                 await load_kube_config(config_file=file, client_configuration=configuration)
+            # Watches hold their connections, and a renewal of the Lease must not wait for one.
+            configuration.connection_pool_maxsize = 0
             api = ApiClient(configuration)
         except (ConfigException, OSError) as error:
             raise ApiError(0, "NoLogin", str(error)) from None
@@ -152,6 +159,26 @@ class Cluster:
         answer = await self._call("GET", _path(api, plural, namespace), query={"labelSelector": labels}, plural=plural)
         items = answer.get("items")
         return items if isinstance(items, list) else []
+
+    async def page(self, api: str, plural: str, namespace: str, query: dict[str, str]) -> bytes:
+        """One page of a listing as it comes, for who keeps little of it. Of all namespaces where that is empty."""
+        path = _path(api, plural, namespace)
+        async with self._asked("GET", path, aiohttp.ClientTimeout(total=LISTING), query) as answer:
+            return await answer.read()
+
+    async def watch(
+        self, api: str, plural: str, namespace: str, query: dict[str, str], silence: float
+    ) -> AsyncGenerator[bytes, None]:
+        """The events of a watch, a JSON text each, until the server ends it or `silence` seconds bring nothing."""
+        path = _path(api, plural, namespace)
+        timeout = aiohttp.ClientTimeout(sock_connect=TIMEOUT, sock_read=silence)
+        async with self._asked("GET", path, timeout, query) as answer:
+            begun = bytearray()
+            async for data in answer.content.iter_any():  # lines may be longer than what `readline` takes
+                begun += data
+                *lines, begun = begun.split(b"\n")
+                for line in lines:
+                    yield bytes(line)
 
     async def create(self, api: str, plural: str, namespace: str, body: Object) -> Object:
         """A new object. Raises Conflict when its name is taken."""
@@ -273,32 +300,52 @@ class Cluster:
         query: dict[str, str] | None = None,
         plural: str = "",
     ) -> Object:
+        async with self._asked(method, path, aiohttp.ClientTimeout(total=TIMEOUT), query, body, kind, plural) as answer:
+            data = await answer.read()
+        try:
+            value = json.loads(data)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):  # a proxy in between
+            raise ApiError(200, "NotJSON", f"{method} {path}: the answer is no JSON object")
+        return value
+
+    @contextlib.asynccontextmanager
+    async def _asked(
+        self,
+        method: str,
+        path: str,
+        timeout: aiohttp.ClientTimeout,
+        query: dict[str, str] | None = None,
+        body: Object | None = None,
+        kind: str = "application/json",
+        plural: str = "",
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer of success, for the time of the block; what fails in the block raises ApiError too."""
         headers = {"Accept": "application/json", "Content-Type": kind}
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+        answer: aiohttp.ClientResponse | None = None
         try:
             # Fills in the log-in, and asks for a new token where the old one may have run out.
             _, url, headers, _, _ = await self._api.param_serialize(
                 method, path, header_params=headers, auth_settings=["BearerToken"]
             )
             url = f"{url}?{urlencode(query)}" if query else url
-            answer = await self._api.call_api(method, url, headers, body, _request_timeout=timeout)
-            data: bytes = await answer.read()
-            status: int = answer.status
+            answer = (await self._api.call_api(method, url, headers, body, _request_timeout=timeout)).response
+            assert answer is not None
+            if not 200 <= answer.status < 300:
+                data = await answer.read()
+                if answer.status == 401 and self._kubeconfig is not None:
+                    await self._log_in_again(self._kubeconfig)
+                raise _refusal(answer.status, data, f"{method} {path}", plural in _CONFIDENTIAL)
+            yield answer
         except TimeoutError:
-            raise ApiError(0, "Timeout", f"{method} {path}: no answer within {TIMEOUT:g} s") from None
+            within = f"no answer within {timeout.total or timeout.sock_read:g} s"
+            raise ApiError(0, "Timeout", f"{method} {path}: {within}") from None
         except (aiohttp.ClientError, OSError, ConfigException) as error:
             raise ApiError(0, "Unreachable", f"{method} {path}: {error}") from None
-        if status == 401 and self._kubeconfig is not None:
-            await self._log_in_again(self._kubeconfig)
-        if not 200 <= status < 300:
-            raise _refusal(status, data, f"{method} {path}", plural in _CONFIDENTIAL)
-        try:
-            value = json.loads(data)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):  # a proxy in between
-            raise ApiError(status, "NotJSON", f"{method} {path}: the answer is no JSON object")
-        return value
+        finally:
+            if answer is not None:
+                answer.release()
 
     async def _log_in_again(self, kubeconfig: str) -> None:
         try:

@@ -13,6 +13,9 @@ import msgspec
 
 from spillway_api.types import ModelPool, RoutePolicy
 
+from .injection import LABEL
+from .lacking import labelled_since
+
 GATEWAY_LABEL = "spillway.dev/gateway"
 SERVICE_LABEL = "kubernetes.io/service-name"
 _LONGEST_WEIGHT = 8
@@ -72,10 +75,12 @@ class InferencePoolFacts(NamedTuple):
 
 
 class NamespaceFacts(NamedTuple):
-    """A namespace, for pools that allow routes by its labels."""
+    """A namespace, for pools that allow routes by its labels, and for its Pods, which may want sidecars."""
 
     name: str
     labels: Mapping[str, str]
+    asking: str = ""
+    """Since when its label asks for sidecars (RFC 3339); empty where it does not."""
 
 
 class GatewayFacts(NamedTuple):
@@ -162,7 +167,9 @@ def inference_pool(body: Mapping[str, Any]) -> InferencePoolFacts:
 
 def namespace(body: Mapping[str, Any]) -> NamespaceFacts:
     meta = body["metadata"]
-    return NamespaceFacts(meta["name"], dict(meta.get("labels") or {}))
+    labels = dict(meta.get("labels") or {})
+    asking = (labelled_since(meta) or meta["creationTimestamp"]) if labels.get(LABEL) == "true" else ""
+    return NamespaceFacts(meta["name"], labels, asking)
 
 
 def gateway(body: Mapping[str, Any]) -> GatewayFacts | None:

@@ -90,6 +90,12 @@ def inject(pod: Object, namespace: str, sidecar: Sidecar) -> Injection:
     return Injection(refused=why) if why else Injection(tuple(_operations(pod, wanted, sidecar)))
 
 
+def refusal(pod: Object) -> str:
+    """Why a Pod cannot have a sidecar; empty where it can."""
+    wanted = _wanted(pod)
+    return wanted if isinstance(wanted, str) else _obstacle(pod, wanted)
+
+
 class _Wanted(NamedTuple):
     """What its annotations ask for."""
 

@@ -86,10 +86,20 @@ class Metrics:
         self._injections = Counter(
             "spillway_operator_injections", "Pods that the webhook was asked about.", ["result"], registry=registry
         )
+        self._lacking = Gauge(
+            "spillway_operator_pods_without_sidecar", "Pods that asked for a sidecar and have none.",
+            ["namespace", "reason"], registry=registry,
+        )  # fmt: skip
 
     def injected(self, result: str) -> None:
         """The webhook has decided on a Pod."""
         self._injections.labels(result).inc()
+
+    def lacking(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Pods without sidecars by namespace and reason, as the leader sees them."""
+        self._lacking.clear()
+        for (namespace, reason), count in counts.items():
+            self._lacking.labels(namespace, reason).set(count)
 
     def budgeted(self, totals: Mapping[str, Total]) -> None:
         """How budgets stand, as the leader knows."""

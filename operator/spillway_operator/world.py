@@ -105,6 +105,11 @@ class World:
         known: NamespaceFacts | None = next(iter(self._in(self._indices.namespaces, namespace)), None)
         return {} if known is None else known.labels
 
+    def asking(self) -> Mapping[str, str]:
+        """Namespaces whose label asks for sidecars, with the time since when."""
+        spaces: Iterator[NamespaceFacts] = self._all(self._indices.namespaces)
+        return {each.name: each.asking for each in spaces if each.asking}
+
     @staticmethod
     def _in(index: Index, key: Any) -> Iterable[Any]:
         return index.get(key, ())
