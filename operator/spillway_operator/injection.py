@@ -90,9 +90,9 @@ def inject(pod: Object, namespace: str, sidecar: Sidecar) -> Injection:
     return Injection(refused=why) if why else Injection(tuple(_operations(pod, wanted, sidecar)))
 
 
-def refusal(pod: Object) -> str:
-    """Why a Pod cannot have a sidecar; empty where it can."""
-    wanted = _wanted(pod)
+def refusal(pod: Object, sidecar: Sidecar) -> str:
+    """Why a Pod that is there could not have one, without making it; empty where it could."""
+    wanted = _wanted(pod, pod["metadata"]["namespace"], sidecar)
     return wanted if isinstance(wanted, str) else _obstacle(pod, wanted)
 
 

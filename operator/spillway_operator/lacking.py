@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from .cluster import Object
-from .injection import LABEL, asked, injected, refusal
+from .injection import LABEL, Sidecar, asked, injected, refusal
 
 CONDITION: Final = "spillway.dev/Sidecar"
 """Type of the Pod condition; it is False or not there."""
@@ -64,7 +64,7 @@ class Seen(NamedTuple):
     shown: Shown | None
 
 
-def seen(pod: Object, spared: Collection[str]) -> Seen | None:
+def seen(pod: Object, spared: Collection[str], sidecar: Sidecar) -> Seen | None:
     """What is to be known of a Pod; None where nothing can be lacking. `spared`: namespaces without sidecars."""
     meta = pod["metadata"]
     phase = (pod.get("status") or {}).get("phase")
@@ -75,7 +75,7 @@ def seen(pod: Object, spared: Collection[str]) -> Seen | None:
         return None
     created = meta["creationTimestamp"]
     since = (labelled_since(meta) or created) if itself else ""
-    return Seen(meta["namespace"], meta["name"], meta["uid"], created, since, refusal(pod), _shown(pod))
+    return Seen(meta["namespace"], meta["name"], meta["uid"], created, since, refusal(pod, sidecar), _shown(pod))
 
 
 def lack(pod: Seen, asking: Mapping[str, str], webhook: str | None) -> Lack | None:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from .cluster import ApiError, Cluster, Conflict
+from .injection import Sidecar
 from .lacking import NEVER, Lack, Seen, Shown, condition, differs, lack, seen
 from .metrics import Metrics
 from .podwatch import PodWatch, Scope, scopes
@@ -53,6 +54,7 @@ class Showing:
         self,
         settings: Settings,
         cluster: Cluster,
+        sidecar: Sidecar,
         leads: Callable[[], bool],
         world: Callable[[], World | None],
         metrics: Metrics,
@@ -61,6 +63,7 @@ class Showing:
     ) -> None:
         self._settings = settings
         self._cluster = cluster
+        self._sidecar = sidecar
         self._leads = leads
         self._world = world
         self._metrics = metrics
@@ -116,7 +119,7 @@ class Showing:
             watch = PodWatch(
                 self._cluster,
                 scope,
-                lambda pod: seen(pod, self._spared),
+                lambda pod: seen(pod, self._spared, self._sidecar),
                 self.changed,
                 self._dice,
                 self._settings.silence,
