@@ -26,6 +26,7 @@ from .metrics import Metrics
 from .reconcile import Reconciler
 from .relay import Relay
 from .settings import Settings
+from .showing import Showing
 from .stream import StreamServer
 from .treasury import Treasury
 from .watching import Watching, settings_for
@@ -68,6 +69,10 @@ class Operator:
             self.injecting = Injecting(
                 settings, settings.sidecars, cluster, lambda: self.authority.secret(), self.metrics.injected
             )
+        self.showing: Showing | None = None
+        if settings.sidecars is not None:
+            leads, world = (lambda: self.leadership.leads), (lambda: self.reconciler.world)
+            self.showing = Showing(settings, cluster, settings.sidecars, leads, world, self.metrics, dice)
         self.authority = Authority(
             settings,
             cluster,
@@ -146,6 +151,8 @@ class Operator:
         webhook = asyncio.create_task(self.injecting.stop()) if self.injecting else None
         await self.streams.stop()
         await self.reconciler.queue.close()
+        if self.showing is not None:
+            await self.showing.close()
         self._stop_watching.set()
         watches = self._tasks.pop("watches", None)
         for task in self._tasks.values():
@@ -178,6 +185,8 @@ class Operator:
     def _changed(self) -> None:
         self.reconciler.world = self.watching.world
         self.reconciler.config_changed()
+        if self.showing is not None:
+            self.showing.changed()
 
     def _leader_changed(self) -> None:
         log.info("this replica %s", "leads" if self.leadership.leads else "follows")
@@ -185,6 +194,8 @@ class Operator:
         self.authority.leadership_changed()
         self.relay.leader_changed()
         self.treasury.leadership_changed()
+        if self.showing is not None:
+            self.showing.changed()
 
     def _other_leader(self) -> str | None:
         return None if self.leadership.leads else self.leadership.leader_address
@@ -209,7 +220,8 @@ class Operator:
         if lost:
             return f"nobody watches {', '.join(lost)}"
         now = asyncio.get_running_loop().time()
-        stuck = [str(key) for key, began in self.reconciler.queue.began.items() if now - began > STUCK_SECONDS]
+        working = [*self.reconciler.queue.began.items(), *(self.showing.queue.began.items() if self.showing else ())]
+        stuck = [str(key) for key, began in working if now - began > STUCK_SECONDS]
         return f"stuck: {', '.join(stuck)}" if stuck else ""
 
     def _unready(self) -> str:

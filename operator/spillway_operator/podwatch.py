@@ -145,8 +145,14 @@ class PodWatch:
             self.pods[pod.uid] = pod._replace(shown=shown)
 
     def _kept(self, body: Object) -> Seen | None:
-        elsewhere = self._scope.only and body["metadata"]["namespace"] not in self._scope.only
-        return None if elsewhere else self._seen(body)
+        meta = body["metadata"]
+        if self._scope.only and meta["namespace"] not in self._scope.only:
+            return None
+        try:
+            return self._seen(body)
+        except Exception as error:  # one Pod keeps nobody from seeing the others
+            log.error("Pod %s/%s could not be understood: %s", meta["namespace"], meta["name"], type(error).__name__)
+            return None
 
     def _heard(self, deleted: bool, body: Object) -> None:
         uid = body["metadata"]["uid"]

@@ -96,11 +96,6 @@ class Settings:
         return f"{self.fullname}-operator-budgets"
 
     @property
-    def webhook(self) -> str:
-        """The MutatingWebhookConfiguration by which Pods get sidecars: cluster-wide, so its name has both names."""
-        return f"{self.namespace}-{self.fullname}-sidecars"
-
-    @property
     def names(self) -> tuple[str, ...]:
         """By which the Service is called."""
         service = f"{self.fullname}-operator"

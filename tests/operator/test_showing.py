@@ -459,3 +459,17 @@ def test_beyond_many_namespaces_one_watch_serves_all_and_nobody_else_is_told():
         await scene.it.close()
 
     run(main())
+
+
+def test_a_pod_that_is_not_understood_keeps_nobody_from_the_others(caplog):
+    async def main():
+        scene = Scene()
+        scene.put("odd", spec={"containers": [{"no": "name"}]})
+        scene.put("web")
+        scene.it.changed()
+        await asyncio.sleep(5)
+        assert scene.counted() == {MISSED: 1.0}
+        await scene.it.close()
+
+    run(main())
+    assert "Pod shop/odd could not be understood: KeyError" in caplog.text
