@@ -53,10 +53,10 @@ class AuthorityMaps:
                 await self._apply(each["metadata"]["namespace"], authority)
 
     async def _all(self) -> list[Object]:
-        if not self._settings.watched:
-            return await self._cluster.list_named("v1", "configmaps", CA_CONFIG_MAP)
-        found = [await self._cluster.get("v1", "configmaps", each, CA_CONFIG_MAP) for each in self._settings.watched]
-        return [each for each in found if each is not None]
+        found = []
+        for namespace in self._settings.watched or ("",):
+            found += await self._cluster.list_named("v1", "configmaps", namespace, CA_CONFIG_MAP)
+        return found
 
     async def _write(self, namespace: str, authority: bytes) -> None:
         """One at a time for a namespace, however many Pods wait for it; one that waits no more takes it from nobody."""

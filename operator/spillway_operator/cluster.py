@@ -147,10 +147,10 @@ class Cluster:
                 return None
             raise
 
-    async def list_named(self, api: str, plural: str, name: str) -> list[Object]:
-        """The objects of one name in all namespaces. It takes the right to list those of that name, and no others."""
+    async def list_named(self, api: str, plural: str, namespace: str, name: str) -> list[Object]:
+        """The objects of one name, in all namespaces where that is empty; the right to list that name is enough."""
         query = {"fieldSelector": f"metadata.name={name}"}
-        answer = await self._call("GET", _path(api, plural, ""), query=query, plural=plural)
+        answer = await self._call("GET", _path(api, plural, namespace), query=query, plural=plural)
         items = answer.get("items")
         return items if isinstance(items, list) else []
 

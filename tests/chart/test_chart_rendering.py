@@ -231,9 +231,9 @@ def test_without_an_identity_there_is_nothing_of_it(render):
     assert not [each for each in spec["volumes"] if each["name"].startswith("identity")]
 
 
-def test_an_upgrade_may_reuse_the_values_of_a_chart_that_did_not_know_of_identities(render):
+def test_an_upgrade_may_reuse_the_values_of_a_chart_that_knew_less(render):
     """`helm upgrade --reuse-values` gives templates the old chart's defaults, in which later values are missing."""
-    old = {"gateway": {"identity": None, "env": None}, "prices": None}
+    old = {"gateway": {"identity": None, "env": None}, "prices": None, "sidecars": None}
     assert render(old) == render({})
 
 
@@ -390,6 +390,7 @@ def test_each_rule_is_explained_in_the_documentation(render):
             {"operator": {"tls": {"given": True}}},
             {"consumers": {"enabled": True}},
             VALUES["watch-namespaces"],
+            VALUES["sidecars"],
         )
         for _, rule in rules_of(render(values), "Role", "ClusterRole")
     }

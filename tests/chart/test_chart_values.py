@@ -83,6 +83,9 @@ REFUSED = [
     ({"watchNamespaces": ["a/b"]}, ["/watchNamespaces/0"]),
     ({"networkPolicy": {"apiServerPorts": []}}, ["/networkPolicy/apiServerPorts"]),
     ({"podMonitor": {"interval": "often"}}, ["/podMonitor/interval"]),
+    ({"sidecars": {"routes": "Some"}}, ["must be one of 'All', 'Same', 'None'"]),
+    ({"sidecars": {"resources": {"limits": {"memory": "1e9"}}}}, ["/sidecars/resources/limits/memory"]),
+    ({"sidecars": {"gatewayURLs": {"default": "llm.corp"}}}, ["/sidecars/gatewayURLs/default"]),
     ({"replicaCount": 2}, ["'replicaCount' not allowed"]),
     # what no schema can say
     (
@@ -98,6 +101,10 @@ REFUSED = [
         ["cpuPercent is a share of resources.requests.cpu, which is not set"],
     ),
     ({"gateways": {"default": None}}, ["gateways: there is none"]),
+    (
+        {"sidecars": {"enabled": True, "gatewayURLs": {"eu": "https://llm.corp"}}},
+        ["sidecars.gatewayURLs: there is no gateway eu"],
+    ),
     ({"gateways": {"operator": {}}}, ["gateways.operator: the Service's name would be the operator's"]),
     (
         {"gateway": {"podLabels": {"spillway.dev/gateway": "x"}}},

@@ -12,6 +12,10 @@ VALUES: dict[str, dict[str, Any]] = {
     "default": {},
     "two-gateways": {"gateways": {"internal": {"replicas": 3, "preStopSleepSeconds": 0}}},
     "watch-namespaces": {"watchNamespaces": ["team-a", "team-b"]},
+    "sidecars": {
+        "sidecars": {"enabled": True, "gatewayURLs": {"internal": "https://llm.corp"}},
+        "gateways": {"internal": {}, "odd": {"service": {"port": 8000}}},
+    },
     "air-gapped": {
         "image": {
             "registry": "mirror.internal:5000/llm",
@@ -33,6 +37,13 @@ VALUES: dict[str, dict[str, Any]] = {
         "scaling": {"kinds": [{"group": "leaderworkerset.x-k8s.io", "resource": "leaderworkersets"}]},
         "image": {"registry": "mirror.internal", "tag": "v9", "pullPolicy": "Always", "pullSecrets": ["mirror"]},
         "watchNamespaces": ["team-a"],
+        "sidecars": {
+            "enabled": True,
+            "routes": "Same",
+            "pullSecrets": ["mirror"],
+            "failurePolicy": "Fail",
+            "resources": {"requests": {"cpu": "0.1"}, "limits": {"cpu": "1", "memory": "1Gi"}},
+        },
         "operator": {
             "replicas": 3,
             "logFormat": "text",

@@ -104,6 +104,27 @@ tolerations: {{- toYaml . | nindent 0 }}
 {{- toJson $all -}}
 {{- end }}
 
+{{/* What all sidecars have in common, as the operator's --sidecars reads it. */}}
+{{- define "spillway.sidecars" -}}
+{{- $namespace := .Release.Namespace -}}
+{{- $all := include "spillway.gateways" . | fromJson -}}
+{{- $own := .Values.sidecars -}}
+{{- $urls := $own.gatewayURLs | default dict -}}
+{{- range $name, $_ := $urls }}{{ if not (hasKey $all $name) }}{{ fail (printf "sidecars.gatewayURLs: there is no gateway %s" $name) }}{{ end }}{{ end -}}
+{{- $gateways := dict -}}
+{{- range $name, $one := $all -}}
+{{- $port := ternary "" (printf ":%d" (int $one.service.port)) (eq (int $one.service.port) 80) -}}
+{{- $_ := set $gateways $name (get $urls $name | default (printf "http://%s.%s.svc%s" $one.service_name $namespace $port)) -}}
+{{- end -}}
+{{- dict
+  "image" (include "spillway.image" (dict "root" $ "of" "balancer"))
+  "pullPolicy" .Values.image.pullPolicy
+  "pullSecrets" ($own.pullSecrets | default list)
+  "operator" (printf "https://%s-operator.%s.svc:9443" (include "spillway.fullname" .) $namespace)
+  "gateways" $gateways
+  "resources" ($own.resources | default dict) | toJson -}}
+{{- end }}
+
 {{/* What the operator may do where it serves objects: everywhere, or in each of watchNamespaces. */}}
 {{- define "spillway.watchRules" -}}
 - apiGroups: [spillway.dev]
@@ -126,6 +147,13 @@ tolerations: {{- toYaml . | nindent 0 }}
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [get]
+{{- if (.Values.sidecars).enabled }}
+# The authority that sidecars trust: a ConfigMap of one name in each namespace with sidecars.
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [spillway-ca]
+  verbs: [list, create, patch]
+{{- end }}
 # The Secrets that they refer to, by name. Never list or watch: those would show all of them.
 - apiGroups: [""]
   resources: [secrets]
