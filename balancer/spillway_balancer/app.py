@@ -22,6 +22,7 @@ from spillway_api.snapshot import Snapshot
 from spillway_api.stream import Report, Saved
 
 from .core.errors import NotFound, SpillwayError
+from .net.accepting import Accepting
 from .net.answer import Answer, Sent
 from .net.client import ClientConnection, Server, has_c_parser
 from .net.credentials import Credentials
@@ -39,6 +40,7 @@ from .net.saved import Saver, load
 from .net.serving import Serving
 from .net.spending import Spending
 from .net.telemetry import CONTENT_TYPE, Telemetry
+from .net.vouching import Vouching
 from .wire.headers import check_request
 
 log = logging.getLogger("spillway")
@@ -104,6 +106,8 @@ class Balancer:
         self._saver: Saver | None = None
         self._spending: Spending | None = None
         self._leasing: Leasing | None = None
+        self._vouching = Vouching() if settings.operator is not None and self.sidecar is None else None
+        """Of sidecars; without an operator there is nobody to ask."""
         self._tasks: list[asyncio.Task[None]] = []
         self._settled = False
 
@@ -129,7 +133,8 @@ class Balancer:
         )
         self.poller = Poller(self._session, self.credentials, dice, self.telemetry)
         limits = Limits(body=settings.max_body)
-        self.proxy = Proxy(self.serving, self.credentials, self.telemetry, limits, dice, self.recorder)
+        accepting = None if self._vouching is None else Accepting(self._vouching, self.telemetry.registry)
+        self.proxy = Proxy(self.serving, self.credentials, self.telemetry, limits, dice, self.recorder, accepting)
         self.identities = Identities(self.credentials, dice, self.telemetry.identity)
         for follower in (self.poller.follow, self.telemetry.follow, self.identities.follow, self.proxy.follow):
             self.serving.follow(follower)
@@ -213,6 +218,7 @@ class Balancer:
             self._report,
             dice,
             self._leasing,
+            () if self._vouching is None else (self._vouching,),
         )
         self._spawn(source.follow())
         self._spawn(self.credentials.watch(self.proxy.rekeyed))

@@ -29,6 +29,7 @@ from .settings import Settings
 from .showing import Showing
 from .stream import StreamServer
 from .treasury import Treasury
+from .vouching import Vouching
 from .watching import Watching, settings_for
 
 log = logging.getLogger("spillway.operator")
@@ -93,6 +94,8 @@ class Operator:
             self.authority.owners,
         )
         self.streams.follow_books(self.treasury.hear)
+        if settings.sidecar_routes != "None":
+            self.streams.follow_questions(Vouching(cluster).hear)
         self.reconciler.totals = self.treasury.totals
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stop_watching = asyncio.Event()

@@ -52,6 +52,8 @@ MAX_TEXT: Final = 1024
 
 _log = logging.getLogger(__name__)
 
+Voucher = Callable[[str, str, stream.Whose, Callable[[stream.Vouched], None]], None]
+
 
 class StreamServer:
     """Serves `/v1/stream` to balancers and `/v1/relay` to other replicas of the operator."""
@@ -80,6 +82,7 @@ class StreamServer:
         self._followers: dict[str, web.WebSocketResponse] = {}
         self._local: list[Callable[[str, str], None]] = []
         self._readers: list[Callable[[str, str, str, Books], None]] = []
+        self._voucher: Voucher | None = None
         self._sockets: set[web.WebSocketResponse] = set()
         self._hanging_up: set[asyncio.Task[None]] = set()
         self._runner: web.AppRunner | None = None
@@ -147,6 +150,11 @@ class StreamServer:
         """Call `reader(source, gateway, balancer, books)` whenever a balancer says what it has spent; the source is OWN
         or the follower that it is connected to."""
         self._readers.append(reader)
+
+    def follow_questions(self, voucher: Voucher) -> None:
+        """Call `voucher(gateway, balancer, question, say)` whenever one of a gateway's balancers asks whose a token is;
+        `say` answers it. Without anybody to call nobody can say."""
+        self._voucher = voucher
 
     def grant(self, source: str, gateway: str, balancer: str, grants: Grants) -> None:
         """Say this to a balancer, by the way on which it has spoken. Nothing happens when it has gone."""
@@ -340,6 +348,11 @@ class StreamServer:
                 self._put(known._replace(report=said))
             case Books():
                 self._read(OWN, gateway, connection.balancer, said)
+            case stream.Whose(number):
+                if self._voucher is None:
+                    connection.say(stream.encode(stream.Vouched(number, "Unavailable")))
+                else:
+                    self._voucher(gateway, connection.balancer, said, lambda told: connection.say(stream.encode(told)))
 
     def _hear_beside(self, connection: Connection, gateway: str, said: stream.FromBalancer) -> None:
         """What a sidecar says. Anybody may run one: it is believed in nothing that is not its own matter."""

@@ -128,6 +128,13 @@ class InvalidForwarded(BadRequest):
     code = "invalid_forwarded"
 
 
+class InvalidPodToken(BadRequest):
+    """A sidecar's word is only as good as its Pod's token, and this is none."""
+
+    status = 401
+    code = "invalid_pod_token"
+
+
 class LoopDetected(BadRequest):
     """A request that was forwarded has come to a sidecar, which would forward it again."""
 

@@ -79,6 +79,7 @@ class Answer:
         "begun",
         "ended",
         "keep_alive",
+        "marks",
         "opened",
         "path",
         "quota",
@@ -104,6 +105,8 @@ class Answer:
         """Headers that say what is left of the caller's limits, in the place of what an endpoint says of its own."""
         self.told: Told = ()
         """Headers of our own, which say what became of the request; none for who is not told."""
+        self.marks: Told = ()
+        """Such of every answer, whoever is told."""
 
     resumable = False
     """What has been written is not kept, so that nobody can go on with it."""
@@ -205,6 +208,8 @@ class Answer:
         out = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, _clock.date()]
         if self.quota:
             headers = (*(each for each in headers if not each[0].startswith(_QUOTAS)), *self.quota)
+        if self.marks:
+            headers = (*headers, *self.marks)
         for name, value in (*headers, *self.told) if self.told else headers:
             out += (name, b": ", value, b"\r\n")
         if not self.keep_alive:

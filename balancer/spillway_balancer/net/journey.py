@@ -13,9 +13,11 @@ from ..core.billing import elsewhere
 from ..core.conditions import Moment
 from ..core.consumers import Consumer
 from ..core.errors import ConsumerLimited, SpillwayError
+from ..core.handed_over import HandedOver, gone_on
 from ..core.hedging import Hedging, waste
 from ..core.planning import Plan, plan
 from ..core.reasons import Failure
+from ..core.routing import Route
 from ..core.runtime import Runtime
 from ..core.visits import Visit
 from ..wire.clamps import Clamped
@@ -65,6 +67,7 @@ class Journey:
         "_decision",
         "_explains",
         "_facts",
+        "_forwarded",
         "_headers",
         "_peeked",
         "_place",
@@ -82,8 +85,9 @@ class Journey:
         client: ClientConnection,
         answer: Answer,
         decision: Decision,
+        forwarded: HandedOver | None = None,
     ) -> None:
-        """`headers`: those of the client's that go on."""
+        """`headers`: those of the client's that go on. `forwarded`: where a sidecar has begun with it."""
         self._shared = shared
         self._facts = facts
         self._peeked = peeked
@@ -91,6 +95,7 @@ class Journey:
         self._client = client
         self._answer = answer
         self._decision = decision
+        self._forwarded = forwarded
         self._sent: Try | None = None
         """The last attempt."""
         self._clamped: Clamped | None = None
@@ -108,12 +113,15 @@ class Journey:
         made = self._planned(moment)
         for rule, reason in made.errors:
             shared.telemetry.rule_error(made.route.name, rule, reason)
-        if runtime.routes.shadows:
+        forwarded = self._forwarded
+        if runtime.routes.shadows and (forwarded is None or not forwarded.rule):
             decision.shadows = looked(runtime.routes, made, self._facts, moment, shared.telemetry)
         if made.held is not None or made.route.spec.explain is not None:
             decision.audit = audited(made, shared.telemetry, shared.dice)
         if self._facts.consumer is not None:
             made = self._admitted(made, self._facts.consumer, moment)
+        if forwarded is not None:
+            made = gone_on(made, forwarded)
         self._explains = tells(made.route.spec.explain, self._facts)
         if made.refused is not None:
             if self._explains:
@@ -162,10 +170,12 @@ class Journey:
         """Attempts until one is answered or nothing is left to try. `epoch`: that of the moment it was planned at."""
         shared, facts, decision = self._shared, self._facts, self._decision
         # Who meets a tier that sleeps finds out first how long it is held for it.
-        if shared.queue.crowded(made.route.name, made.rule) and not any(tier.sleeps for tier in made.tiers):
+        if shared.queue.crowded(made.route.name, made.rule) and not any(
+            tier.sleeps for tier in made.tiers[made.first :]
+        ):
             made = await self._turn(made, None)
         route = made.route
-        total = decision.started + route.deadlines.total
+        total = self._until(route)
         keeps = self._resumable() if route.resumes and self._peeked.stream else None
         job = Job(
             self._peeked.path,
@@ -238,6 +248,11 @@ class Journey:
                 return
             attempts.failed(step, failed)
 
+    def _until(self, route: Route) -> float:
+        """When the request's time is over."""
+        total, forwarded = route.deadlines.total, self._forwarded
+        return self._decision.started + (total if forwarded is None else min(total, forwarded.deadline))
+
     def _resumable(self) -> Resumable | None:
         """The answer in a form that can be gone on with, where the request allows it."""
         peeked = self._peeked
@@ -298,7 +313,7 @@ class Journey:
         so the plan is made anew."""
         shared, decision = self._shared, self._decision
         if self._place is None:
-            total = decision.started + made.route.deadlines.total
+            total = self._until(made.route)
             streams = self._peeked.stream and self._peeked.path.generates
             tell = self._answer.comment if streams and self._facts.header(QUEUE) == "comments" else None
             self._place = shared.queue.place(made, self._facts, self._peeked.size, total, tell)
@@ -313,6 +328,8 @@ class Journey:
             decision.audit = replanned(made, decision.audit)
             if decision.passed is not None and made.refused is None:
                 made = within(made, decision.passed, self._facts)
+            if self._forwarded is not None:
+                made = gone_on(made, self._forwarded)
             if made.refused is not None:
                 raise made.refused
         except SpillwayError as error:

@@ -14,6 +14,7 @@ from aiohttp import web
 from ..core.consumers import unknown
 from ..core.errors import (
     BodyTooLarge,
+    Draining,
     MethodNotAllowed,
     ModelNotFound,
     NoReadyEndpoint,
@@ -26,8 +27,10 @@ from ..core.errors import (
 from ..core.runtime import Runtime
 from ..wire import anthropic, openai
 from ..wire.client_key import client_key
+from ..wire.forwarded import FORWARDED, Forwarded
 from ..wire.headers import check_request, request_headers
 from ..wire.paths import MESSAGES, PATHS
+from .accepting import LAST_WORD, Accepting
 from .answer import Answer, Sent
 from .client import ClientConnection
 from .counting import estimated
@@ -73,10 +76,13 @@ class Proxy:
         limits: Limits,
         dice: random.Random,
         recorder: Recorder | None = None,
+        accepting: Accepting | None = None,
     ) -> None:
+        """`accepting`: for a gateway that sidecars may send requests on to; None pays no heed to what they say."""
         self._serving = serving
         self._telemetry = telemetry
         self._limits = limits
+        self._accepting = accepting
         self.sender = Sender(credentials, telemetry)
         self.copies = Copies(self.sender, telemetry.copies, dice)
         self.queue = Queue(telemetry)
@@ -113,6 +119,8 @@ class Proxy:
             if answer.begun and not answer.opened:
                 answer.abort()
             else:
+                if isinstance(error, Draining):
+                    answer.marks = ()  # another replica may do better
                 if isinstance(error, ProtocolError | VersionNotSupported):
                     answer.keep_alive = False  # where this request ends is in doubt, so nothing behind it is one
                 answer.error(error)
@@ -148,7 +156,12 @@ class Proxy:
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.path} takes POST")
         decision = Decision(started=monotonic(), free=path.free)
+        forwarded: Forwarded | None = None
         try:
+            if for_us and self._accepting is not None and FORWARDED in request.headers and self._serving.ready:
+                forwarded = await self._accepting.heed(request.headers)
+                if forwarded is not None:
+                    answer.marks = LAST_WORD
             body = await self._read(request, answer)
             peeked = openai.peek(path, request.headers.get("content-type", ""), body)
             self._check_ready()
@@ -159,7 +172,7 @@ class Proxy:
                 if told is not None:
                     answer.json(200, told)
                     return
-            journey = Journey(self._shared, facts, peeked, headers, client, answer, decision)
+            journey = Journey(self._shared, facts, peeked, headers, client, answer, decision, forwarded)
             await journey.run(self._serving.current)  # read once, held to the end of the request
         except SpillwayError as error:
             decision.code, decision.error = error.status, error.code

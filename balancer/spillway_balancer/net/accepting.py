@@ -1,0 +1,45 @@
+"""What sidecars send on, as a gateway takes it: whose word that is, and whether to go by it.
+
+Who may ask the gateway at all may ask it as any other client, so what cannot be vouched for just now is served as if
+the sidecar had said nothing. A token that is known to be nobody's is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter
+
+from ..core.errors import InvalidPodToken
+from ..wire.forwarded import FORWARDED, GATEWAY, POD, SERVED_BY, Forwarded, parse
+from .answer import Told
+from .vouching import Vouching
+
+LAST_WORD: Final[Told] = ((SERVED_BY.encode(), GATEWAY.encode()),)
+"""Header of every answer to a request that was gone on with: the sidecar tries nothing else."""
+
+
+class Accepting:
+    """Asks for each request that says it was forwarded."""
+
+    def __init__(self, vouching: Vouching, registry: CollectorRegistry) -> None:
+        self._vouching = vouching
+        self._requests = Counter(
+            "spillway_forwarded_requests", "Requests that sidecars have sent on, by who vouches for their token.",
+            ["vouched"], registry=registry,
+        )  # fmt: skip
+
+    async def heed(self, headers: Mapping[str, str]) -> Forwarded | None:
+        """What a sidecar says of its request; None where nobody stands for it. Raises InvalidPodToken, and
+        InvalidForwarded where it is a sidecar that says it badly."""
+        said = headers[FORWARDED]
+        scheme, _, token = headers.get(POD, "").strip().partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            self._requests.labels("none").inc()
+            return None
+        state = await self._vouching.state(token.strip())
+        self._requests.labels(state.lower()).inc()
+        if state == "Unknown":
+            raise InvalidPodToken(f"the token in {POD} is no Pod's, or not for gateways")
+        return parse(said) if state == "Known" else None
