@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from spillway_balancer.cli import app
+from spillway_balancer.commands import app
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROMPT = "the zebra and the quagga"

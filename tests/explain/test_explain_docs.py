@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from spillway_balancer.cli import app
+from spillway_balancer.commands import app
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "explain.md"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from spillway_balancer.cli import app
+from spillway_balancer.commands import app
 
 EXPLAIN = "x-spillway-explain"
 LONG = "In the beginning the reef was without form, and void; and darkness was upon the face of the deep. " * 40

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from spillway_balancer.cli import app
+from spillway_balancer.commands import app
 from spillway_balancer.net.credentials import Credentials
 from spillway_balancer.net.filesource import judge
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from spillway_balancer import app as balancer_app
+from spillway_balancer import running
 from spillway_balancer.app import Settings
-from spillway_balancer.cli import app
+from spillway_balancer.commands import app
 from spillway_balancer.net.operator_source import Where
 from spillway_balancer.net.sidecar import Sidecar
 
@@ -59,7 +58,7 @@ def test_what_a_gateways_deployment_says_is_what_the_balancer_gets(monkeypatch: 
         got.append(settings)
         return True
 
-    monkeypatch.setattr(balancer_app, "serve", serve)
+    monkeypatch.setattr(running, "serve", serve)
     args = (
         "run --operator https://spillway-operator.ns.svc:9443 --gateway edge --token-file /t/token --ca-file /c/ca.crt"
         " --state /s --boot /b/snapshot.json.gz --secrets /k --host 0.0.0.0 --port 8080 --admin-port 8081"
@@ -92,7 +91,7 @@ def test_what_an_injected_container_says_is_what_the_sidecar_gets(monkeypatch: p
         got.append(settings)
         return True
 
-    monkeypatch.setattr(balancer_app, "serve", serve)
+    monkeypatch.setattr(running, "serve", serve)
     args = (
         "run --sidecar --operator=https://o.ns.svc:9443/ --gateway=edge --gateway-url=http://edge.ns.svc:80/"
         " --route=team/chat --route=chat --route=chat --token-file=/t/token --gateway-token-file=/t/gateway-token"
@@ -107,7 +106,7 @@ def test_what_an_injected_container_says_is_what_the_sidecar_gets(monkeypatch: p
 
 def test_the_docs_name_every_option() -> None:
     page = (Path(__file__).parents[2] / "docs" / "run.md").read_text()
-    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
-    options = [name for option in command.params for name in option.opts]
+    options = [name for action in running.parser()._actions for name in action.option_strings]
+    options = [name for name in options if name not in ("-h", "--help")]
     assert {"-f", "--operator", "--linger"} <= set(options)
     assert [name for name in options if f"`{name}`" not in page] == []

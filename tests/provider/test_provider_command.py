@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from typer.testing import CliRunner
 
-from spillway_balancer.cli import app
+from spillway_balancer.commands import app
 from spillway_balancer.provider.command import introduction, run_provider
 from spillway_balancer.provider.families import FAMILIES
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from spillway_balancer.cli import app
+from spillway_balancer.commands import app
 
 
 @pytest.fixture
