@@ -18,6 +18,7 @@ from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model
 from spillway_operator.certificates import Made, ServingTls, service_names, trust_in
 from spillway_operator.cluster import ApiError
 from spillway_operator.identity import Caller, Identity
+from spillway_operator.settings import Routes
 from spillway_operator.stream import StreamServer
 from spillway_operator.subscribers import Subscriber
 
@@ -26,9 +27,10 @@ NAMES = service_names("spillway-operator", "infra")
 SERVICE = NAMES[2]
 
 
-def token_of(account: str, pod: str) -> str:
+def token_of(account: str, pod: str, namespace: str = "infra") -> str:
     """As a ServiceAccount's is, of three parts with claims in the second; the Tokens below know whose it is."""
-    claims = base64.urlsafe_b64encode(json.dumps({"exp": 1 << 40, "a": account, "p": pod}).encode()).decode()
+    said = {"exp": 1 << 40, "a": account, "p": pod, "n": namespace}
+    claims = base64.urlsafe_b64encode(json.dumps(said).encode()).decode()
     return f"quagga.{claims.rstrip('=')}.zebra"
 
 
@@ -51,7 +53,7 @@ class Tokens:
             return {"authenticated": False, "error": "bad token"}
         claims = json.loads(base64.urlsafe_b64decode(rest.split(".")[0] + "==="))
         user = {
-            "username": f"system:serviceaccount:infra:{claims['a']}",
+            "username": f"system:serviceaccount:{claims['n']}:{claims['a']}",
             "uid": f"uid-{claims['a']}",
             "extra": {"authentication.kubernetes.io/pod-name": [claims["p"]]} if claims["p"] else {},
         }
@@ -73,7 +75,9 @@ def _pool(name: str, size: int) -> Pool:
 class Rig:
     """A StreamServer; gateway G belongs to the ServiceAccount G, and `operator` relays."""
 
-    def __init__(self, made: Made, *, name: str = "operator-0", tokens: Tokens | None = None) -> None:
+    def __init__(
+        self, made: Made, *, name: str = "operator-0", tokens: Tokens | None = None, sidecars: Routes = "All"
+    ) -> None:
         self.name = name
         self.made = made
         self.tokens = tokens or Tokens()
@@ -84,6 +88,7 @@ class Rig:
             lambda caller, gateway: caller.namespace == "infra" and caller.service_account == gateway,
             self._note,
             relays=self._relays,
+            sidecars=sidecars,
         )
         self.server.synced = True
         self.tls = ServingTls(self._secret)
@@ -158,6 +163,16 @@ class Rig:
         one.snapshot, one.digest = has, has and digest(has)
         await one.say(stream.Hello(gateway, one.digest, "test"))
         await self.until(lambda: self.subscriber(pod, gateway))
+        return one
+
+    async def beside(
+        self, pod: str, *routes: str, namespace: str = "team", gateway: str = "chat", has: Snapshot | None = None
+    ) -> Balancer:
+        """A sidecar that has said hello."""
+        path = f"{stream.PATH}?gateway={gateway}&sidecar=1"
+        one = Balancer(await self.dial(token_of("default", pod, namespace), path), pod)
+        one.snapshot, one.digest = has, has and digest(has)
+        await one.say(stream.Hello(gateway, one.digest, "test", True, routes))
         return one
 
     def subscriber(self, pod: str, gateway: str = "chat") -> Subscriber | None:
