@@ -45,7 +45,7 @@ async def test_sigterm_lets_streams_end_and_exits_0() -> None:
         await asyncio.open_connection("127.0.0.1", port)
     _, said = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 0
-    assert b"prompt=" in said
+    assert b" from 127.0.0.1 prompt=" in said
     assert b"secret" not in said
     writer.close()
 

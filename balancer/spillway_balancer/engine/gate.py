@@ -122,9 +122,10 @@ def _status(fault: Status) -> web.Response:
 
 
 def _tell(request: web.Request, engine: SimulatedEngine, status: str, seconds: float) -> None:
-    """One line a request; never what was asked or answered."""
+    """One line a request, and from which address; never what was asked or answered."""
     tokens = ""
     if prepared := request.get(PREPARED):
         sequence = prepared.sequence
         tokens = f" prompt={sequence.prompt_tokens} cached={sequence.cached_tokens} output={sequence.output_tokens}"
-    log.info("%s %s %s %s %.3fs%s", engine.name, request.method, request.path, status, seconds, tokens)
+    said = (engine.name, request.method, request.path, status, seconds, request.remote, tokens)
+    log.info("%s %s %s %s %.3fs from %s%s", *said)
