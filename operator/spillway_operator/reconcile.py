@@ -116,6 +116,8 @@ class Reconciler:
         self.secrets = Secrets(cluster, dice, settings.consumers)
         self.config_maps = ConfigMaps(cluster, dice)
         self.gateways = Gateways(cluster, settings.namespace, settings.fullname)
+        # Those that sidecars name are planned whether or not their Deployment is there: sidecars send to pools without.
+        self._standing = frozenset(settings.sidecars.gateways) if settings.sidecars is not None else frozenset()
         self.waking = Waking(cluster)
         self.progress: dict[str, Progress] = {}
         self.queue: WorkQueue[Key] = WorkQueue(self._work, _rest, dice)
@@ -137,7 +139,7 @@ class Reconciler:
 
     def config_changed(self) -> None:
         """Something that is served may have changed."""
-        for name in {*self.gateways.known, *self.progress}:
+        for name in {*self.gateways.known, *self._standing, *self.progress}:
             self.queue.wake(Key("snapshot", name))
         self.queue.wake(Key("status"))
         self.queue.wake(Key("scales"))
@@ -157,8 +159,8 @@ class Reconciler:
     @property
     def serving(self) -> bool:
         """Whether every gateway that there is has been planned once."""
-        known = self.gateways.known
-        return self.gateways.asked and all(name in self.progress and self.progress[name].compiled for name in known)
+        planned = {*self.gateways.known, *self._standing}
+        return self.gateways.asked and all(name in self.progress and self.progress[name].compiled for name in planned)
 
     async def _work(self, key: Key) -> float | None:
         if self.world is None or not self.gateways.asked:
@@ -185,15 +187,17 @@ class Reconciler:
 
     async def _snapshot(self, name: str, world: World) -> None:
         facts = self.gateways.known.get(name)
-        if facts is None:
+        if facts is None and name not in self._standing:
             if self.progress.pop(name, None) is not None:
                 self._streams.withdraw(name)
             return
         progress = self.progress.get(name)
         if progress is None:
             progress = Progress(name)
-            found = await self._cluster.get("v1", "configmaps", self._settings.namespace, f"{facts.deployment}-boot")
-            progress.seed(saved_in(found))
+            if facts is not None:
+                space = self._settings.namespace
+                found = await self._cluster.get("v1", "configmaps", space, f"{facts.deployment}-boot")
+                progress.seed(saved_in(found))
             self.progress[name] = progress
         wanted: Referenced | None = None
         while wanted != (now := self._referenced(world)):  # objects may change while Secrets are read

@@ -13,6 +13,7 @@ from tests.operator.balancers import Balancer
 
 from spillway_operator import reconcile
 from spillway_operator.cluster import ApiError, Conflict
+from spillway_operator.injection import Sidecar
 from spillway_operator.metrics import Metrics
 from spillway_operator.reconcile import Reconciler
 from spillway_operator.settings import Settings
@@ -135,14 +136,16 @@ class Streams:
 class Bench:
     """A reconciler over an API server in memory; `leads` may be turned."""
 
-    def __init__(self, monkeypatch, api=None, leads=True):
+    def __init__(self, monkeypatch, api=None, leads=True, sidecars=()):
+        """`sidecars`: gateways that Pods' sidecars may name."""
         loop = asyncio.get_running_loop()
         clock = SimpleNamespace(monotonic=loop.time, perf_counter=loop.time, time=loop.time)
         monkeypatch.setattr(reconcile, "time", clock)
         self.api = api or Api()
         self.streams = Streams()
         self.leads = leads
-        settings = Settings(namespace="spillway", name="operator-1", address="10.0.0.1")
+        beside = Sidecar("image", "https://operator", dict.fromkeys(sidecars, "http://gateway")) if sidecars else None
+        settings = Settings(namespace="spillway", name="operator-1", address="10.0.0.1", sidecars=beside)
         wall = lambda: 1_767_268_800.0 + loop.time()  # noqa: E731
         self.it = Reconciler(settings, self.api, self.streams, lambda: self.leads, Metrics(), random.Random(7), wall)
         self.api.on_write = self.status_seen

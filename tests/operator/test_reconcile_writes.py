@@ -312,6 +312,40 @@ def test_a_gateway_that_comes_and_goes(monkeypatch):
     run(main())
 
 
+def test_where_pods_have_sidecars_a_gateway_may_go_and_what_it_serves_is_planned_on(monkeypatch):
+    async def main():
+        bench = await Bench(monkeypatch, sidecars=("default",)).start()
+        following = asyncio.ensure_future(bench.it.gateways.follow(bench.it.config_changed))
+        await asyncio.sleep(5)
+        bench.api.deployments = []
+        await asyncio.sleep(5)
+        await bench.pods()
+        assert bench.streams.withdrawn == []
+        *_, (_, _, snapshot) = bench.streams.published
+        assert [len(pool.endpoints) for pool in snapshot.pools if pool.name == "default/llama"] == [0]
+        assert bench.api.conditions(CHAT)["Accepted"] == ("False", "UnknownGateway")
+        before = len(bench.api.written("Secret"))
+        await asyncio.sleep(90)
+        assert len(bench.api.written("Secret")) == before, "nobody is there to read it"
+        following.cancel()
+        await bench.it.queue.close()
+
+    run(main())
+
+
+def test_an_operator_that_starts_without_the_gateway_has_its_routes_for_sidecars(monkeypatch):
+    async def main():
+        bench = Bench(monkeypatch, sidecars=("default",))
+        bench.api.deployments = []
+        await bench.start()
+        await asyncio.sleep(5)
+        assert [gateway for gateway, *_ in bench.streams.published] == ["default"]
+        assert bench.streams.synced
+        await bench.it.queue.close()
+
+    run(main())
+
+
 def test_without_a_gateway_the_operator_is_there_for_the_first_that_comes(monkeypatch):
     async def main():
         bench = Bench(monkeypatch)
