@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.operator.rig import Tokens, token_of
+from tests.operator.rig import PATIENCE, Balancer, Rig, Tokens, snapshot_of, token_of
+from tests.operator.test_sidecar_streams import eventually
 
+from spillway_api import stream
 from spillway_api.stream import AT_GATEWAY, Vouched, Whose
 from spillway_operator import vouching
 from spillway_operator.vouching import AT_ONCE, BURST, OPEN, PER_SECOND, Vouching
@@ -129,3 +131,35 @@ async def test_reviews_are_bounded_in_time_and_who_is_known_stays_known(voucher,
     gateway.ask(7, token_of("app", "shop-4"))
     assert (await gateway.until(8))[-1].state == "Unavailable"
     assert BURST >= 2_000, "as many sidecars may come at once"
+
+
+async def test_on_the_stream_a_gateway_is_answered_and_a_sidecar_is_not(rig):
+    one: Rig = await rig()
+    one.server.follow_questions(Vouching(one.tokens).hear)
+    one.publish(snapshot_of("chat", a=1))
+    gateway, beside = await one.subscribe("pod-1"), await one.beside("shop-2")
+    await gateway.take()
+    await gateway.say(Whose(5, token_of("app", "shop-1")))
+    assert await heard(gateway) == Vouched(5, "Known", "infra", "shop-1")
+    await beside.take()
+    await eventually(lambda: one.server.sidecars("chat") == {"Current": 1})
+    reviews = one.tokens.reviews
+    await beside.say(Whose(6, token_of("app", "shop-9")))
+    await beside.say(stream.Ack("another"))
+    await eventually(lambda: one.server.sidecars("chat") == {"Behind": 1})
+    await gateway.say(Whose(7, token_of("app", "shop-1")))
+    assert (await heard(gateway)).number == 7
+    assert one.tokens.reviews == reviews, "nobody has looked at what it asked"
+
+
+async def test_an_installation_without_sidecars_says_that_nobody_can(rig):
+    one: Rig = await rig()
+    one.publish(snapshot_of("chat", a=1))
+    gateway = await one.subscribe("pod-1")
+    await gateway.take()
+    await gateway.say(Whose(5, token_of("app", "shop-1")))
+    assert await heard(gateway) == Vouched(5, "Unavailable")
+
+
+async def heard(one: Balancer) -> stream.FromOperator:
+    return stream.from_operator(await one.socket.receive_str(timeout=PATIENCE))

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from ..core.errors import InvalidPodToken
 from ..wire.forwarded import FORWARDED, GATEWAY, POD, SERVED_BY, Forwarded, parse
-from .answer import Told
+from .answer import Answer, Told
 from .vouching import Vouching
 
 LAST_WORD: Final[Told] = ((SERVED_BY.encode(), GATEWAY.encode()),)
@@ -30,10 +30,9 @@ class Accepting:
             ["vouched"], registry=registry,
         )  # fmt: skip
 
-    async def heed(self, headers: Mapping[str, str]) -> Forwarded | None:
-        """What a sidecar says of its request; None where nobody stands for it. Raises InvalidPodToken, and
-        InvalidForwarded where it is a sidecar that says it badly."""
-        said = headers[FORWARDED]
+    async def heed(self, headers: Mapping[str, str], answer: Answer) -> Forwarded | None:
+        """What a sidecar says of its request; None where nobody stands for it. What is answered to one that somebody
+        stands for is the last word. Raises InvalidPodToken, and InvalidForwarded where a sidecar says it badly."""
         scheme, _, token = headers.get(POD, "").strip().partition(" ")
         if scheme.lower() != "bearer" or not token:
             self._requests.labels("none").inc()
@@ -42,4 +41,7 @@ class Accepting:
         self._requests.labels(state.lower()).inc()
         if state == "Unknown":
             raise InvalidPodToken(f"the token in {POD} is no Pod's, or not for gateways")
-        return parse(said) if state == "Known" else None
+        if state != "Known":
+            return None
+        answer.marks = LAST_WORD
+        return parse(headers[FORWARDED])

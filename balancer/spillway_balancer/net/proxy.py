@@ -30,7 +30,7 @@ from ..wire.client_key import client_key
 from ..wire.forwarded import FORWARDED, Forwarded
 from ..wire.headers import check_request, request_headers
 from ..wire.paths import MESSAGES, PATHS
-from .accepting import LAST_WORD, Accepting
+from .accepting import Accepting
 from .answer import Answer, Sent
 from .client import ClientConnection
 from .counting import estimated
@@ -159,9 +159,7 @@ class Proxy:
         forwarded: Forwarded | None = None
         try:
             if for_us and self._accepting is not None and FORWARDED in request.headers and self._serving.ready:
-                forwarded = await self._accepting.heed(request.headers)
-                if forwarded is not None:
-                    answer.marks = LAST_WORD
+                forwarded = await self._accepting.heed(request.headers, answer)
             body = await self._read(request, answer)
             peeked = openai.peek(path, request.headers.get("content-type", ""), body)
             self._check_ready()
