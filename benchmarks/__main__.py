@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME…]`: run the scenarios and print their tables.
 
-`live`, `cluster` and `providers` take minutes and are run only when they are named.
+`live`, `cluster`, `providers` and `sidecars` take minutes and are run only when they are named.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .burst import burst
 from .dispatch import dispatch
 from .providers import providers
 from .scenarios import SCENARIOS as OVER_SOCKETS
+from .sidecars import sidecars
 from .snapshots import Table, snapshots
 from .translation import translation
 from .validation import validation
@@ -28,7 +29,7 @@ SCENARIOS = {
     "burst": burst, "dispatch": dispatch, "snapshots": snapshots, "validation": validation, "translation": translation,
     **OVER_SOCKETS,
 }  # fmt: skip
-NAMED = ("live", "cluster", "providers")
+NAMED = ("live", "cluster", "providers", "sidecars")
 
 
 def _cluster() -> Table:
@@ -50,7 +51,7 @@ def main() -> None:
     if strangers := set(strategies) - set(STRATEGIES):
         parser.error(f"no strategy {', '.join(sorted(strangers))}; there are {', '.join(STRATEGIES)}")
     told = partial(live.live, asked.seconds, asked.requests, strategies)
-    scenarios = SCENARIOS | {"live": told, "cluster": _cluster, "providers": providers}
+    scenarios = SCENARIOS | {"live": told, "cluster": _cluster, "providers": providers, "sidecars": sidecars}
     names = asked.names or list(SCENARIOS)
     unknown = [name for name in names if name not in scenarios]
     if unknown:

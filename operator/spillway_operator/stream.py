@@ -35,7 +35,7 @@ from . import relay, sidecars
 from .connections import Connection, Feed, Gateway, Version
 from .identity import Authenticate, Caller, Unavailable, Unknown
 from .settings import Routes
-from .sockets import BAD, CLOSE, FORBIDDEN, LATE, MISSING, REPLACED, Rejected, close, send, upgraded
+from .sockets import BAD, CLOSE, FORBIDDEN, LATE, MISSING, REPLACED, Rejected, close, lean, send, upgraded
 from .subscribers import OWN, Roster, Subscriber
 
 HELLO: Final = 10.0
@@ -176,6 +176,7 @@ class StreamServer:
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext) -> None:
         """Listens. Raises OSError when it cannot."""
+        lean()
         app = web.Application()
         app.router.add_get(stream.PATH, self._stream)
         app.router.add_get(relay.PATH, self._relay)
