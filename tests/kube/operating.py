@@ -46,13 +46,16 @@ class Answer(NamedTuple):
         return json.loads(self.text)
 
 
-def fetch(port: int, path: str, body: Any = None, timeout: float = 10.0, key: str = "") -> Answer:
+def fetch(
+    port: int, path: str, body: Any = None, timeout: float = 10.0, key: str = "", more: Mapping[str, str] | None = None
+) -> Answer:
     """GET, or POST of JSON where there is a body, on loopback. Raises OSError and HTTPException."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         data = None if body is None else json.dumps(body)
         headers = {} if body is None else {"content-type": "application/json"}
         headers |= {"authorization": f"Bearer {key}"} if key else {}
+        headers |= more or {}
         connection.request("GET" if body is None else "POST", path, data, headers)
         answer = connection.getresponse()
         return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode())
@@ -164,10 +167,11 @@ class BalancerProcess(Paged):
             if line.startswith("spillway_endpoint_state{")
         )
 
-    def ask(self, model: str, key: str = "") -> Answer:
-        """A chat completion, asked for with a consumer's key."""
+    def ask(self, model: str, key: str = "", **headers: str) -> Answer:
+        """A chat completion, asked for with a consumer's key. Of `headers` an underscore is a dash."""
         body = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
-        return fetch(self.port, "/v1/chat/completions", body, key=key)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return fetch(self.port, "/v1/chat/completions", body, key=key, more=named)
 
 
 class Installation:
