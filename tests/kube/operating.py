@@ -141,6 +141,8 @@ class OperatorProcess(Paged):
     """`spillway-operator run`, one replica."""
 
     port: int
+    webhook: int
+    """Port on which it is asked for sidecars, if there are any."""
     login: str
     """What its requests are known by in the audit log; replicas share a ServiceAccount."""
 
@@ -198,7 +200,7 @@ class Installation:
         self.namespace = f"spillway-{os.urandom(3).hex()}"
         self.manifests = (render or plain_manifests)(self.namespace)
         own = [each for each in _arguments(self.manifests) if each.startswith(("--watch-namespace", "--consumers"))]
-        self._options = [*own, *options]
+        self._options = [*own, *_sidecars(self.manifests, folder), *options]
         self._replicas = replicas
         self._stack = contextlib.ExitStack()
         self._processes: list[Process] = []
@@ -258,19 +260,20 @@ class Installation:
             kubeconfig.write_text(kubeconfig.read_text().replace(f"127.0.0.1:{own}", f"127.0.0.1:{api_port}"))
         token = self.folder / f"{name}.token"
         token.write_text(self.plane.token_of(self.namespace, ACCOUNT, audience=AUDIENCE, pod=name))
-        port, admin = free_port(), free_port()
+        port, admin, webhook = free_port(), free_port(), free_port()
         process = OperatorProcess(
             self.folder,
             name,
             "spillway-operator",
             "run",
             *("--namespace", self.namespace, "--name", name, "--pod-ip", "127.0.0.1", "--host", "127.0.0.1"),
-            *("--port", str(port), "--admin-port", str(admin), "--tls-name", "localhost", "--token-file", str(token)),
+            *("--port", str(port), "--admin-port", str(admin), "--webhook-port", str(webhook)),
+            *("--tls-name", "localhost", "--token-file", str(token)),
             *self._options,
             *options,
             env={"KUBECONFIG": str(kubeconfig)},
         )
-        process.port, process.admin, process.login = port, admin, _login(kubeconfig)
+        process.port, process.admin, process.webhook, process.login = port, admin, webhook, _login(kubeconfig)
         self._processes.append(process)
         self.operators.append(process)
         if wait:
@@ -373,9 +376,9 @@ class Installation:
 
     def _drop_cluster_objects(self) -> None:
         for each in self.manifests:
-            if each["kind"] in ("ClusterRole", "ClusterRoleBinding"):
+            if each["kind"] in ("ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration"):
                 plural = f"{each['kind'].lower()}s"
-                path = f"/apis/rbac.authorization.k8s.io/v1/{plural}/{each['metadata']['name']}"
+                path = f"/apis/{each['apiVersion']}/{plural}/{each['metadata']['name']}"
                 with contextlib.suppress(Refused):
                     self.plane.api.call("DELETE", path)
 
@@ -389,6 +392,43 @@ def _plain_manifests(namespace: str) -> Iterator[Object]:
     for name in ("rbac", "operator", "gateways"):
         text = (DEPLOY / f"{name}.yaml").read_text().replace("spillway-system", namespace)
         yield from (each for each in yaml.safe_load_all(text) if each)
+
+
+KINDS = ("ServiceAccount", "Service", "Deployment", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+
+
+def of_the_chart(helm: str, values: Mapping[str, Any], webhook: int = 0) -> Callable[[str], list[Object]]:
+    """What the chart renders for a namespace, as far as an installation on a plane needs it.
+
+    `webhook`: port of loopback at which the API server, which reaches no Service, finds what answers it.
+    """
+
+    def render(namespace: str) -> list[Object]:
+        chart = DEPLOY.parent / "charts/spillway"
+        command = [helm, "template", "spillway", str(chart), "--namespace", namespace, "--values", "-"]
+        done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=True)
+        found = [each for each in yaml.safe_load_all(done.stdout) if each]
+        for each in found:
+            for hook in each.get("webhooks", ()):
+                path = hook["clientConfig"].pop("service")["path"]
+                hook["clientConfig"]["url"] = f"https://localhost:{webhook}{path}"
+        return [each for each in found if each["kind"] in (*KINDS, "MutatingWebhookConfiguration") or _told(each)]
+
+    return render
+
+
+def _told(each: Object) -> bool:
+    """Whether it is what the operator is told of sidecars."""
+    return each["kind"] == "ConfigMap" and "sidecars.json" in each["data"]
+
+
+def _sidecars(manifests: Sequence[Object], folder: Path) -> Iterator[str]:
+    """The options by which an operator is told of sidecars, where there are any."""
+    for each in filter(_told, manifests):
+        file = folder / "sidecars.json"
+        file.write_text(each["data"]["sidecars.json"])
+        yield from ("--sidecars", str(file))
+        yield from (each for each in _arguments(manifests) if each.startswith("--sidecar-routes"))
 
 
 def _arguments(manifests: Sequence[Object]) -> list[str]:

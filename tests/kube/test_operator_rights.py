@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
 import pytest
 import trustme
-import yaml
 from tests.kube.access import Audited, Object, until
-from tests.kube.assets import HERE
 from tests.kube.listener import Listener
 from tests.kube.objects import (
     BLACK_HOLE,
@@ -33,13 +29,11 @@ from tests.kube.objects import (
     stateful_set,
     static,
 )
-from tests.kube.operating import ACCOUNT, Installation
+from tests.kube.operating import ACCOUNT, Installation, of_the_chart
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
 
 from spillway_api.stream import Report
-
-ROOT = HERE.parents[1]
 
 UNUSED: dict[tuple[str, str], str] = {}
 """Rights, as (resource, verb), that the scenario below does not use, with the reason why they are given."""
@@ -182,9 +176,6 @@ def test_every_right_is_used_and_every_request_is_allowed(
         check(plane, installed)
 
 
-KINDS = ("ServiceAccount", "Service", "Deployment", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
-
-
 @pytest.fixture
 def watched(plane: ControlPlane, namespace: str) -> Iterator[str]:
     with plane.new_namespace(f"watched-{os.urandom(3).hex()}") as watched:
@@ -199,12 +190,7 @@ def test_with_namespaces_to_watch_it_needs_no_rights_in_others(
     watched: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    def rendered(release: str) -> list[Object]:
-        values = json.dumps({"watchNamespaces": [watched], "consumers": {"enabled": True}})
-        command = [helm, "template", "spillway", str(ROOT / "charts/spillway"), "--namespace", release, "--values", "-"]
-        done = subprocess.run(command, input=values, capture_output=True, text=True, check=True)
-        return [each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] in KINDS]
-
+    rendered = of_the_chart(helm, {"watchNamespaces": [watched], "consumers": {"enabled": True}})
     with Installation(plane, tmp_path_factory.mktemp("rights"), render=rendered) as installed:
         others = Reader(plane, namespace)
         others.apply(pool("one", static(BLACK_HOLE)), policy("chat", f"{namespace}-chat", "one"))
