@@ -347,6 +347,7 @@ def test_the_operator_lists_secrets_only_for_consumers_and_writes_none_but_its_o
                 (("events",), ("create", "patch")),
                 (("deployments/scale", "statefulsets/scale"), ("get", "patch")),
                 (("leaderworkersets/scale",), ("get", "patch")),
+                (("pods/status",), ("patch",)),
                 (("tokenreviews",), ("create",)),
                 (("leases",), ("create",)),
             }

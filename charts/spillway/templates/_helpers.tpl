@@ -153,6 +153,10 @@ tolerations: {{- toYaml . | nindent 0 }}
   resources: [configmaps]
   resourceNames: [spillway-ca]
   verbs: [list, create, patch]
+# The condition of Pods that asked for a sidecar and lack it.
+- apiGroups: [""]
+  resources: [pods/status]
+  verbs: [patch]
 {{- end }}
 # The Secrets that they refer to, by name. Never list or watch: those would show all of them.
 - apiGroups: [""]
