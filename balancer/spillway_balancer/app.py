@@ -10,6 +10,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -27,7 +28,6 @@ from .net.answer import Answer, Sent
 from .net.client import ClientConnection, Server, has_c_parser
 from .net.credentials import Credentials
 from .net.dialling import Dialler, Resolver
-from .net.filesource import FileSource, judge, summary
 from .net.identities import Identities
 from .net.leasing import Leasing
 from .net.operator_source import OperatorSource, Where
@@ -37,7 +37,7 @@ from .net.received import State, of_saved
 from .net.recording import CannotRecord, Recorder
 from .net.reporting import steps, steps_beside
 from .net.saved import Saver, load
-from .net.serving import Serving
+from .net.serving import Serving, summary
 from .net.spending import Spending
 from .net.telemetry import CONTENT_TYPE, Telemetry
 from .net.vouching import Vouching
@@ -116,6 +116,8 @@ class Balancer:
         if not has_c_parser():
             raise Unfit("aiohttp runs without its C parser; install it from a wheel, and unset AIOHTTP_NO_EXTENSIONS")
         settings = self.settings
+        if self.sidecar is None:  # one loads what translates with the first request that needs it, if any does
+            import_module(".wire.translation.pairs", __package__)
         dice = random.Random(settings.seed)
         begin = self._judged() if settings.operator is None else None
         try:
@@ -154,6 +156,8 @@ class Balancer:
             await self._follow_operator(settings.operator, dice)
 
     def _judged(self) -> Snapshot:
+        from .net.filesource import judge  # the compiler with all that it knows: nothing for a sidecar's memory
+
         judged = judge(self.settings.paths, self.settings.gateway, self.credentials, prices=self.settings.prices)
         for note in judged.notes:
             log.warning("%s", note)
@@ -173,6 +177,8 @@ class Balancer:
         return int(listener.sockets[0].getsockname()[1])
 
     def _follow_files(self, begin: Snapshot) -> None:
+        from .net.filesource import FileSource
+
         settings = self.settings
         if settings.state is not None:
             self._spending = Spending(settings.state)

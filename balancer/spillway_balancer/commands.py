@@ -53,7 +53,8 @@ def run(words: typer.Context) -> None:
 def lint(file: Files, gateway: Gateway = "default", secrets: Secrets = None, prices: PriceList = None) -> None:
     """Say what is wrong with the files, as `run` and the API server would. Exits 1 when something is."""
     from .net.credentials import Credentials
-    from .net.filesource import judge, summary
+    from .net.filesource import judge
+    from .net.serving import summary
     from .pricing import unknown
 
     judged = judge(tuple(file), gateway, Credentials(secrets), prices=prices)

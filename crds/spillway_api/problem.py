@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -76,6 +75,8 @@ def _escaped(character: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     """A hint at the nearest of `known`; without a near one, all of them behind the words of `otherwise`."""
+    import difflib  # where something is wrong, and only there
+
     names = list(known)
     lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)

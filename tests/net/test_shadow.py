@@ -10,7 +10,8 @@ from tests.net.test_consumer_limits import sample
 
 from spillway_balancer.core import shadows
 from spillway_balancer.net.credentials import Credentials
-from spillway_balancer.net.filesource import judge, summary
+from spillway_balancer.net.filesource import judge
+from spillway_balancer.net.serving import summary
 
 DECISIONS = "spillway_shadow_decisions_total"
 

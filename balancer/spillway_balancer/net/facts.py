@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw
 from multidict import MultiMapping
@@ -21,7 +21,9 @@ from ..wire.clamps import Clamped
 from ..wire.client_key import client_key
 from ..wire.peeked import Peeked
 from ..wire.prompt_blocks import PromptBlocks, seed_of
-from ..wire.translation.pairs import Asked
+
+if TYPE_CHECKING:
+    from ..wire.translation.pairs import Asked
 
 MOST_TOKENS = 1 << 53
 """As a limit on an answer: what is more counts as so many, for numbers of expressions have 64 bits."""
@@ -147,7 +149,7 @@ class Facts:
     def asked(self) -> Asked:
         """The request as other APIs would have it said; read when that matters, and once."""
         if self._asked is None:
-            self._asked = Asked(CLIENTS[self.path], self._said())
+            self._asked = self._asked_with(self._said())
         return self._asked
 
     def _said(self) -> Mapping[str, Raw]:
@@ -161,8 +163,13 @@ class Facts:
         if clamped is None:
             return self.asked
         if self._lowered is None or self._lowered[0] is not clamped:
-            self._lowered = clamped, Asked(CLIENTS[self.path], clamped.values())
+            self._lowered = clamped, self._asked_with(clamped.values())
         return self._lowered[1]
+
+    def _asked_with(self, values: Mapping[str, Raw]) -> Asked:
+        from ..wire.translation.pairs import Asked  # a sidecar that translates nothing has none of it in memory
+
+        return Asked(CLIENTS[self.path], values)
 
     def uncarried(self, into: Api, provider: str | None, model: str) -> tuple[str, ...]:
         return self.asked.uncarried(into, provider, model)

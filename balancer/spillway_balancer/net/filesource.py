@@ -14,12 +14,10 @@ from spillway_api.prices import BadPrices, read_overlay
 from spillway_api.snapshot import Snapshot
 
 from .credentials import Credentials, Values
+from .serving import summary
 from .watching import POLL_SECONDS, Look, files_under, look
 
 log = logging.getLogger("spillway.config")
-
-MOST_NAMES = 20
-"""Of models in a line for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +143,3 @@ class FileSource:
         if self._prices is not None:
             files.append(self._prices)
         return look(files)
-
-
-def summary(snapshot: Snapshot) -> str:
-    """One line for a person."""
-    endpoints = sum(len(pool.endpoints) for pool in snapshot.pools)
-    names = [name for route in snapshot.routes for name in route.models if route.mode == "Enforce"]
-    named = ", ".join(names[:MOST_NAMES]) or "(none)"
-    if len(names) > MOST_NAMES:
-        named += f" and {len(names) - MOST_NAMES} more"
-    shadows = sum(route.mode == "Shadow" for route in snapshot.routes)
-    looking = f", {shadows} in Shadow" if shadows else ""
-    return f"{len(snapshot.pools)} pools, {endpoints} endpoints, models {named}{looking}"

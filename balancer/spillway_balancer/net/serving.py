@@ -9,6 +9,9 @@ from spillway_api.snapshot import Snapshot
 
 from ..core.runtime import Runtime
 
+MOST_NAMES = 20
+"""Of models in a line for a person."""
+
 
 class Serving:
     """Holds the current Runtime. Requests under way keep the one that they began with."""
@@ -34,3 +37,15 @@ class Serving:
         for follower in self._followers:
             follower(runtime)
         return True
+
+
+def summary(snapshot: Snapshot) -> str:
+    """One line for a person."""
+    endpoints = sum(len(pool.endpoints) for pool in snapshot.pools)
+    names = [name for route in snapshot.routes for name in route.models if route.mode == "Enforce"]
+    named = ", ".join(names[:MOST_NAMES]) or "(none)"
+    if len(names) > MOST_NAMES:
+        named += f" and {len(names) - MOST_NAMES} more"
+    shadows = sum(route.mode == "Shadow" for route in snapshot.routes)
+    looking = f", {shadows} in Shadow" if shadows else ""
+    return f"{len(snapshot.pools)} pools, {endpoints} endpoints, models {named}{looking}"

@@ -20,8 +20,7 @@ from ..core.learning import Usage
 from ..core.reasons import Failure, of_status, status_of
 from ..wire.failures import failure_of, message_of
 from ..wire.faults import ErrorFacts, parse_error
-from ..wire.translation.dialects import Answering
-from ..wire.translation.pairs import ANSWERING
+from ..wire.translation.dialects import Answering, Api
 from ..wire.translation.said import Began, Done, Event, Fault, Told
 from ..wire.usage_chunk import wants_usage
 from .relay import ERROR_BYTES, Exchange
@@ -68,6 +67,12 @@ def request(step: Try, job: Job) -> Request:
     return Request(path, headers, body)
 
 
+def _answering(api: Api) -> Answering:
+    from ..wire.translation.pairs import ANSWERING  # a sidecar that translates nothing has none of it in memory
+
+    return ANSWERING[api]
+
+
 class Translated:
     """Hears an endpoint's answer in its API, and hands it to an exchange in the client's."""
 
@@ -105,8 +110,8 @@ class Translated:
         assert step.into is not None
         api = CLIENTS[job.path.path]
         self._exchange = exchange
-        self._client: Answering = ANSWERING[api]
-        self._provider: Answering = ANSWERING[step.into]
+        self._client: Answering = _answering(api)
+        self._provider: Answering = _answering(step.into)
         self._model = job.peeked.model
         self._streams = job.peeked.stream
         self._wants_usage = wants_usage(job.peeked.values())

@@ -8,7 +8,6 @@ one (docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html).
 
 from __future__ import annotations
 
-import configparser
 import re
 from collections.abc import Mapping
 
@@ -34,6 +33,8 @@ def aws_keys(text: str) -> AwsKeys | None:
         )
     if not text.startswith(("[", "aws_", "#", ";")):
         return None
+    import configparser  # few have keys in this form
+
     profiles = configparser.ConfigParser(interpolation=None, default_section="", strict=False)
     try:
         profiles.read_string(text if text.startswith("[") else f"[default]\n{text}")
