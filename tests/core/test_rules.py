@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway_api import snapshot
+from spillway_api.expressions import condition
 from spillway_api.types import Capacity, Dispatch, Health, KeySource, Metrics, Model, Retry, Timeouts
+from spillway_balancer.core import conditions
 from spillway_balancer.core.conditions import Moment, View, bucket, state
 from spillway_balancer.core.load import Reported
 from spillway_balancer.core.routing import Route
@@ -88,11 +90,11 @@ def pool(name: str = "local", endpoints: int = 2, bound: int | None = None) -> s
     )
 
 
-def runtime(*whens: str | None, previous: Runtime | None = None, **settings: Any) -> Runtime:
+def runtime(*whens: str | None, previous: Runtime | None = None, partial: bool = False, **settings: Any) -> Runtime:
     tier = snapshot.RouteTier("only", (snapshot.Target("default/local"),), "Weighted", ())
     rules = tuple(snapshot.RouteRule(f"r{at}", (tier,), when) for at, when in enumerate(whens))
     route = snapshot.Route("default/chat", ("chat",), rules, Timeouts(), Retry())
-    return Runtime(snapshot.Snapshot("default", (pool(**settings),), (route,)), previous)
+    return Runtime(snapshot.Snapshot("default", (pool(**settings),), (route,)), previous, partial)
 
 
 def route(*whens: str | None, **settings: Any) -> Route:
@@ -225,8 +227,6 @@ def test_a_reload_shares_the_rules_of_routes_that_did_not_change() -> None:
 
 
 def test_a_view_knows_exactly_what_was_read() -> None:
-    from spillway_api.expressions import condition
-
     served = runtime(None)
     local = served.pools["default/local"]
     view = View(Asked(), moment(), {"local": local, "other": local}, local)
@@ -241,3 +241,26 @@ def test_a_rule_of_which_nothing_is_left_decides_all_the_same() -> None:
     spec = snapshot.Route("default/chat", ("chat",), rules, Timeouts(), Retry())
     made = Runtime(snapshot.Snapshot("default", (pool(),), (spec,))).routes.all[0]
     assert made.decide(Asked(), moment())[:3] == ("gone", (), ())
+
+
+def test_a_gateway_compiles_with_the_snapshot_and_a_sidecar_with_the_first_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+
+    def counted(source: str) -> conditions.Condition:
+        made.append(source)
+        return condition(source)
+
+    monkeypatch.setattr(conditions, "condition", counted)
+    when = "tokens.input > 10"
+    gateway = runtime(when)
+    assert made == [when]
+    runtime(when, previous=gateway)  # the same Route: nothing is compiled again
+    assert made == [when]
+    made.clear()
+    (beside,) = runtime(when, partial=True).routes.all
+    assert made == []
+    for _ in range(2):
+        assert beside.decide(Asked(), moment()).rule == "r0"
+    assert made == [when]

@@ -150,20 +150,30 @@ _READERS: Final[Mapping[str, Callable[[View], Any]]] = {
 
 
 class When:
-    """The condition of a rule, compiled once."""
+    """The condition of a rule, compiled once: when it is first asked, if that was not done before."""
 
-    __slots__ = ("_made",)
+    __slots__ = ("_made", "_source")
 
     def __init__(self, source: str) -> None:
-        try:
-            self._made: Condition | None = condition(source)
-        except InvalidExpression:
-            # What wrote the snapshot knew a variable that this balancer does not: one rule errs, the others serve.
-            self._made = None
+        self._source: str | None = source
+        self._made: Condition | None = None
+
+    def compile(self) -> None:
+        """A gateway does it when it takes a snapshot, and not for the first request. A sidecar has the routes of
+        others, too, and the library that compiles takes 8 MB."""
+        if self._source is not None:
+            try:
+                self._made = condition(self._source)
+            except InvalidExpression:
+                # What wrote the snapshot knew a variable that this balancer does not: one rule errs, the others serve.
+                self._made = None
+            self._source = None
 
     def holds(self, view: View) -> bool | ErrorKind:
         """Whether the rule is for this request, or what kind of error there was instead; its text is never told, for
         it may quote the request."""
+        if self._source is not None:
+            self.compile()
         if self._made is None:
             return "error"
         try:

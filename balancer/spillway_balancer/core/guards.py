@@ -45,6 +45,12 @@ class Guards:
         self._guards = tuple((spec, None if spec.when is None else When(spec.when)) for spec in specs)
         self._answers: dict[tuple[str, ...], tuple[tuple[Tier, ...], Narrowed]] = {}
 
+    def compile(self) -> None:
+        """Their conditions, before the first request."""
+        for _, when in self._guards:
+            if when is not None:
+                when.compile()
+
     def held(self, view: View) -> Held | None:
         """Those that hold; None where none does. Every one is asked."""
         held: list[types.Guard] = []

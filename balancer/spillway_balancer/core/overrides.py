@@ -50,6 +50,11 @@ class Allowed:
         self._allow: tuple[Override, ...] = () if spec is None else spec.allow
         self._when = None if spec is None or spec.when is None else When(spec.when)
 
+    def compile(self) -> None:
+        """Its condition, before the first request."""
+        if self._when is not None:
+            self._when.compile()
+
     def refusal(self, wants: Wanted, view: View) -> SpillwayError | None:
         """Why the request is not to be served as it wants to be; None where it is."""
         named: tuple[tuple[Override, str, str | None], ...] = (

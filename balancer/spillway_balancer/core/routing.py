@@ -151,6 +151,15 @@ class Route:
             any(pools[t.pool].asleep for t in spec.targets),
         )
 
+    def compile(self) -> None:
+        """All conditions in it, before the first request."""
+        for when in self._whens:
+            if when is not None:
+                when.compile()
+        if self.guards is not None:
+            self.guards.compile()
+        self.allowed.compile()
+
     def reinstate(self) -> None:
         """Put these settings in force again, where those of a route that was to follow have come to nothing."""
         self.retry_budget.percent = self.spec.retry.budget_percent

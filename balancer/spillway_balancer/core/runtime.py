@@ -43,6 +43,10 @@ class Runtime:
             if previous is not None:
                 previous._reinstate()
             raise
+        if not self.partial:
+            for name, route in self._by_name.items():
+                if old_routes.get(name) is not route:
+                    route.compile()
         same = previous is not None and list(self._by_name.values()) == list(previous.routes.all)
         self.routes: Routes = previous.routes if same and previous is not None else Routes(self._by_name.values())
 
