@@ -143,7 +143,7 @@ async def test_where_nobody_can_say_whose_it_is_it_is_served_as_any_other(gatewa
     near, far = await two()
     rig.tokens.away = True
     reply = await (await dial(gateway)).chat(handed("far", deadline=0.0))
-    assert (reply.status, reply.header(LAST_WORD)) == (200, None)
+    assert (reply.status, reply.header(LAST_WORD)) == (200, "gateway")
     assert (len(near.calls), len(far.calls)) == (1, 0)
     assert gateway.forwarded("unavailable") == 1
 
@@ -153,7 +153,7 @@ async def test_so_is_one_that_shows_no_token(gateway, two, dial) -> None:
     client = await dial(gateway)
     for shown in ([], [("x-spillway-pod", "Basic abc")], [("x-spillway-pod", "Bearer ")]):
         reply = await client.chat([handed("far")[0], *shown])
-        assert (reply.status, reply.header(LAST_WORD)) == (200, None)
+        assert (reply.status, reply.header(LAST_WORD)) == (200, "gateway")
     assert len(near.calls) == 3
     assert gateway.forwarded("none") == 3
 
@@ -272,7 +272,7 @@ async def test_the_gateway_s_own_rules_hold(gateway, two, dial, objects) -> None
     assert (len(near.calls), len(far.calls)) == (0, 1)
 
 
-async def test_a_balancer_without_an_operator_pays_no_heed_to_it(serve, objects, endpoint, dial) -> None:
+async def test_a_balancer_without_an_operator_serves_it_as_any_other(serve, objects, endpoint, dial) -> None:
     near, far = await endpoint(), await endpoint()
     tiers = [
         {"name": "near", "pools": [{"name": "a"}]},
@@ -280,5 +280,5 @@ async def test_a_balancer_without_an_operator_pays_no_heed_to_it(serve, objects,
     ]
     lb = await serve(docs=[objects.pool("a", near), objects.pool("b", far), objects.route(tiers=tiers)])
     reply = await (await dial(lb)).chat(handed("far", token="nobody.s.token"))
-    assert (reply.status, reply.header(LAST_WORD)) == (200, None)
+    assert (reply.status, reply.header(LAST_WORD)) == (200, "gateway")
     assert (len(near.calls), len(far.calls)) == (1, 0)

@@ -1,7 +1,7 @@
 """What sidecars send on, as a gateway takes it: whose word that is, and whether to go by it.
 
 Who may ask the gateway at all may ask it as any other client, so what cannot be vouched for just now is served as if
-the sidecar had said nothing. A token that is known to be nobody's is refused.
+the sidecar had said nothing but that it is one. A token that is known to be nobody's is refused.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from prometheus_client import CollectorRegistry, Counter
 
 from ..core.errors import InvalidPodToken
 from ..wire.forwarded import FORWARDED, GATEWAY, POD, SERVED_BY, Forwarded, parse
-from .answer import Answer, Told
+from .answer import Told
 from .vouching import Vouching
 
 LAST_WORD: Final[Told] = ((SERVED_BY.encode(), GATEWAY.encode()),)
-"""Header of every answer to a request that was gone on with: the sidecar tries nothing else."""
+"""Header of every answer to a request that was forwarded, whether or not its sidecar was believed: the gateway has
+done what there was to do, and the sidecar tries nothing else. Without it is only what another replica may do better."""
 
 
 class Accepting:
@@ -30,9 +31,9 @@ class Accepting:
             ["vouched"], registry=registry,
         )  # fmt: skip
 
-    async def heed(self, headers: Mapping[str, str], answer: Answer) -> Forwarded | None:
-        """What a sidecar says of its request; None where nobody stands for it. What is answered to one that somebody
-        stands for is the last word. Raises InvalidPodToken, and InvalidForwarded where a sidecar says it badly."""
+    async def heed(self, headers: Mapping[str, str]) -> Forwarded | None:
+        """What a sidecar says of its request; None where nobody stands for it. Raises InvalidPodToken, and
+        InvalidForwarded where it is a sidecar that says it badly."""
         scheme, _, token = headers.get(POD, "").strip().partition(" ")
         if scheme.lower() != "bearer" or not token:
             self._requests.labels("none").inc()
@@ -41,7 +42,4 @@ class Accepting:
         self._requests.labels(state.lower()).inc()
         if state == "Unknown":
             raise InvalidPodToken(f"the token in {POD} is no Pod's, or not for gateways")
-        if state != "Known":
-            return None
-        answer.marks = LAST_WORD
-        return parse(headers[FORWARDED])
+        return parse(headers[FORWARDED]) if state == "Known" else None

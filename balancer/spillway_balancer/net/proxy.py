@@ -15,6 +15,7 @@ from ..core.consumers import unknown
 from ..core.errors import (
     BodyTooLarge,
     Draining,
+    InvalidPodToken,
     MethodNotAllowed,
     ModelNotFound,
     NoReadyEndpoint,
@@ -30,7 +31,7 @@ from ..wire.client_key import client_key
 from ..wire.forwarded import FORWARDED, Forwarded
 from ..wire.headers import check_request, request_headers
 from ..wire.paths import MESSAGES, PATHS
-from .accepting import Accepting
+from .accepting import LAST_WORD, Accepting
 from .answer import Answer, Sent
 from .client import ClientConnection
 from .counting import estimated
@@ -119,7 +120,7 @@ class Proxy:
             if answer.begun and not answer.opened:
                 answer.abort()
             else:
-                if isinstance(error, Draining):
+                if isinstance(error, Draining | InvalidPodToken):
                     answer.marks = ()  # another replica may do better
                 if isinstance(error, ProtocolError | VersionNotSupported):
                     answer.keep_alive = False  # where this request ends is in doubt, so nothing behind it is one
@@ -158,8 +159,10 @@ class Proxy:
         decision = Decision(started=monotonic(), free=path.free)
         forwarded: Forwarded | None = None
         try:
-            if for_us and self._accepting is not None and FORWARDED in request.headers and self._serving.ready:
-                forwarded = await self._accepting.heed(request.headers, answer)
+            if for_us and FORWARDED in request.headers and self._serving.ready:
+                answer.marks = LAST_WORD
+                if self._accepting is not None:
+                    forwarded = await self._accepting.heed(request.headers)
             body = await self._read(request, answer)
             peeked = openai.peek(path, request.headers.get("content-type", ""), body)
             self._check_ready()
