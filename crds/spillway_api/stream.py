@@ -5,7 +5,8 @@ message is one JSON document whose `type` says which of the classes below it is.
 the digest of what it serves from, if anything. When that is not the current one it gets a `snapshot`; then a
 `delta` for every change, built against the last thing sent, whatever happened in between. It acknowledges each
 digest that is in force, or refuses it and goes on with what it has. Fields that a reader does not know are
-ignored, so either side may be the newer one.
+ignored, so either side may be the newer one. To sidecars, of which there are thousands, long documents come compressed
+(RFC 1950), as binary messages.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ AT_GATEWAY = "spillway-gateway"
 HEARTBEAT = 10.0
 """Seconds between pings of either side; a connection whose pong stays out for half of it is dead."""
 MAX_BYTES = 64 << 20
-"""Largest message."""
+"""Largest message, in one piece or as it is when it is unpacked."""
+PACKED_FROM = 1024
+"""Bytes; what is shorter is not worth it."""
 
 
 class Hello(Struct, frozen=True, rename="camel", omit_defaults=True, tag="hello"):
@@ -212,6 +215,28 @@ def from_balancer(data: str | bytes) -> FromBalancer:
 def from_operator(data: str | bytes) -> FromOperator:
     """What the operator says. Raises msgspec.DecodeError."""
     return decode_with(_from_operator, data)
+
+
+def packed(message: bytes) -> bytes:
+    """A message as it goes to a sidecar: compressed once for all of them, if it is long."""
+    return message if len(message) < PACKED_FROM else zlib.compress(message, level=1)
+
+
+def is_packed(message: bytes) -> bool:
+    """Whether it is a binary message. JSON is none that begins like one."""
+    return message[:1] == b"\x78"
+
+
+def unpacked(data: bytes) -> bytes:
+    """The message that a binary one holds. Raises ValueError on what holds none, or a larger one than there are."""
+    inflating = zlib.decompressobj()
+    try:
+        message = inflating.decompress(data, MAX_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"not a packed message: {error}") from None
+    if not inflating.eof:
+        raise ValueError("not a packed message: it has no end, or is too large")
+    return message
 
 
 def pack(saved: Saved) -> bytes:

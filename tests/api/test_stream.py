@@ -30,8 +30,11 @@ from spillway_api.stream import (
     encode,
     from_balancer,
     from_operator,
+    is_packed,
     pack,
+    packed,
     unpack,
+    unpacked,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "stream"
@@ -40,6 +43,7 @@ SNAPSHOT = Snapshot("default", (POOLS[3],), (ROUTES[0],))
 FROM_BALANCER = {
     "hello": Hello("default", OLD, "0.4.0"),
     "hello_of_one_that_has_nothing": Hello("default", None, "0.4.0"),
+    "hello_of_a_sidecar": Hello("default", OLD, "0.4.0", True, ("chat", "team/agents")),
     "ack": Ack(NEW),
     "refused": Refused(NEW, 'strategy "Adaptive" of pool default/a is not known here'),
     "report_of_nothing": Report(),
@@ -290,3 +294,17 @@ def test_a_damaged_file_never_gives_another_state_and_raises_nothing_else():
 )
 def test_what_is_no_amount_of_money_is_none(text, money):
     assert amount(text) == Decimal(money)
+
+
+@given(snapshots())
+def test_a_long_message_is_told_from_a_short_one_and_unpacked(whole: Snapshot) -> None:
+    message = encode(Full(digest(whole), 1.0, whole))
+    sent = packed(message)
+    assert is_packed(sent) is (len(message) >= 1024)
+    assert (unpacked(sent) if is_packed(sent) else sent) == message
+
+
+@pytest.mark.parametrize("bad", [b"", b"{}", packed(b"x" * 9999)[:-1], b"\x78\x01rubbish", packed(bytes(65 << 20))])
+def test_what_cannot_be_unpacked_is_refused(bad: bytes) -> None:
+    with pytest.raises(ValueError, match="not a packed message"):
+        unpacked(bad)

@@ -194,7 +194,11 @@ class Balancer:
 
     async def hear(self) -> stream.FromOperator:
         """The next message, applied."""
-        message = stream.from_operator(await self.socket.receive_str(timeout=PATIENCE))
+        heard = await self.socket.receive(timeout=PATIENCE)
+        if heard.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+            raise TypeError(f"no message: {heard}")
+        packed = heard.type is aiohttp.WSMsgType.BINARY
+        message = stream.from_operator(stream.unpacked(heard.data) if packed else heard.data)
         if isinstance(message, stream.Full):
             self.snapshot = message.snapshot
         else:

@@ -229,10 +229,13 @@ class OperatorSource:
                 message = await wire.receive()
                 if message.type in _ENDS:
                     return _why_over(message.type, message.data, message.extra)
-                if message.type is not WSMsgType.TEXT:
+                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     continue
                 try:
-                    answer = self._hear(message.data)
+                    packed = message.type is WSMsgType.BINARY
+                    answer = self._hear(stream.unpacked(message.data) if packed else message.data)
+                except ValueError:
+                    return "it has sent what cannot be unpacked"
                 except OtherBase:
                     self._from_scratch = True
                     return "its change is laid upon another state than ours; asking for a whole one"
