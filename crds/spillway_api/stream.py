@@ -121,6 +121,10 @@ class EndpointLoad(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Used part of the KV cache, 0 to 1."""
     healthy: bool | None = None
     """By active probes."""
+    cache_tokens: float | None = None
+    """Room of its KV cache, where the engine says so."""
+    engine: str | None = None
+    """What it is by its metrics."""
 
 
 class PoolLoad(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -130,11 +134,14 @@ class PoolLoad(Struct, frozen=True, rename="camel", omit_defaults=True):
     endpoints: tuple[EndpointLoad, ...]
 
 
-class Loads(Struct, frozen=True, rename="camel", tag="loads"):
+class Loads(Struct, frozen=True, rename="camel", omit_defaults=True, tag="loads"):
     """What gateways have scraped, for those that do not: from a gateway to the operator, and from there to sidecars.
-    Endpoints that are not in it are as they were."""
+    Endpoints that are not in it are as they were, and it says that they still are: it may be empty. All that is known
+    of one that is in it stands there."""
 
     pools: tuple[PoolLoad, ...] = ()
+    whole: bool = False
+    """Nothing is known of endpoints that are not in it: the first one on a connection."""
 
 
 class Share(Struct, frozen=True, rename="camel", tag="share"):

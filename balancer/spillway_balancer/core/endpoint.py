@@ -15,6 +15,7 @@ from .circuit import Circuit
 from .health import ProbeState
 from .learning import EndpointLearned
 from .load import LoadBook, Reported, RequestSize
+from .past import Past
 from .prefix import CacheMirror
 from .progress import Progress
 from .quotas import Quota
@@ -38,6 +39,7 @@ class EndpointState:
         "learned",
         "load",
         "name",
+        "past",
         "pool",
         "probe",
         "progress",
@@ -58,6 +60,8 @@ class EndpointState:
         self.quota: Quota | None = None
         """What may be sent to an account; None for what is none."""
         self.load = LoadBook(size)
+        self.past: Past | None = None
+        """What was in flight there a moment ago; None unless it is asked for."""
         self.circuit = Circuit()
         self.keyed = True
         """Whether the credential that it asks for, if any, is there. Said by whoever reads credentials."""
@@ -142,6 +146,15 @@ class EndpointState:
         """Nobody probes any more: what probes have said no longer holds."""
         self.probe = ProbeState()
         self.circuit = self.circuit.probe_passed()
+
+    def told(self, healthy: bool | None) -> None:
+        """What others' probes say of it; None is nothing. They are many, and one of them will have been sent since
+        whatever has happened here."""
+        was = self.probe.usable
+        self.probe = ProbeState(healthy)
+        if self.probe.usable and not was:
+            self.since = None
+        self.circuit = self.circuit.probe_passed() if self.probe.usable else self.circuit.probe_failed()
 
     def restarted(self) -> None:
         """Another engine, or the same one with an empty memory, answers at this address."""

@@ -238,6 +238,11 @@ class EndpointLearned:
             return self._reported
         return bounded(CACHE_TOKENS * self._factor, CACHE_TOKENS_BOUNDS)
 
+    @property
+    def room_reported(self) -> float | None:
+        """Room of the cache as the engine's metrics say; None where they do not."""
+        return self._reported
+
     def capacity_reported(self, tokens: float | None) -> None:
         """What the engine's metrics say of its room, in tokens. None, or what cannot be true, is no news."""
         if tokens is not None and CACHE_TOKENS_BOUNDS[0] <= tokens <= CACHE_TOKENS_BOUNDS[1]:

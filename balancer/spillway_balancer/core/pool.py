@@ -19,6 +19,7 @@ from .endpoint import EndpointState
 from .exchange import Sisters
 from .funds import Fund
 from .health import UNPROBED
+from .herding import HERDS, apart
 from .homes import Homes
 from .keys import KeyFacts, key_of
 from .learning import PoolLearned
@@ -97,6 +98,7 @@ class Pool:
         self.wants_prompt = self.strategy.reads == "cache"
         """Whether the choice depends on what is cached where, so that `Want.prompt` is worth its making."""
         self._wants_latency = self.strategy.reads == "latency"
+        self._herds = spec.dispatch.strategy in HERDS
         self.models = {model.name: model.upstream_name or model.name for model in spec.models}
         self._models = {model.name: model for model in spec.models}
         self.apis = Apis(spec)
@@ -152,6 +154,9 @@ class Pool:
         candidates, why, guessed = self.candidates(want, exclude, now)
         if self.slow_start:
             candidates = self._warmed(candidates, want.key, now, dice)
+        if self.partial and self._herds:
+            own = sum(self.endpoints[at.name].load.in_flight for at in candidates)
+            candidates = apart(candidates, own, dice)
         cost = float(want.prompt_tokens + want.output_tokens) if self._by_tokens else 1.0
         choice = self.strategy.choose(Ask(want.key, cost), candidates, dice)
         if choice is None:

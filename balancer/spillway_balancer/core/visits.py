@@ -80,6 +80,8 @@ class Visit:
         self._backlog = pool.work_ahead(endpoint, now) + work
         self._first_in_line = not endpoint.load.pending
         self._lease = endpoint.load.lease(round(forecast.prompt_tokens), forecast.output_tokens, uncached, added)
+        if endpoint.past is not None:
+            endpoint.past.note(now, endpoint.load)
         self._pin = endpoint.cache.pin(forecast.blocks) if forecast.blocks else None
         self._alone = endpoint.load.requests(now, pool.stale_after) == 1
         self._place = endpoint.queued(self, work, forecast.streams, now)
@@ -109,6 +111,8 @@ class Visit:
             return
         self._seen = True
         self._lease.first_token()
+        if self.endpoint.past is not None:
+            self.endpoint.past.note(now, self.endpoint.load)
         computed = self._pool.learned.attention.work(self._uncached, self._added)
         self.endpoint.progress.changed(self.endpoint.load.pending_tokens, computed, now)
         self.endpoint.seen(self._place, now, first_token=True)
@@ -146,6 +150,8 @@ class Visit:
         if self.ended:
             return
         self._lease.release()
+        if self.endpoint.past is not None:
+            self.endpoint.past.note(now, self.endpoint.load)
         if self._sent is not None and self.endpoint.quota is not None:
             self.endpoint.quota.ended(self._sent)
         if ok and not self._seen:

@@ -15,6 +15,7 @@ from ..core.endpoint import EndpointState
 from ..core.learning import Usage
 from ..core.load import Reported
 from ..core.notes import Note
+from ..core.past import Past
 from ..core.pool import Pool, Want
 from ..core.prefix import Prompt
 from ..core.visits import Visit
@@ -121,18 +122,20 @@ def key_of(request: Request) -> int:
 
 
 def tell_metrics(endpoint: EndpointState, reading: Reading) -> None:
-    """What a scrape of the engine's page tells of it. Of one that comes late, own requests are those of its coming."""
-    book = endpoint.load
+    """What a scrape of the engine's page tells of it. Of one that comes late, own requests are those of its time."""
+    if endpoint.past is None:
+        endpoint.past = Past(endpoint.load)
+    own = endpoint.past.at(reading.at)
     report = Reported(
         at=reading.at,
         waiting=reading.waiting,
         running=reading.running,
         kv_usage=reading.kv_usage,
-        own=book.in_flight,
+        own=own.in_flight,
         prefix_queries=reading.queried_tokens,
         prefix_hits=reading.cached_tokens,
-        own_pending=book.pending,
-        own_context=book.context,
+        own_pending=own.pending,
+        own_context=own.context,
     )
     endpoint.reported(report, reading.station.timing.profile.kv_tokens)
 

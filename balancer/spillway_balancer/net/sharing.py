@@ -1,0 +1,112 @@
+"""Loads over the config stream: a gateway tells what it scrapes, and a sidecar hears it and scrapes nothing.
+
+`core/sharing.py` says what is worth telling, `core/hearsay.py` what is made of it. Here it is told when it is time: as
+often as the operator asks for it, which it does as long as there are sidecars; at once that an endpoint has gone or is
+unhealthy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final, Protocol
+
+import msgspec
+
+from spillway_api import stream
+from spillway_api.stream import Loads, Share
+
+from ..core.hearsay import Hearsay
+from ..core.runtime import Runtime
+from ..core.sharing import Sharing
+from .slices import made
+
+log = logging.getLogger("spillway.loads")
+
+LOOK: Final = 0.2
+"""Seconds between two looks at what cannot wait."""
+LAPSE: Final = 1.0
+"""Seconds between two looks whether what was heard still holds."""
+
+Send = Callable[[Loads], Awaitable[None]]
+
+
+class Shared(Protocol):
+    """One of both: what the operator source lets take part in its conversation."""
+
+    def hear(self, data: str | bytes) -> None:
+        """A message of the operator's that is no snapshot."""
+        ...
+
+    async def talk(self, send: Send) -> None:
+        """On a new connection, until cancelled. Raises ConnectionError."""
+        ...
+
+
+class Teller:
+    """A gateway's: says what it scrapes, as long as somebody wants to know."""
+
+    def __init__(self, runtime: Callable[[], Runtime]) -> None:
+        self._runtime = runtime
+        self._seconds = 0.0
+        self._asked = asyncio.Event()
+
+    def hear(self, data: str | bytes) -> None:
+        with contextlib.suppress(msgspec.DecodeError):
+            said = stream.from_operator(data)
+            if isinstance(said, Share):
+                self._seconds = said.seconds
+                self._asked.set()
+
+    async def talk(self, send: Send) -> None:
+        self._seconds = 0.0
+        while True:
+            self._asked.clear()
+            if self._seconds > 0.0:
+                await self._tell(send)
+            else:
+                await self._asked.wait()
+
+    async def _tell(self, send: Send) -> None:
+        """Until nobody wants to know."""
+        sharing = Sharing()
+        at = float("-inf")
+        while self._seconds > 0.0:
+            now = monotonic()
+            due = now - at >= self._seconds
+            try:
+                news = await made(sharing.news(self._runtime().pools, now, due))
+            except Exception as error:  # else nothing would be told any more, and nobody would know why
+                log.error("bug: loads could not be told: %s", type(error).__name__)
+                sharing = Sharing()
+                news = None
+            if news is not None:
+                await send(news)
+                at = now if due else at
+            await asyncio.sleep(min(LOOK, self._seconds))
+
+
+class Listener:
+    """A sidecar's: what gateways have scraped is what it knows of loads."""
+
+    def __init__(self, runtime: Callable[[], Runtime]) -> None:
+        self._runtime = runtime
+        self._hearsay = Hearsay()
+
+    def hear(self, data: str | bytes) -> None:
+        with contextlib.suppress(msgspec.DecodeError):
+            said = stream.from_operator(data)
+            if isinstance(said, Loads):
+                self._hearsay.heard(said, self._runtime().pools, monotonic())
+
+    async def talk(self, send: Send) -> None:
+        """It has nothing to say."""
+
+    async def watch(self) -> None:
+        """Until cancelled: what was heard too long ago does not hold any more."""
+        while True:
+            await asyncio.sleep(LAPSE)
+            self._hearsay.lapse(self._runtime().pools, monotonic())
