@@ -23,6 +23,7 @@ from spillway_api.snapshot import Snapshot
 from spillway_api.stream import Report, Saved
 
 from .core.errors import NotFound, SpillwayError
+from .core.runtime import Runtime
 from .net.accepting import Accepting
 from .net.answer import Answer, Sent
 from .net.client import ClientConnection, Server, has_c_parser
@@ -30,7 +31,7 @@ from .net.credentials import Credentials
 from .net.dialling import Dialler, Resolver
 from .net.identities import Identities
 from .net.leasing import Leasing
-from .net.operator_source import OperatorSource, Where
+from .net.operator_source import OperatorSource, Talker, Where
 from .net.polling import Poller
 from .net.proxy import Limits, Proxy
 from .net.received import State, of_saved
@@ -38,6 +39,7 @@ from .net.recording import CannotRecord, Recorder
 from .net.reporting import steps, steps_beside
 from .net.saved import Saver, load
 from .net.serving import Serving, summary
+from .net.sharing import Listener, Teller
 from .net.spending import Spending
 from .net.telemetry import CONTENT_TYPE, Telemetry
 from .net.vouching import Vouching
@@ -138,7 +140,9 @@ class Balancer:
         accepting = None if self._vouching is None else Accepting(self._vouching, self.telemetry.registry)
         self.proxy = Proxy(self.serving, self.credentials, self.telemetry, limits, dice, self.recorder, accepting)
         self.identities = Identities(self.credentials, dice, self.telemetry.identity)
-        for follower in (self.poller.follow, self.telemetry.follow, self.identities.follow, self.proxy.follow):
+        if self.sidecar is None:  # one is told what gateways find: an engine would be asked by hundreds
+            self.serving.follow(self.poller.follow)
+        for follower in (self.telemetry.follow, self.identities.follow, self.proxy.follow):
             self.serving.follow(follower)
         try:
             self.port = await self._listen(self._handle, settings.host, settings.port)
@@ -224,10 +228,21 @@ class Balancer:
             self._report,
             dice,
             self._leasing,
-            () if self._vouching is None else (self._vouching,),
+            self._talkers(),
         )
         self._spawn(source.follow())
         self._spawn(self.credentials.watch(self.proxy.rekeyed))
+
+    def _talkers(self) -> tuple[Talker, ...]:
+        def runtime() -> Runtime:
+            return self.serving.current
+
+        if self.sidecar is not None:
+            listener = Listener(runtime)
+            self._spawn(listener.watch())
+            return (listener,)
+        teller = Teller(runtime, self.poller.share)
+        return (teller,) if self._vouching is None else (teller, self._vouching)
 
     def _begin_with(self, saved: Saved) -> State | None:
         """Serve what was put away, whether or not the operator answers."""

@@ -196,6 +196,13 @@ class Connection:
         with contextlib.suppress(asyncio.QueueFull):
             self._words.put_nowait(data)
 
+    def share(self, data: bytes) -> bool:
+        """The same, unless it has not taken yet what was said before: then it is told later what is new by then."""
+        if not self._words.empty():
+            return False
+        self._words.put_nowait(data)
+        return True
+
     async def send_words(self) -> None:
         """Sends what there is to say, for ever. Raises ConnectionError when the peer has gone."""
         while True:

@@ -3,8 +3,8 @@
 Every replica serves the stream, but only the leader writes a status, and for that it must know of all subscribers.
 So each follower keeps one WebSocket to the leader: `GET /v1/relay` beside the stream, with the operator's own token.
 It says all that it has when it connects, and from then on what is new, some times a second at the most. What comes back
-is what the leader grants to balancers that have told it what they spend; it is passed on. When the connection ends, the
-leader forgets what it said.
+is what the leader grants to balancers that have told it what they spend, which is passed on, and what gateways have
+scraped that are elsewhere, for the sidecars that are here. When the connection ends, the leader forgets what it said.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from msgspec import Struct
 
 from spillway_api.ledger import Books, Grants
 from spillway_api.snapshot import decode_with
-from spillway_api.stream import HEARTBEAT, Report
+from spillway_api.stream import HEARTBEAT, Loads, Report
 
 from .certificates import trust_in
+from .sharing import LEADER, Sharing
 from .subscribers import OWN, Subscriber
 
 PATH: Final = "/v1/relay"
@@ -69,20 +70,34 @@ class Brought(Struct, frozen=True, rename="camel"):
     books: Books
 
 
-class Told(Struct, frozen=True, rename="camel"):
+class Shared(Struct, frozen=True, rename="camel"):
+    """What a gateway's balancer has scraped."""
+
+    gateway: str
+    balancer: str
+    loads: Loads
+
+
+class Told(Struct, frozen=True, rename="camel", omit_defaults=True):
     """One message of a follower."""
 
     here: tuple[Seen, ...] = ()
     gone: tuple[Gone, ...] = ()
     books: tuple[Brought, ...] = ()
+    loads: tuple[Shared, ...] = ()
+    sidecars: dict[str, int] | None = None
+    """By gateway; None as before."""
 
 
-class Passed(Struct, frozen=True, rename="camel"):
-    """One message of the leader's, for a balancer of the follower's."""
+class Passed(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One message of the leader's: for a balancer of the follower's, or what one has said that is elsewhere."""
 
-    gateway: str
-    balancer: str
-    grants: Grants
+    gateway: str = ""
+    balancer: str = ""
+    grants: Grants | None = None
+    loads: Loads | None = None
+    sidecars: dict[str, int] | None = None
+    """By gateway, those of all other replicas; None as before."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -125,6 +140,8 @@ class Local(Protocol):
     def local(self, gateway: str, balancer: str) -> Subscriber | None: ...
     def follow_books(self, reader: Callable[[str, str, str, Books], None]) -> None: ...
     def grant(self, source: str, gateway: str, balancer: str, grants: Grants) -> None: ...
+    @property
+    def sharing(self) -> Sharing: ...
 
 
 class Relay:
@@ -157,6 +174,9 @@ class Relay:
         self._books: dict[tuple[str, str], Books] = {}
         server.follow_local(self._note)
         server.follow_books(self._note_books)
+        self._loads: list[Shared] = []
+        self._counted = False
+        server.sharing.follow(self._note_loads, self._note_counts)
 
     def leader_changed(self) -> None:
         """To be called when `leader` may say something else than before."""
@@ -199,6 +219,9 @@ class Relay:
             stack.push_async_callback(socket.close)
             # Whatever is told from now on is either in the whole state or dirty.
             self._dirty = set(self._server.local_keys())
+            self._loads = [Shared(*each) for each in self._server.sharing.known(lambda way: way == OWN)]
+            self._counted = True
+            stack.callback(self._server.sharing.count, LEADER, {})
             self._news.set()
             self.connected = True
             self.connections += 1
@@ -237,13 +260,22 @@ class Relay:
         async for message in socket:
             with contextlib.suppress(msgspec.DecodeError, TypeError):  # of a newer leader
                 passed = decode_with(_passed, message.data)
-                self._server.grant(OWN, passed.gateway, passed.balancer, passed.grants)
+                if passed.grants is not None:
+                    self._server.grant(OWN, passed.gateway, passed.balancer, passed.grants)
+                if passed.loads is not None:
+                    self._server.sharing.hear(LEADER, passed.gateway, passed.balancer, passed.loads)
+                if passed.sidecars is not None:
+                    self._server.sharing.count(LEADER, passed.sidecars)
 
     def _news_so_far(self) -> Iterator[Told]:
         self._news.clear()
         books, self._books = self._books, {}
         if books:
             yield Told(books=tuple(Brought(*key, each) for key, each in books.items()))
+        loads, self._loads = self._loads, []
+        counted, self._counted = self._counted, False
+        if loads or counted:
+            yield Told(loads=tuple(loads), sidecars=self._server.sharing.own() if counted else None)
         keys, self._dirty = iter(self._dirty), set()
         while batch := list(islice(keys, BATCH)):
             here, gone = [], []
@@ -263,6 +295,15 @@ class Relay:
         if source == OWN and self.connected:
             self._books[gateway, balancer] = books
             self._news.set()
+
+    def _note_loads(self, way: str, gateway: str, balancer: str, loads: Loads) -> None:
+        if way == OWN and self.connected:
+            self._loads.append(Shared(gateway, balancer, loads))
+            self._news.set()
+
+    def _note_counts(self) -> None:
+        self._counted = True
+        self._news.set()
 
     async def _until_elsewhere(self, address: str) -> None:
         while self._leader() == address:

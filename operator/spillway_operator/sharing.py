@@ -2,8 +2,8 @@
 
 A gateway is asked to share as long as it has sidecars, here or at another replica. What its balancers say goes to all
 replicas by the relay, and each tells its own sidecars what is new of the pools in their view: at once that an endpoint
-is unhealthy, else at most once a second, and less often where there are thousands. No two sidecars wait equally long, so
-that neither this process nor an engine sees them all at one moment.
+is unhealthy, else at most once a second, and less often where there are thousands. Each waits a little longer or
+shorter than the others, so that neither this process nor an engine sees them all at one moment.
 
 They are also told that all is as it was, as long as a balancer of the gateway says so. When none does they are told
 nothing, and what they know grows stale.
@@ -15,6 +15,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -23,7 +24,6 @@ from spillway_api.stream import Loads
 
 from .connections import Connection, Feed, Gateway, Version
 from .loads import SharedLoads
-from .subscribers import OWN
 
 TICK: Final = 0.1
 """Seconds between two looks at who is due."""
@@ -57,13 +57,13 @@ class Sharing:
     def __init__(
         self,
         gateways: Callable[[], Mapping[str, Gateway]],
-        dice: random.Random,
-        clock: Callable[[], float] | None = None,
+        clock: Callable[[], float] = monotonic,
+        dice: random.Random | None = None,
     ) -> None:
         """`gateways`: those that are published, by name, with who is connected here."""
         self._gateways = gateways
-        self._dice = dice
-        self._clock = clock or asyncio.get_running_loop().time
+        self._clock = clock
+        self._dice = dice or random.Random()
         self._loads: dict[str, SharedLoads] = {}
         self._ways: dict[tuple[str, str], str] = {}
         """From where each gateway's balancer is heard."""
@@ -86,7 +86,7 @@ class Sharing:
         self._counters.append(counted)
 
     def hear(self, way: str, gateway: str, balancer: str, loads: Loads) -> None:
-        """A balancer of the gateway speaks: to this replica (OWN), to a follower, or to the leader."""
+        """A balancer of the gateway speaks: to this replica, to a follower, or to the leader."""
         if gateway not in self._gateways():
             return
         known = self._loads.get(gateway)
@@ -116,12 +116,12 @@ class Sharing:
         """Those that are here alone."""
         return dict(self._counted)
 
-    def known(self, without: str = "") -> Iterator[tuple[str, str, Loads]]:
-        """Gateway, balancer and all that it has said, of those that still speak; but for those heard by one way."""
+    def known(self, which: Callable[[str], bool]) -> Iterator[tuple[str, str, Loads]]:
+        """Gateway, balancer and all that it has said, of those that still speak and are heard by such a way."""
         now = self._clock()
         for (gateway, balancer), way in self._ways.items():
             loads = self._loads[gateway]
-            if way != without and loads.speaks(now):
+            if which(way) and loads.speaks(now):
                 said = loads.said(balancer, now)
                 if said is not None:
                     yield gateway, balancer, said

@@ -35,6 +35,7 @@ from . import relay, sidecars
 from .connections import Connection, Feed, Gateway, Version
 from .identity import Authenticate, Caller, Unavailable, Unknown
 from .settings import Routes
+from .sharing import LEADER, Sharing
 from .sockets import BAD, CLOSE, FORBIDDEN, LATE, MISSING, REPLACED, Rejected, close, lean, send, upgraded
 from .subscribers import OWN, Roster, Subscriber
 
@@ -83,6 +84,10 @@ class StreamServer:
         self._local: list[Callable[[str, str], None]] = []
         self._readers: list[Callable[[str, str, str, Books], None]] = []
         self._voucher: Voucher | None = None
+        self.sharing = Sharing(lambda: self._gateways)
+        """What gateways have scraped, for sidecars."""
+        self.sharing.follow(self._pass_loads, self._pass_counts)
+        self._sharing: asyncio.Task[None] | None = None
         self._sockets: set[web.WebSocketResponse] = set()
         self._hanging_up: set[asyncio.Task[None]] = set()
         self._runner: web.AppRunner | None = None
@@ -194,11 +199,14 @@ class StreamServer:
             ssl_shutdown_timeout=CLOSE,
             backlog=1024,  # a restarted operator is looked for by everybody at once
         )
+        self._sharing = loop.create_task(self.sharing.run())
 
     async def stop(self) -> None:
         """Lets everybody go, so that they look for another replica, and returns when they have gone."""
         if self._server is not None:
             self._server.close()
+        if self._sharing is not None:
+            self._sharing.cancel()
         for socket in list(self._sockets):
             self._hang_up(socket, WSCloseCode.GOING_AWAY, "the operator stops")
         while self._hanging_up:
@@ -349,6 +357,8 @@ class StreamServer:
                 self._put(known._replace(report=said))
             case Books():
                 self._read(OWN, gateway, connection.balancer, said)
+            case stream.Loads():
+                self.sharing.hear(OWN, gateway, connection.balancer, said)
             case stream.Whose(number):
                 if self._voucher is None:
                     connection.say(stream.encode(stream.Vouched(number, "Unavailable")))
@@ -383,6 +393,7 @@ class StreamServer:
                 self._hang_up(older, REPLACED, "the follower has connected anew")
             self._followers[follower] = socket
             _log.info("%s tells us of its subscribers", follower)
+            self._pass_all(follower)
             try:
                 await self._merge(socket, follower)
             except Rejected as why:
@@ -408,14 +419,37 @@ class StreamServer:
                 self._changed(gateway)
             for brought in told.books:
                 self._read(follower, brought.gateway, brought.balancer, brought.books)
+            for shared in told.loads:
+                self.sharing.hear(follower, shared.gateway, shared.balancer, shared.loads)
+            if told.sidecars is not None:
+                self.sharing.count(follower, told.sidecars)
 
     def _read(self, source: str, gateway: str, balancer: str, books: Books) -> None:
         for reader in self._readers:
             reader(source, gateway, balancer, books)
 
     def _forget(self, follower: str) -> None:
+        self.sharing.count(follower, {})
         for gateway in sorted(self._roster.forget(follower)):
             self._changed(gateway)
+
+    def _pass_loads(self, way: str, gateway: str, balancer: str, loads: stream.Loads) -> None:
+        """To the followers; what the leader has said they know."""
+        if self._followers and way != LEADER:
+            data = relay.encode(relay.Passed(gateway, balancer, loads=loads))
+            for follower, socket in self._followers.items():
+                if follower != way:
+                    self._spawn(send(socket, data))
+
+    def _pass_counts(self) -> None:
+        for follower, socket in self._followers.items():
+            self._spawn(send(socket, relay.encode(relay.Passed(sidecars=self.sharing.sidecars(without=follower)))))
+
+    def _pass_all(self, follower: str) -> None:
+        """To a follower that has come."""
+        for gateway, balancer, loads in self.sharing.known(lambda way: way not in (follower, LEADER)):
+            self._spawn(send(self._followers[follower], relay.encode(relay.Passed(gateway, balancer, loads=loads))))
+        self._pass_counts()
 
     def _put(self, subscriber: Subscriber) -> None:
         if self._roster.put(OWN, subscriber):

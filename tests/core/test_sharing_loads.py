@@ -233,7 +233,7 @@ def test_the_past_is_remembered_to_a_moment(steps: Any, ago: float) -> None:
         real.append((now, book.in_flight))
     when = now - ago
     near = {number for at, number in real if when - GRAIN <= at <= when + GRAIN}
-    near.add(max((each for each in enumerate(real) if each[1][0] <= when))[1][1])
+    near.add(max(each for each in enumerate(real) if each[1][0] <= when)[1][1])
     near.add(max((each for each in enumerate(real) if each[1][0] <= when - GRAIN), default=(0, (0.0, 0)))[1][1])
     assert past.at(when).in_flight in near
 

@@ -10,12 +10,19 @@ from spillway_balancer.simulate.runs import Bench, Experiment, Outcome, Run
 from spillway_balancer.simulate.sights import BadSight, Sight, parse
 
 
-def figures(view: str, balancers: int = 20, stay: bool = False, workload: str = "chat", rate: float = 1.5) -> Figures:
+def figures(
+    view: str,
+    balancers: int = 20,
+    stay: bool = False,
+    workload: str = "chat",
+    rate: float = 1.5,
+    strategy: str = "Adaptive",
+) -> Figures:
     pool, profiles = asked.pool(None, 6, ())
     bench = Bench(
         Experiment(None, workload, pool, profiles, balancers=balancers, limit=800, sight=parse(view), stay=stay)
     )
-    outcome = bench.do(Run("Adaptive", rate, 1)).result
+    outcome = bench.do(Run(strategy, rate, 1)).result
     assert isinstance(outcome, Outcome)
     return outcome.figures
 
@@ -59,3 +66,12 @@ def test_sidecars_that_see_their_own_requests_only_find_nearly_what_one_balancer
 
 def test_what_others_do_does_not_make_a_sidecar_forget_its_own_sessions() -> None:
     assert figures("shared:1.5", stay=True).hit_share > figures("own", 1).hit_share - 0.03
+
+
+@pytest.mark.parametrize("strategy", ["LeastLoad", "LowestLatency", "PowerOfTwo", "CHWBL", "Adaptive"])
+def test_a_crowd_of_sidecars_does_not_rush_to_the_endpoint_that_was_the_emptiest(strategy: str) -> None:
+    """What all are told at once is of use, and not the reason that all go to the same place."""
+    blind, told = (figures(view, 100, False, "documents", 4.5, strategy) for view in ("own", "shared:1.5"))
+    assert told.imbalance < blind.imbalance
+    if strategy not in ("CHWBL", "Adaptive"):  # which pay for it with hits
+        assert told.ttft_mean < blind.ttft_mean

@@ -26,7 +26,7 @@ def load_of(endpoint: EndpointState, stale_after: float, now: float) -> Endpoint
     """What this balancer knows of an endpoint by scrapes and probes."""
     report = endpoint.load.report(now, stale_after)
     healthy, engine, room = endpoint.probe.healthy, endpoint.dialect, endpoint.learned.room_reported
-    if report is None:
+    if report is None or (report.waiting is None and report.running is None and report.kv_usage is None):
         return EndpointLoad(endpoint.name, healthy=healthy, engine=engine, cache_tokens=room)
     ago = round(max(0.0, now - report.at), 2)
     return EndpointLoad(
@@ -72,8 +72,8 @@ class Sharing:
     def news(self, pools: Mapping[str, Pool], now: float, due: bool) -> Generator[None, None, Loads | None]:
         """In small steps. What is to be said now, at the first time all there is; None when nothing has to be.
 
-        `due`: that it is time for a message, which then says at least that all is as it was; else it is only what cannot
-        wait. `now`: seconds, monotonic.
+        `due`: that it is time for a message, which then says at least that all is as it was; else it is only what
+        cannot wait. `now`: seconds, monotonic.
         """
         whole = self._told is None
         due = due or whole

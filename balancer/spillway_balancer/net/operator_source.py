@@ -17,7 +17,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
-from typing import Protocol, cast
+from typing import Protocol
 
 import aiohttp
 import msgspec
@@ -30,6 +30,7 @@ from . import received
 from .leasing import Leasing
 from .received import OtherBase, State, Unreadable
 from .sidecar import Sidecar
+from .slices import made
 
 log = logging.getLogger("spillway.config")
 
@@ -39,8 +40,6 @@ REPORT_SECONDS = 10.0
 """Between two reports when nothing changes state."""
 LOOK_SECONDS = 1.0
 """How often it is looked whether something has; reports come no faster."""
-SLICE_SECONDS = 0.001
-"""For which looking may hold the loop."""
 
 
 class Backoff:
@@ -301,7 +300,7 @@ class OperatorSource:
         at = 0.0
         while True:
             try:
-                report = await _made(self._report())
+                report = await made(self._report())
                 now = monotonic()
                 due = told is None or (now - at >= REPORT_SECONDS and not beside)
                 if due or (told is not None and _states(report) != _states(told)):
@@ -323,19 +322,6 @@ def _states(report: stream.Report) -> object:
         [(each.route, each.rule, each.tier, each.state, each.ready) for each in told],
         report.wanted,
     )
-
-
-async def _made(work: Generator[None, None, stream.Report]) -> stream.Report:
-    """The report, without holding up the loop while it is made."""
-    begun = monotonic()
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return cast(stream.Report, done.value)
-        if monotonic() - begun > SLICE_SECONDS:
-            await asyncio.sleep(0)
-            begun = monotonic()
 
 
 async def _send(wire: aiohttp.ClientWebSocketResponse[bool], message: stream.FromBalancer) -> None:

@@ -73,6 +73,7 @@ class Poller:
         self._dice = dice
         self._telemetry = telemetry
         self._quiet_after = quiet_after
+        self._shared = False
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[EndpointState, dict[str, asyncio.Task[None]]] = {}
         self._pools: dict[str, Pool] = {}
@@ -156,7 +157,13 @@ class Poller:
         spec = self._pools[endpoint.pool].spec
         return seconds(spec.health.active.interval if what == "probe" else spec.metrics.interval)
 
+    def share(self, wanted: bool) -> None:
+        """Whether others go by what is scraped here: then no pool is quiet, for whoever asks it is not seen here."""
+        self._shared = wanted
+
     def _quiet(self, endpoint: EndpointState) -> bool:
+        if self._shared:
+            return False
         pool = self._pools[endpoint.pool]
         return monotonic() - max(pool.last_asked, self._since[endpoint.pool]) > self._quiet_after
 

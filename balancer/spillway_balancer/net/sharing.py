@@ -8,16 +8,12 @@ unhealthy.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
-import msgspec
-
-from spillway_api import stream
-from spillway_api.stream import Loads, Share
+from spillway_api.stream import FromBalancer, FromOperator, Loads, Share
 
 from ..core.hearsay import Hearsay
 from ..core.runtime import Runtime
@@ -31,44 +27,36 @@ LOOK: Final = 0.2
 LAPSE: Final = 1.0
 """Seconds between two looks whether what was heard still holds."""
 
-Send = Callable[[Loads], Awaitable[None]]
-
-
-class Shared(Protocol):
-    """One of both: what the operator source lets take part in its conversation."""
-
-    def hear(self, data: str | bytes) -> None:
-        """A message of the operator's that is no snapshot."""
-        ...
-
-    async def talk(self, send: Send) -> None:
-        """On a new connection, until cancelled. Raises ConnectionError."""
-        ...
+Send = Callable[[FromBalancer], Awaitable[None]]
 
 
 class Teller:
     """A gateway's: says what it scrapes, as long as somebody wants to know."""
 
-    def __init__(self, runtime: Callable[[], Runtime]) -> None:
+    def __init__(self, runtime: Callable[[], Runtime], asked: Callable[[bool], None]) -> None:
+        """`asked` is told whether somebody wants to know."""
         self._runtime = runtime
+        self._asked = asked
         self._seconds = 0.0
-        self._asked = asyncio.Event()
+        self._news = asyncio.Event()
 
-    def hear(self, data: str | bytes) -> None:
-        with contextlib.suppress(msgspec.DecodeError):
-            said = stream.from_operator(data)
-            if isinstance(said, Share):
-                self._seconds = said.seconds
-                self._asked.set()
+    def hear(self, said: FromOperator) -> None:
+        if isinstance(said, Share):
+            self._seconds = said.seconds
+            self._news.set()
 
     async def talk(self, send: Send) -> None:
         self._seconds = 0.0
         while True:
-            self._asked.clear()
-            if self._seconds > 0.0:
+            self._news.clear()
+            if self._seconds <= 0.0:
+                await self._news.wait()
+                continue
+            self._asked(True)
+            try:
                 await self._tell(send)
-            else:
-                await self._asked.wait()
+            finally:
+                self._asked(False)
 
     async def _tell(self, send: Send) -> None:
         """Until nobody wants to know."""
@@ -96,11 +84,9 @@ class Listener:
         self._runtime = runtime
         self._hearsay = Hearsay()
 
-    def hear(self, data: str | bytes) -> None:
-        with contextlib.suppress(msgspec.DecodeError):
-            said = stream.from_operator(data)
-            if isinstance(said, Loads):
-                self._hearsay.heard(said, self._runtime().pools, monotonic())
+    def hear(self, said: FromOperator) -> None:
+        if isinstance(said, Loads):
+            self._hearsay.heard(said, self._runtime().pools, monotonic())
 
     async def talk(self, send: Send) -> None:
         """It has nothing to say."""
