@@ -32,6 +32,7 @@ class Said(NamedTuple):
     route: str = "default/chat"
     rule: str = "all"
     tier: str = ""
+    home: bool = False
 
 
 def planned(runtime: Runtime, said: Said) -> Plan:
@@ -170,6 +171,14 @@ def test_a_full_tier_does_not_send_it_back_to_one_that_was_left() -> None:
     assert isinstance(stop, Stop)
     assert isinstance(stop.error, NoReadyEndpoint)
     assert stop.may_wait, "in the queue, for room there"
+
+
+def test_it_goes_back_only_to_what_is_not_tried_here() -> None:
+    runtime = runtime_of(*THREE)
+    assert planned(runtime, Said(tier="far", home=True)).goes_back
+    assert not planned(runtime, Said(tier="far")).goes_back
+    assert not planned(runtime, Said(tier="near", home=True)).goes_back
+    assert not planned(runtime, Said(tier="far", home=True, rule="other")).goes_back
 
 
 def test_a_tier_s_limits_hold_for_what_comes_from_sidecars() -> None:

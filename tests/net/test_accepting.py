@@ -282,3 +282,32 @@ async def test_a_balancer_without_an_operator_serves_it_as_any_other(serve, obje
     reply = await (await dial(lb)).chat(handed("far", token="nobody.s.token"))
     assert (reply.status, reply.header(LAST_WORD)) == (200, "gateway")
     assert (len(near.calls), len(far.calls)) == (1, 0)
+
+
+async def test_what_has_a_home_is_given_back_at_once_where_nothing_is_open_to_it(gateway, two, dial, say) -> None:
+    _, far = await two(far=say.steps(say.HANG), queue={"maxWait": "20s"})
+    holds = await dial(gateway)
+    await holds.send(holds.request(body=holds.chat_body(), headers=handed("far", home="yes")))
+    await far.call()
+    begun = asyncio.get_running_loop().time()
+    client = await dial(gateway)
+    reply = await client.chat(handed("far", home="yes"))
+    assert (reply.status, reply.header(LAST_WORD)) == (503, "nobody")
+    waits = await dial(gateway)
+    await waits.send(waits.request(body=waits.chat_body(), headers=handed("far")))
+    async with asyncio.timeout(10):
+        while not gateway.sample("spillway_queue_requests"):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.005)
+    reply = await client.chat(handed("far", home="yes"), stream=True)  # it does not stand in line either
+    assert (reply.status, reply.header(LAST_WORD)) == (503, "nobody")
+    assert asyncio.get_running_loop().time() - begun < 10
+    assert gateway.sample("spillway_queue_requests") == 1
+    assert len(far.calls) == 1
+
+
+async def test_what_was_tried_is_not_given_back(gateway, two, dial, say) -> None:
+    _, far = await two(far=say.steps(say.error(500)), retry={"attempts": 1})
+    reply = await (await dial(gateway)).chat(handed("far", home="yes"))
+    assert reply.status in (500, 503)
+    assert reply.header(LAST_WORD) == "gateway"
+    assert len(far.calls) == 1

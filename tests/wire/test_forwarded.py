@@ -13,7 +13,7 @@ names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cf", "Zl", "Zp", 
 some = names.filter(bool)
 deadlines = st.integers(0, 10**12).map(lambda each: each / 1000)
 attempts = st.none() | st.integers(0, MOST_ATTEMPTS)
-whole = st.builds(Forwarded, deadlines, attempts, some, some, names) | st.builds(
+whole = st.builds(Forwarded, deadlines, attempts, some, some, names, st.booleans()) | st.builds(
     Forwarded, deadlines, attempts, st.just(""), st.just(""), st.just("")
 )
 
@@ -22,6 +22,9 @@ def test_as_the_documentation_has_it() -> None:
     said = "route=team/chat; rule=default; tier=paid; attempts=2; deadline=12.500"
     assert parse(said) == Forwarded(12.5, 2, "team/chat", "default", "paid")
     assert write(Forwarded(12.5, 2, "team/chat", "default", "paid")) == said
+    assert write(Forwarded(3.0, None, "team/chat", "default", "paid", True)) == (
+        "route=team/chat; rule=default; tier=paid; home=yes; deadline=3.000"
+    )
     assert write(Forwarded(3.0)) == "deadline=3.000"
 
 

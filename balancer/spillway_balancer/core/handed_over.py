@@ -28,6 +28,10 @@ class HandedOver(Protocol):
         """To be entered."""
 
     @property
+    def home(self) -> bool:
+        """Whether it has left a tier for load alone, and would rather be served there than not at all."""
+
+    @property
     def attempts(self) -> int | None:
         """That are left; None where nobody has counted."""
 
@@ -47,8 +51,9 @@ def gone_on(made: Plan, so_far: HandedOver) -> Plan:
     if made.refused is not None or (made.route.name, made.rule) != (so_far.route, so_far.rule):
         return made  # another configuration is in force here: by that one the request has not begun
     first = _first(made, so_far.tier)
+    made = made._replace(first=min(first, len(made.tiers)), goes_back=so_far.home and first > 0)
     if first < len(made.tiers):
-        return made._replace(first=first)
+        return made
     error = NoReadyEndpoint("no pool is left in the tiers that the sidecar leaves to be tried", retry_after=1.0)
     error.attempts = tuple(map(str, made.left_out))
     return made._replace(refused=made.told(error))

@@ -60,6 +60,9 @@ class Plan(NamedTuple):
     """Number of the tier to begin with: a sidecar has left those before."""
     most_attempts: int | None = None
     """As many as a sidecar has left of its own; None where the route alone says how many."""
+    goes_back: bool = False
+    """Whether it is better off where it came from than waiting here or with an error: to a sidecar it is given back,
+    as a request of our own goes home to a tier that it has left for load."""
 
     def told(self, error: SpillwayError) -> SpillwayError:
         """What the client is told where all that was left to try is not ready, or has failed: if guards have taken

@@ -12,13 +12,15 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter
 
 from ..core.errors import InvalidPodToken
-from ..wire.forwarded import FORWARDED, GATEWAY, POD, SERVED_BY, Forwarded, parse
+from ..wire.forwarded import FORWARDED, GATEWAY, NOBODY, POD, SERVED_BY, Forwarded, parse
 from .answer import Told
 from .vouching import Vouching
 
 LAST_WORD: Final[Told] = ((SERVED_BY.encode(), GATEWAY.encode()),)
 """Header of every answer to a request that was forwarded, whether or not its sidecar was believed: the gateway has
 done what there was to do, and the sidecar tries nothing else. Without it is only what another replica may do better."""
+GIVEN_BACK: Final[Told] = ((SERVED_BY.encode(), NOBODY.encode()),)
+"""In its place, where nothing was open to a request that has somewhere to go back to."""
 
 
 class Accepting:

@@ -12,7 +12,7 @@ from ..core.attempts import Attempts, Stop, Try, Wait
 from ..core.billing import elsewhere
 from ..core.conditions import Moment
 from ..core.consumers import Consumer
-from ..core.errors import ConsumerLimited, SpillwayError
+from ..core.errors import ConsumerLimited, QueueFull, SpillwayError
 from ..core.handed_over import HandedOver, gone_on
 from ..core.hedging import Hedging, waste
 from ..core.planning import Plan, plan
@@ -23,6 +23,7 @@ from ..core.visits import Visit
 from ..wire.clamps import Clamped
 from ..wire.peeked import Peeked
 from ..wire.resume import may_go_on
+from .accepting import GIVEN_BACK
 from .answer import Answer, Told
 from .auditing import audited, replanned
 from .client import ClientConnection
@@ -124,6 +125,7 @@ class Journey:
             made = gone_on(made, forwarded)
         self._explains = tells(made.route.spec.explain, self._facts)
         if made.refused is not None:
+            self._give_back(made)
             if self._explains:
                 self._answer.told = refused(made)
             raise made.refused
@@ -173,6 +175,8 @@ class Journey:
         if shared.queue.crowded(made.route.name, made.rule) and not any(
             tier.sleeps for tier in made.tiers[made.first :]
         ):
+            if self._give_back(made):
+                raise QueueFull("others wait for this model")
             made = await self._turn(made, None)
         route = made.route
         total = self._until(route)
@@ -199,6 +203,9 @@ class Journey:
             if isinstance(step, Stop):
                 error = made.told(step.error)
                 error.attempts = (*map(str, made.left_out), *error.attempts)
+                if self._give_back(made):
+                    decision.status = decision.status or error.code
+                    raise error
                 if step.spills_in is not None and not self._may_be_held(made):
                     attempts.spill()
                     continue
@@ -252,6 +259,13 @@ class Journey:
         """When the request's time is over."""
         total, forwarded = route.deadlines.total, self._forwarded
         return self._decision.started + (total if forwarded is None else min(total, forwarded.deadline))
+
+    def _give_back(self, made: Plan) -> bool:
+        """Whether the sidecar that has begun with it is to go on with it, since nothing here was open to it."""
+        goes = made.goes_back and self._sent is None
+        if goes:
+            self._answer.marks = GIVEN_BACK
+        return goes
 
     def _resumable(self) -> Resumable | None:
         """The answer in a form that can be gone on with, where the request allows it."""

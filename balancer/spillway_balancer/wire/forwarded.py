@@ -1,9 +1,9 @@
 """What a sidecar tells the gateway of a request that it sends on: how far it has come, and what is left of it.
 
-One header, `x-spillway-forwarded: route=team/chat; rule=default; tier=paid; attempts=2; deadline=12.500`. All parts
-but the deadline may be left out, in any order; parts that a reader does not know are ignored, so that either side may
-be the newer one. Values are percent-encoded (RFC 3986, section 2.1). It is heeded only beside `x-spillway-pod`, a token
-that says whose word it is.
+One header, `x-spillway-forwarded: route=team/chat; rule=default; tier=paid; home=yes; attempts=2; deadline=12.500`. All
+parts but the deadline may be left out, in any order; parts that a reader does not know are ignored, so that either side
+may be the newer one. Values are percent-encoded (RFC 3986, section 2.1). It is heeded only beside `x-spillway-pod`, a
+token that says whose word it is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ POD: Final = "x-spillway-pod"
 SERVED_BY: Final = "x-spillway-served-by"
 """Header of answers to what was forwarded. With the value `gateway` the answer is the last word on the request."""
 GATEWAY: Final = "gateway"
+NOBODY: Final = "nobody"
+"""In its place: nothing was open to the request, nothing was sent anywhere, and the sidecar may have it back."""
 
 MOST_SECONDS: Final = 10.0**9
 """Of a deadline. More says nothing more."""
@@ -31,7 +33,7 @@ LONGEST: Final = 2048
 _SECONDS: Final = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _COUNT: Final = re.compile(r"\d{1,9}", re.ASCII)
 _VALUE: Final = re.compile(r"(?:[!#$&-:<-~]|%[0-9A-Fa-f]{2})+", re.ASCII)
-_NAMES: Final = frozenset({"route", "rule", "tier", "attempts", "deadline"})
+_NAMES: Final = frozenset({"route", "rule", "tier", "home", "attempts", "deadline"})
 
 
 class Forwarded(NamedTuple):
@@ -47,6 +49,8 @@ class Forwarded(NamedTuple):
     """Of that policy, that holds for it."""
     tier: str = ""
     """Of that rule, that it is to enter: those before have been tried, or are too busy."""
+    home: bool = False
+    """Whether it has left one of those for load alone: there it is served rather than not at all."""
 
 
 def write(forwarded: Forwarded) -> str:
@@ -56,6 +60,8 @@ def write(forwarded: Forwarded) -> str:
         for name, value in (("route", forwarded.route), ("rule", forwarded.rule), ("tier", forwarded.tier))
         if value
     ]
+    if forwarded.home:
+        parts.append("home=yes")
     if forwarded.attempts is not None:
         parts.append(f"attempts={min(max(0, forwarded.attempts), MOST_ATTEMPTS)}")
     left = math.floor(min(max(0.0, forwarded.deadline), MOST_SECONDS) * 1000)
@@ -88,7 +94,7 @@ def parse(value: str) -> Forwarded:
     if bool(route) != bool(rule) or (tier and not rule):
         raise _wrong("names a route without a rule, a rule without a route, or a tier without both")
     left = None if attempts is None else min(int(attempts), MOST_ATTEMPTS)
-    return Forwarded(min(float(deadline), MOST_SECONDS), left, route, rule, tier)
+    return Forwarded(min(float(deadline), MOST_SECONDS), left, route, rule, tier, said.get("home") == "yes")
 
 
 def _text(value: str) -> str:
