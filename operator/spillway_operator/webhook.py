@@ -22,9 +22,10 @@ from .injection import LABEL, Sidecar, asked, inject
 PATH: Final = "/v1/inject"
 DEADLINE: Final = 1.5
 """Seconds in which a question is answered; an API server waits two."""
-MAX_BYTES: Final = 8 << 20
-"""Of a question. etcd takes 1.5 MiB of an object; a Pod of that size has twice as much in JSON."""
-MAX_AT_ONCE: Final = 100
+MAX_BYTES: Final = 4 << 20
+"""Of a question. An API server takes 3 MiB in a request, and etcd half of that."""
+AT_ONCE: Final = 32
+"""Questions that are read at a time, so that nobody fills the memory with them; others wait for their turn."""
 LINGER: Final = 5.0
 """Seconds for which it answers after its end has come: kube-proxies hear of that a moment later."""
 IDLE: Final = 120.0
@@ -54,7 +55,7 @@ class Webhook:
         self._sidecar = sidecar
         self._ensure = ensure
         self._count = count
-        self._open = 0
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._ending = False
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
@@ -96,22 +97,16 @@ class Webhook:
         await self._runner.cleanup()
 
     async def _inject(self, request: web.Request) -> web.StreamResponse:
-        if self._open >= MAX_AT_ONCE:
-            raise web.HTTPServiceUnavailable(text="too many at once")
-        self._open += 1
         try:
-            async with asyncio.timeout(DEADLINE) as deadline:
-                body = await request.read()
-                question = admission.read(body)
-                until = deadline.when()
+            async with asyncio.timeout(DEADLINE) as deadline, self._slots:
+                question = admission.read(await request.read())
+                decision = self._decide(question)
         except TimeoutError:
             raise web.HTTPRequestTimeout(text="the question took too long") from None
         except admission.NoReview:
             raise web.HTTPBadRequest(text=f"this is no AdmissionReview of {admission.VERSION}") from None
-        else:
-            decision = await self._decide(question, until)
-        finally:
-            self._open -= 1
+        if decision.patch and not question.dry_run:
+            decision = await self._provided(question.namespace, decision, deadline.when())
         self._count(decision.result)
         answer = web.Response(
             body=admission.allowed(question.uid, decision.patch, decision.warning), content_type="application/json"
@@ -120,7 +115,7 @@ class Webhook:
             answer.force_close()
         return answer
 
-    async def _decide(self, question: admission.Asked, until: float | None) -> _Decision:
+    def _decide(self, question: admission.Asked) -> _Decision:
         # It is asked about Pods that say so, and about those that say nothing in namespaces that do: where the Pod says
         # nothing, the API server has looked at its namespace.
         pod, namespace = question.pod, question.namespace
@@ -128,21 +123,22 @@ class Webhook:
             if pod is None or not namespace or not asked(pod, {LABEL: "true"}):
                 return _Decision("unchanged")
             found = inject(pod, namespace, self._sidecar)
-        except Exception as error:
+        except Exception as error:  # whatever is wrong with this Pod is the API server's to say
             log.error("a Pod of namespace %.63s could not be understood: %s", namespace, type(error).__name__)
             return _Decision("failed", warning=_warning("it could not be understood"))
         if found.refused:
             return _Decision("refused", warning=_warning(found.refused))
-        if not found.patch:
-            return _Decision("unchanged")
-        if not question.dry_run:
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._ensure(namespace)
-            except (ApiError, TimeoutError) as error:
-                log.warning("a Pod of namespace %.63s gets no sidecar: %s", namespace, error or "no answer in time")
-                return _Decision("failed", warning=_warning("what it would mount could not be made in time"))
-        return _Decision("injected", found.patch)
+        return _Decision("injected", found.patch) if found.patch else _Decision("unchanged")
+
+    async def _provided(self, namespace: str, decision: _Decision, until: float | None) -> _Decision:
+        """The decision when what the sidecar mounts is there; another where that cannot be made until then."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._ensure(namespace)
+        except (ApiError, TimeoutError) as error:
+            log.warning("a Pod of namespace %.63s gets no sidecar: %s", namespace, error or "no answer in time")
+            return _Decision("failed", warning=_warning("what it would mount could not be made in time"))
+        return decision
 
 
 def _warning(why: str) -> str:

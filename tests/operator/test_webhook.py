@@ -19,9 +19,12 @@ from spillway_operator import webhook as module
 from spillway_operator.certificates import Made, ServingTls, trust_in
 from spillway_operator.cluster import ApiError
 from spillway_operator.injection import Sidecar
-from spillway_operator.webhook import MAX_AT_ONCE, PATH, Webhook
+from spillway_operator.webhook import AT_ONCE, PATH, Webhook
 
 SIDECAR = Sidecar("example.com/spillway-balancer:1.0", "https://operator:9443", {"default": "http://gateway"})
+
+
+MANY = 3 * AT_ONCE
 
 
 class Asking:
@@ -38,7 +41,7 @@ class Asking:
 
     async def _ensure(self, namespace: str) -> None:
         self.ensured.append(namespace)
-        if len(self.ensured) == MAX_AT_ONCE:
+        if len(self.ensured) == MANY:
             self.full.set()
         if self.waits is not None:
             await self.waits.wait()
@@ -185,14 +188,26 @@ async def test_what_is_no_question_is_refused_and_the_next_one_answered(ask: Ask
     assert "patch" in await ask(pod())
 
 
-async def test_too_many_at_once_are_sent_away(ask: Asking) -> None:
+async def test_however_many_wait_for_a_namespace_each_gets_its_sidecar(ask: Asking) -> None:
     ask.waits = asyncio.Event()
-    waiting = [asyncio.create_task(ask(pod())) for _ in range(MAX_AT_ONCE)]
+    waiting = [asyncio.create_task(ask(pod())) for _ in range(MANY)]
     async with asyncio.timeout(10):
         await ask.full.wait()
-        assert (await ask.post(review(object=pod())))[0] == 503
         ask.waits.set()
         assert all("patch" in response for response in await asyncio.gather(*waiting))
+
+
+async def test_who_sends_slowly_holds_nobody_up_for_long(ask: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DEADLINE", 0.2)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(20):
+        slow = [asyncio.create_task(ask.post(slowly())) for _ in range(AT_ONCE)]
+        assert {status for status, _ in await asyncio.gather(*slow)} == {408}
+        assert "patch" in await ask(pod())
 
 
 async def test_at_its_end_it_answers_for_a_while_and_the_last_time_on_each_connection(made: Made) -> None:
