@@ -103,6 +103,11 @@ class Attempts:
         """Of the attempt that is under way, or comes next, from 1; of the second of two."""
         return len(self._failed) + 1 + self._beside
 
+    @property
+    def left(self) -> int:
+        """Attempts that may still be made, with the one that is under way or comes next."""
+        return max(1, self._most - len(self._failed))
+
     def next(self, now: float) -> Step:
         """The next step at time `now`."""
         if now >= self._deadline:

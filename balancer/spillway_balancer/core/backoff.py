@@ -58,12 +58,17 @@ def again(
     rate-limited is asked again when its Retry-After is over, as often as attempts are left; the backoff comes on top,
     lest all who wait for it come in the same instant. Neither is where that is longer than `maxRetryAfter`. An endpoint
     that has been ejected since, or whose account is off for longer by now, is left alone.
+
+    A gateway stands for all of its replicas: it is asked again as often as attempts are left, whatever went wrong.
     """
     backoff = Backoff.of(retry)
     often = Counter(step.endpoint for step, _ in failed)
     found: list[Again] = []
     for step, failure in {step.endpoint: (step, failure) for step, failure in failed}.values():
         endpoint, treatment = step.endpoint, REASONS[failure.reason].again
+        if step.pool.remote and REASONS[failure.reason].elsewhere:
+            found.append(Again(step, failure.retry_after or 0.0, failure.reason))
+            continue
         if treatment == "never" or not endpoint.keyed or not endpoint.probe.usable:
             continue
         off = max(0.0, endpoint.circuit.shut_until - now)

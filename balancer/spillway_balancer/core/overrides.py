@@ -84,13 +84,14 @@ def chosen(wants: Wanted, rule: str, namespace: str, tiers: tuple[Tier, ...]) ->
     cut: tuple[tuple[str, str], ...] = ()
     if wants.pool is not None:
         whole = wants.pool if "/" in wants.pool else f"{namespace}/{wants.pool}"
-        names = {target.pool.name: None for tier in tiers for target in tier.targets}
-        if whole not in names:
+        pools = [target.pool for tier in tiers for target in tier.targets]
+        names = dict.fromkeys(pool.name for pool in pools)
+        if whole not in names and not any(pool.remote for pool in pools):
             known = (name.removeprefix(f"{namespace}/") for name in names)
             raise InvalidOverride(f'rule "{rule}" has no such pool; it has {_listed(known)}', param=POOL)
 
         def may(pool: Pool) -> bool:
-            return pool.name == whole
+            return pool.name == whole or pool.remote  # which has it, or says itself that it has not
 
         tiers, cut = narrowed(tiers, may, idle=True)
     if wants.no_fallback is None:

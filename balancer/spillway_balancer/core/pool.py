@@ -57,6 +57,9 @@ class Picked(NamedTuple):
 class Pool:
     """Interchangeable endpoints: one ring, one load book, whichever route leads here."""
 
+    remote = False
+    """Whether it is a gateway, which decides itself: `remote.RemotePool`."""
+
     def __init__(self, spec: snapshot.Pool, previous: Pool | None = None) -> None:
         self.spec = spec
         self.name = spec.name

@@ -125,7 +125,10 @@ class Route:
         self.home = next((tier.targets[0].pool for tiers in self.rules for tier in tiers), None)
         """The pool as which the key of a session is read, where no tier is chosen yet."""
         own = spec.name.partition("/")[0] + "/"
-        self._by_name = {name.removeprefix(own): pools[name] for name in self.pools}
+        self._by_name = {name.removeprefix(own): pools[name] for name in self.pools if not pools[name].remote}
+        namesake = pools.get(spec.name)
+        self.elsewhere = namesake is not None and namesake.remote
+        """Whether it is that of all that a sidecar knows nothing of, which is called as the gateway's pool is."""
         self.deadlines = Deadlines.of(spec.timeouts)
         streams = spec.streams
         self.resumes = streams is not None and streams.resume != "Never"
@@ -226,7 +229,7 @@ def _spilling(
 ) -> dict[Named, Spilling]:
     found = {}
     for at, tier in tiers.items():
-        if tier.spill is not None and by_load(tier.spill):
+        if tier.spill is not None and by_load(tier.spill) and not any(pools[each.pool].remote for each in tier.targets):
             aimed = [(pools[each.pool], each.weight) for each in tier.targets]
             found[at] = Spilling(tier.spill, aimed, before.get(at))
     return found
@@ -329,7 +332,7 @@ class Routes:
 
     def names(self, among: Collection[Route]) -> list[str]:
         """What may be asked for of these routes: exact names, and for a wildcard the matching models of its pools."""
-        found = {name for name, route in self.exact.items() if route in among}
+        found = {name for name, route in self.exact.items() if route in among and not route.elsewhere}
         for prefix, route in self.prefixes:
             if route not in among:
                 continue

@@ -11,6 +11,7 @@ from __future__ import annotations
 from spillway_api import snapshot
 
 from .pool import Pool
+from .remote import pool_of
 from .routing import Route, Routes
 
 
@@ -62,7 +63,7 @@ class Runtime:
 
 
 def _pool(spec: snapshot.Pool, old: Pool | None) -> Pool:
-    return old if old is not None and (old.spec is spec or old.spec == spec) else Pool(spec, old)
+    return old if old is not None and (old.spec is spec or old.spec == spec) else pool_of(spec, old)
 
 
 def _route(spec: snapshot.Route, pools: dict[str, Pool], changed: set[str], old: Route | None) -> Route:

@@ -118,6 +118,13 @@ class Facts:
     def header(self, name: str) -> str | None:
         return self._headers.get(name)
 
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """The headers as they came."""
+        pairs = self._headers.items()
+        return [
+            (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in pairs
+        ]
+
     def body(self, name: str) -> str | None:
         return self._peeked.body_field(name)
 

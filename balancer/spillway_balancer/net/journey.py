@@ -29,6 +29,7 @@ from .auditing import audited, replanned
 from .client import ClientConnection
 from .explaining import explained, refused, tells
 from .facts import Facts
+from .forwarding import onward
 from .hedging import Outcome, Race
 from .keepalive import KeepAlive
 from .mirroring import Copies
@@ -246,7 +247,8 @@ class Journey:
                 for each, failure in outcome.failed:
                     attempts.failed(each, failure)
                 continue
-            last = await shared.sender.attempt(step, job)
+            onto = onward(job, made, step, attempts, self._answer) if step.pool.remote else job
+            last = await shared.sender.attempt(step, onto)
             failed = last if isinstance(last, Failure) else last.failure
             if failed is None:
                 assert isinstance(last, Exchange)

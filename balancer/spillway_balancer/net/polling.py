@@ -98,7 +98,7 @@ class Poller:
             if old is not None:
                 stay = set(pool.endpoints.values())
                 self._forget(each for each in old.endpoints.values() if each not in stay)
-            for endpoint in pool.endpoints.values():
+            for endpoint in () if pool.remote else pool.endpoints.values():
                 self._tend(pool, endpoint)
 
     def _tend(self, pool: Pool, endpoint: EndpointState) -> None:

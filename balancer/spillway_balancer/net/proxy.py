@@ -7,6 +7,7 @@ import logging
 import random
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from ..core.errors import (
     BodyTooLarge,
     Draining,
     InvalidPodToken,
+    LoopDetected,
     MethodNotAllowed,
     ModelNotFound,
     NoReadyEndpoint,
@@ -37,6 +39,7 @@ from .client import ClientConnection
 from .counting import estimated
 from .credentials import Credentials
 from .facts import Facts, digest_of
+from .forwarding import Forwarder
 from .journey import Journey, Shared
 from .keyring import Keyring
 from .mirroring import Copies
@@ -45,6 +48,7 @@ from .recording import Recorder
 from .sending import Sender
 from .serving import Serving
 from .telemetry import Decision, Telemetry
+from .token_file import TokenFile
 
 log = logging.getLogger("spillway.proxy")
 
@@ -91,6 +95,8 @@ class Proxy:
         self._shared = Shared(self.sender, telemetry, dice, recorder, self.copies, self.queue)
         self.keyring = Keyring(credentials)
         self.in_flight = 0
+        self._forwards = False
+        """Whether this is a sidecar, and so nobody else's gateway."""
         self.draining = False
         """Clients are told to leave: readiness is off, and answers say that their connection closes."""
         self._closing = False  # nothing new is accepted either
@@ -115,6 +121,8 @@ class Proxy:
         self._clients.add(client)
         try:
             for_us = check_request(request.method, request.version, request.raw_headers)
+            if for_us and FORWARDED in request.headers:
+                self._check_no_loop()
             await self._answer(request, client, answer, for_us)
         except SpillwayError as error:
             if answer.begun and not answer.opened:
@@ -252,9 +260,18 @@ class Proxy:
             answer.keep_alive = False
             raise RequestTimeout("the body did not arrive in time") from None
 
+    def _check_no_loop(self) -> None:
+        if self._forwards:
+            raise LoopDetected("what a sidecar forwards has come to a sidecar, and to no gateway")
+
     def _check_ready(self) -> None:
         if not self._serving.ready:
             raise NoReadyEndpoint("this balancer has no configuration yet", retry_after=1.0)
+
+    def beside_a_client(self, token: Path | None) -> None:
+        """This is a sidecar, which shows the gateway the token that stands in this file."""
+        self._forwards = True
+        self.sender.forwarder = Forwarder(None if token is None else TokenFile(token))
 
     def follow(self, runtime: Runtime) -> None:
         """Look for the credentials that what is served now needs, and let those that wait try their new ways."""

@@ -61,6 +61,9 @@ class Writer(Protocol):
 class Exchange:
     """Receives one endpoint's answer and relays it. Await `finished`."""
 
+    final = False
+    """Whether it is the client's as it is, an error as well."""
+
     __slots__ = (
         "_active",
         "_answer",
@@ -173,19 +176,19 @@ class Exchange:
             if self.committed:
                 if out:
                     self._answer.more(out)
-            elif watch.error is not None:
+            elif watch.error is not None and not self.final:
                 error = watch.error
                 status = error.status or status_of(error.code, error.type)
                 self._error_body = (out or watch.held()).rstrip(b"\r\n") + b"\n\n"
                 self._fail(Failure(of_status(status, error.code, error.type), status, error.wait))
-            elif watch.committed:
+            elif out and watch.committed:
                 self._commit(out)
         elif self.committed:
             self._answer.more(data)
         else:
             self._held.append(data)
             self._held_size += len(data)
-            if self._status >= 400:
+            if self._status >= 400 and not self.final:
                 if self._held_size > ERROR_BYTES:
                     self._error_answer()
             elif self._held_size > HOLD_BYTES:
@@ -216,7 +219,7 @@ class Exchange:
                 self.interrupted = Failure("interrupted", self._status)
                 self._answer.status = watch.error.status or Interrupted.status
             self._finish()
-        elif self._status >= 400:
+        elif self._status >= 400 and not self.final:
             self._error_answer()
         elif not whole:
             # A stream that ends before it has said anything; nobody saw it, so another endpoint may be asked.
@@ -224,7 +227,7 @@ class Exchange:
         elif self._gate is None or self._gate.claim(self):
             body = [rest, watch.held()] if watch is not None else self._held
             self._on_first_byte()
-            self._answer.whole(self._status, response_headers(self._headers), body)
+            self._answer.whole(self._status, self._back(), body)
             self._finish()
 
     def lost(self, error: Exception | None) -> None:
@@ -232,7 +235,7 @@ class Exchange:
             return
         if self.committed:
             self._cut()
-        elif self._status >= 400:
+        elif self._status >= 400 and not self.final:
             self._error_answer()
         else:
             self._fail(Failure("connect", retry_on="Reset"))
@@ -273,11 +276,15 @@ class Exchange:
         self._on_first_byte()
         # An event stream may yet need room for an error event, so its length is not promised to the client.
         length = self._length if self._watch is None else None
-        self._answer.begin(self._status, response_headers(self._headers), length, first)
+        self._answer.begin(self._status, self._back(), length, first)
         self._held.clear()
         if self._active + self._deadlines.stream_idle < self._first_byte:  # what the timer was set for is not it
             self._timer.cancel()
             self._timer = self._loop.call_later(self._deadlines.stream_idle, self._tick)
+
+    def _back(self) -> list[tuple[bytes, bytes]]:
+        """The answer's headers, as far as they are the client's."""
+        return response_headers(self._headers)
 
     def _error_answer(self) -> None:
         """An HTTP error: what it means, with the answer kept in case it is the client's to see."""
@@ -292,7 +299,7 @@ class Exchange:
             answer.begin(self._status, (), None, self._error_body)
             answer.end()
         else:
-            answer.whole(self._status, response_headers(self._headers), [self._error_body])
+            answer.whole(self._status, self._back(), [self._error_body])
         if self.failure is not None and self.failure.status:
             answer.status = self.failure.status
 

@@ -17,6 +17,7 @@ from ..core.routing import Deadlines
 from ..core.runtime import Runtime
 from ..core.visits import Visit
 from ..wire.clamps import Clamped
+from ..wire.forwarded import Forwarded
 from ..wire.paths import Path
 from ..wire.peeked import Edit, Peeked
 from ..wire.providers import ADAPTERS
@@ -29,6 +30,7 @@ from .credentials import Credentials
 from .dialling import Dialler, Origin, origin_of, said, way_of
 from .explaining import paid
 from .facts import Facts
+from .forwarding import Forwarder, Forwarding
 from .lesson import Lesson
 from .relay import Exchange, Gate, Writer
 from .settling import counts_tokens, settle, unpriced
@@ -70,6 +72,8 @@ class Job(NamedTuple):
     """Asked before the first byte of an answer, where two attempts go for one."""
     visit: Visit | None = None
     """The place at the endpoint, where it has been taken before: the attempt gives it back."""
+    onward: Forwarded | None = None
+    """What a gateway is told of it that it is forwarded to."""
     body: bytes | None = None
     """Sent instead of the client's own, where a part of the answer is there already."""
 
@@ -83,6 +87,8 @@ class Sender:
         self.freed: Callable[[str], None] | None = None
         """Told the name of a pool when a request has ended there."""
         self._runtime: Runtime | None = None
+        self.forwarder = Forwarder()
+        """Writes what goes to a gateway."""
         self._connections = ConnectionPool(Dialler(asyncio.get_running_loop(), credentials))
 
     def follow(self, runtime: Runtime) -> None:
@@ -189,7 +195,9 @@ class Sender:
         """`ask`: the change to the body that makes its stream tell its usage, which the client is not to see then."""
         origin = origin_of(step.picked.endpoint.url, way_of(step.pool.spec))
         strip = None if ask is None else without_usage
-        pieces = self._request(step, job, origin, ask)
+        remote = step.pool.remote
+        pieces = self.forwarder.request(step, job, origin) if remote else self._request(step, job, origin, ask)
+        receives = Forwarding if remote else Exchange
         foreign = step.into is not None
         told = None if visit.endpoint.quota is None else partial(_told, visit)
         while True:
@@ -198,6 +206,8 @@ class Sender:
                 patience = min(job.deadlines.connect, job.total - monotonic())
                 try:
                     connection = await self._connections.dial(origin, max(patience, 0.0))
+                    if remote:
+                        connection.mind_silence()
                 except (OSError, TimeoutError) as error:
                     return Failure("connect", retry_on="ConnectError", why=said(error))
             overhear = None if lesson is None else lesson.hear
@@ -205,7 +215,7 @@ class Sender:
                 lesson.sent = True
             gate = job.gate
             hears = None if foreign else told
-            exchange = Exchange(
+            exchange = receives(
                 connection, job.answer, job.path, job.deadlines, job.total, on_first_byte, overhear, gate, strip, hears
             )
             heard = None if lesson is None else lesson.tell

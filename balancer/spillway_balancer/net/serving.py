@@ -17,7 +17,9 @@ class Serving:
     """Holds the current Runtime. Requests under way keep the one that they began with."""
 
     def __init__(self, partial: bool = False) -> None:
-        """`partial`: as a sidecar does, which sees a part of what endpoints are sent."""
+        """`partial`: as a sidecar does, which sees a part of what endpoints are sent, and sends the rest to a
+        gateway."""
+        self.partial = partial
         self.current = Runtime(Snapshot(gateway="default", pools=(), routes=()), partial=partial)
         self.created = int(time.time())  # what /v1/models says of every model: when this balancer came up
         self.ready = False
@@ -28,7 +30,10 @@ class Serving:
         self._followers.append(follower)
 
     def swap(self, snapshot: Snapshot) -> bool:
-        """Take a snapshot in force. False when it is the one that is in force already."""
+        """Take a snapshot in force. False when it is the one that is in force already. Raises RuntimeError for one that
+        would send a gateway's requests to a gateway."""
+        if not self.partial and any(pool.remote for pool in snapshot.pools):
+            raise RuntimeError("it is for a sidecar: it leads to a gateway, and this is one")
         runtime = Runtime(snapshot, self.current)
         if self.ready and runtime.digest == self.current.digest:
             return False

@@ -8,6 +8,7 @@ as much per request and a third less per streamed chunk, which is most of what a
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol, cast
@@ -21,6 +22,9 @@ RawHeaders = list[tuple[bytes, bytes]]
 IDLE_SECONDS = 4.0
 """How long an unused connection is kept. Below the 5 s after which uvicorn, and so vLLM, closes its own side: a
 request sent into that close is lost."""
+
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+"""Seconds, tries, and milliseconds: tcp(7)."""
 
 MAX_HEAD_BYTES = 64 * 1024
 """Bound of an answer's status line and headers; llhttp itself has none."""
@@ -74,6 +78,16 @@ class Connection(asyncio.Protocol):
         self.used += 1
         self._parser = httptools.HttpResponseParser(self)
         self._transport.writelines(pieces)
+
+    def mind_silence(self) -> None:
+        """Find out within half a minute that the other side is gone without a word, however long it may be silent."""
+        assert self._transport is not None
+        at = self._transport.get_extra_info("socket")
+        if at is not None:
+            at.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _KEEP_ALIVE.items():
+                if hasattr(socket, name):
+                    at.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def pause(self) -> None:
         if self._transport is not None and not self.closed:

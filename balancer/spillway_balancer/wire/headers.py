@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from ..core.errors import MethodNotAllowed, ProtocolError, UnsupportedEncoding, VersionNotSupported
+from .forwarded import FORWARDED, POD
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -87,6 +88,8 @@ and date are the answer's framing, which is written anew."""
 _IDENTITY: Final = (b"accept-encoding", b"identity")
 """Asked of every endpoint: an event stream has to be read as it passes by."""
 
+_NOT_FORWARDED: Final = HOP_BY_HOP | _SENT_BY_US | {FORWARDED.encode(), POD.encode()}
+
 _LF, _CR, _NUL = b"\n\r\0"  # as numbers: looked for in bytes, these cost a fifth of what bytes do
 
 ANTHROPIC: Final = b"anthropic-"
@@ -118,8 +121,8 @@ def _of_response(name: bytes) -> tuple[bytes, int]:
     lower = name.lower()
     if lower == b"connection":
         return lower, _NOMINATES
-    drop = lower in HOP_BY_HOP or lower in _NOT_SENT_BACK or lower.startswith(OURS)
-    return lower, _DROP if drop else _GO_ON
+    drop = lower in HOP_BY_HOP or lower in _NOT_SENT_BACK
+    return lower, _FOR_US if lower.startswith(OURS) else _DROP if drop else _GO_ON
 
 
 def request_headers(headers: RawHeaders, messages: bool = False) -> list[tuple[bytes, bytes]]:
@@ -141,13 +144,28 @@ def request_headers(headers: RawHeaders, messages: bool = False) -> list[tuple[b
     return _without(kept, nominated) if nominated else kept
 
 
-def response_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """Headers to send back to the client, names in lower case, without Content-Length and Date: the sender's."""
+def forwarded_headers(headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Headers to send to our own gateway for the client: all that are no framing, its credentials and what it says to
+    us included. Those by which one balancer speaks to the other are the sender's."""
+    kept: list[tuple[bytes, bytes]] = [_IDENTITY]
+    nominated: set[bytes] | None = None
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"connection":
+            nominated = _nominated(value, nominated)
+        elif lower not in _NOT_FORWARDED and _LF not in value and _CR not in value and _NUL not in value:
+            kept.append((lower, value))
+    return _without(kept, nominated) if nominated else kept
+
+
+def response_headers(headers: RawHeaders, ours: bool = False) -> list[tuple[bytes, bytes]]:
+    """Headers to send back to the client, names in lower case, without Content-Length and Date: the sender's. `ours`:
+    it was a balancer of ours that has sent them, and what it says to clients is meant for this one."""
     kept: list[tuple[bytes, bytes]] = []
     nominated: set[bytes] | None = None
     for name, value in headers:
         lower, what = _of_response(name)
-        if what == _GO_ON:
+        if what == _GO_ON or (what == _FOR_US and ours):
             if _LF not in value and _CR not in value and _NUL not in value:
                 kept.append((lower, value))
         elif what == _NOMINATES:

@@ -1,0 +1,110 @@
+"""What a sidecar does not send itself, on its way to the gateway: the client's own request and two headers beside it.
+
+The gateway is asked by the client's own name, with the client's own credentials: who may ask it from here may ask it
+from anywhere. What it answers as a gateway is the last word, errors included, since it has tried and waited itself;
+what comes from anything else at that address (a proxy without a replica behind it, one that is being taken down) is
+a failure like that of any endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from ..core.attempts import Attempts, Try
+from ..core.errors import LoopDetected
+from ..core.planning import Plan
+from ..core.reasons import Failure
+from ..wire.forwarded import FORWARDED, GATEWAY, POD, SERVED_BY, Forwarded, write
+from ..wire.headers import forwarded_headers, response_headers
+from ..wire.providers import OWN
+from .answer import Answer
+from .dialling import Origin
+from .explaining import EXPLAIN
+from .relay import Exchange
+from .token_file import TokenFile
+from .upstream import RawHeaders
+
+if TYPE_CHECKING:
+    from .sending import Job
+
+SOONER: Final = 0.25
+"""Seconds by which the gateway is to be done before the sidecar is: it knows better what to say of a request whose
+time is over."""
+_PART: Final = 0.1
+"""Of what is left, at most."""
+
+SIDECAR: Final = b"x-spillway-sidecar"
+"""Header of an answer that is told why it came about: what the sidecar has to say of it, beside the gateway's."""
+
+_FORWARDED, _POD, _EXPLAIN = (name.encode() for name in (FORWARDED, POD, EXPLAIN))
+_SIGNED: Final = (SERVED_BY.encode(), GATEWAY.encode())
+
+
+def onward(job: Job, made: Plan, step: Try, attempts: Attempts, answer: Answer) -> Job:
+    """The same job for a gateway, which retries, waits and goes on with cut streams by itself."""
+    at = Forwarded(inf, attempts.left)
+    if not made.route.elsewhere:
+        at = at._replace(route=made.route.name, rule=made.rule, tier=step.tier)
+    patient = job.deadlines._replace(first_byte=inf, stream_idle=inf)
+    return job._replace(answer=answer, deadlines=patient, onward=at)
+
+
+class Forwarder:
+    """Writes requests to the gateway."""
+
+    def __init__(self, token: TokenFile | None = None) -> None:
+        """`token`: of the Pod, by which the gateway knows whose word the header is; without one it is not heeded."""
+        self._token = token
+
+    def request(self, step: Try, job: Job, origin: Origin) -> list[bytes | memoryview]:
+        """The client's own request, as it came."""
+        body = job.peeked.forward(job.peeked.model)
+        target = OWN.target(step.picked.endpoint.url, job.path.path)
+        start = f"POST {target} HTTP/1.1\r\nhost: {origin.authority}\r\n".encode()
+        head = [start, b"content-length: %d\r\n" % sum(map(len, body))]
+        for name, value in forwarded_headers(job.facts.raw()):
+            head += (name, b": ", value, b"\r\n")
+        left = job.total - monotonic()
+        at = (job.onward or Forwarded(left))._replace(deadline=left - min(SOONER, left * _PART))
+        head += (_FORWARDED, b": ", write(at).encode(), b"\r\n")
+        if self._token is not None and (token := self._token.token()) is not None:
+            head += (_POD, b": Bearer ", token.encode(), b"\r\n")
+        head.append(b"\r\n")
+        return [b"".join(head), *body]
+
+
+class Forwarding(Exchange):
+    """Receives the gateway's answer. One that the gateway has signed is passed on as it is."""
+
+    __slots__ = ("final",)
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.final = False
+
+    def head(self, status: int, headers: RawHeaders, length: int | None) -> None:
+        if _SIGNED not in headers and status != LoopDetected.status:  # which does not heal, and is to be seen
+            self._fail(Failure("server-error", why=f"what answered with {status} is no gateway"))
+            return
+        self.final = True
+        super().head(status, headers, length)
+        if self._watch is not None:
+            self._watch.committed = True  # there is nothing to wait for: its signs of life are the client's, too
+        answer = self._answer
+        assert isinstance(answer, Answer)
+        if answer.told:
+            answer.told = _told(answer.told, {name for name, _ in headers})
+
+    def _back(self) -> list[tuple[bytes, bytes]]:
+        return response_headers(self._headers, ours=True)
+
+
+def _told(own: Iterable[tuple[bytes, bytes]], said: set[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    """What the sidecar tells of a request that the gateway has served: what the gateway is silent on, and its own
+    line under a name of its own."""
+    return tuple(
+        (SIDECAR if name == _EXPLAIN else name, value) for name, value in own if name == _EXPLAIN or name not in said
+    )
