@@ -243,8 +243,14 @@ class Balancer:
             listener = Listener(runtime)
             self._spawn(listener.watch())
             return (listener,)
-        teller = Teller(runtime, self.poller.share)
+        teller = Teller(runtime, self._shares)
         return (teller,) if self._vouching is None else (teller, self._vouching)
+
+    def _shares(self, asked: bool) -> None:
+        """There are sidecars, or nobody asks any more, which says nothing of them: the operator may be away."""
+        self.poller.share(asked)
+        if asked:
+            self.serving.current.beside_others()
 
     def _begin_with(self, saved: Saved) -> State | None:
         """Serve what was put away, whether or not the operator answers."""

@@ -171,6 +171,8 @@ def test_that_a_sidecar_sees_a_part_outlives_reloads_and_holds_for_new_pools(poo
     sidecar, gateway = (Runtime(spec("a"), partial=partial) for partial in (True, False))
     assert all(pool.partial for pool in Runtime(spec("a", "b"), sidecar).pools.values())
     assert not any(pool.partial for pool in Runtime(spec("a", "b"), gateway).pools.values())
+    gateway.beside_others()
+    assert all(pool.partial for pool in Runtime(spec("a", "b"), gateway).pools.values())
     pool = pools.pool(2)
     pool.partial = True
     assert Pool(pools.spec(3), pool).partial

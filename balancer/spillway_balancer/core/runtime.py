@@ -11,7 +11,6 @@ from __future__ import annotations
 from spillway_api import snapshot
 
 from .pool import Pool
-from .remote import pool_of
 from .routing import Route, Routes
 
 
@@ -21,7 +20,8 @@ class Runtime:
     def __init__(self, spec: snapshot.Snapshot, previous: Runtime | None = None, partial: bool = False) -> None:
         """Make `spec` ready, carrying over by name what lives: circuits, load, probes, cursors, retry budgets.
 
-        `partial`: that of a sidecar, which knows that others send there too (`Pool.partial`); it stays so.
+        `partial`: that of a sidecar, which knows that others send there too (`Pool.partial`); it stays so. That of a
+        gateway becomes so as it hears of sidecars.
 
         Raises whatever an unheard-of strategy or a duration that is none raises; `previous` serves on then as it did.
         """
@@ -51,6 +51,12 @@ class Runtime:
         same = previous is not None and list(self._by_name.values()) == list(previous.routes.all)
         self.routes: Routes = previous.routes if same and previous is not None else Routes(self._by_name.values())
 
+    def beside_others(self) -> None:
+        """From now on: others send to the same endpoints, and what they leave in caches is not seen here."""
+        self.partial = True
+        for pool in self.pools.values():
+            pool.partial = True
+
     def _reinstate(self) -> None:
         """A runtime that was to follow has come to nothing, and may have given endpoints its own settings."""
         for pool in self.pools.values():
@@ -63,7 +69,7 @@ class Runtime:
 
 
 def _pool(spec: snapshot.Pool, old: Pool | None) -> Pool:
-    return old if old is not None and (old.spec is spec or old.spec == spec) else pool_of(spec, old)
+    return old if old is not None and (old.spec is spec or old.spec == spec) else Pool(spec, old)
 
 
 def _route(spec: snapshot.Route, pools: dict[str, Pool], changed: set[str], old: Route | None) -> Route:
