@@ -19,6 +19,7 @@ from spillway_balancer.core.attempts import Attempts, Stop, Try, Wait
 from spillway_balancer.core.errors import NoCompliantTarget, NoReadyEndpoint
 from spillway_balancer.core.handed_over import gone_on
 from spillway_balancer.core.planning import Plan, plan
+from spillway_balancer.core.reasons import Failure
 from spillway_balancer.core.runtime import Runtime
 
 NOW = 1000.0
@@ -211,3 +212,29 @@ def test_what_is_kept_of_a_plain_route_is_not_what_was_made_for_a_sidecar() -> N
     planned(runtime, Said(tier="last", attempts=1))
     made = plan(runtime.routes, Asked(), moment())
     assert (made.first, made.most_attempts) == (0, None)
+
+
+def test_what_a_gateway_gives_back_goes_home_and_was_no_attempt() -> None:
+    """The other side of it: a sidecar whose first tier is too busy, with the gateway behind."""
+    pools = (pool("a"), pool("b"))
+    once = Retry(attempts=1)
+    rule = snapshot.RouteRule("all", (tier("near", "a", spill=SPILL), tier("far", "b")))
+    route = snapshot.Route("default/chat", ("chat",), (rule,), Timeouts(), once)
+    runtime = Runtime(snapshot.Snapshot("default", pools, (route,)))
+    made = plan(runtime.routes, Asked(), moment())
+    for number in range(12):  # beyond what the ramp takes away
+        near = runtime.pools["default/a"]
+        endpoint = list(near.endpoints.values())[number % 3]
+        endpoint.load.lease(1, 1)
+    one = way(made)
+    step = one.next(NOW)
+    assert isinstance(step, Try)
+    assert step.tier == "far"
+    assert one.tiers.has_home
+    for _ in range(3):  # the pool has three endpoints; a gateway is one
+        one.failed(step, Failure("saturated", why="the gateway gives it back"))
+        step = one.next(NOW)
+        assert isinstance(step, Try)
+    assert step.tier == "near"
+    one.failed(step, Failure("server-error", 500))
+    assert isinstance(one.next(NOW), Stop), "this one was its only attempt"

@@ -178,8 +178,11 @@ class Attempts:
 
     def failed(self, step: Try, failure: Failure) -> None:
         """The attempt ended before the client saw anything of it, or the rest is to come from elsewhere."""
-        self._failed.append((step, failure))
         self._excluded |= {step.endpoint}
+        if failure.reason == "saturated":
+            self._reopened = len(self._failed)  # a gateway has sent nothing anywhere: it was no attempt
+        else:
+            self._failed.append((step, failure))
         if self._purse is not None:
             self._purse.failed(step, failure)
         self._beside = 0

@@ -116,6 +116,11 @@ class Tiers:
         """Those that the request may enter."""
         return self.all[self.first :] if self.first else self.all
 
+    @property
+    def has_home(self) -> bool:
+        """Whether it has left a tier for load alone: there it is served rather than not at all."""
+        return bool(self._home)
+
     def find(self, failed: Collection[EndpointState], now: float) -> Try | None:
         """An endpoint that has not failed the request, in the first tier that is open to it."""
         if self.entering is not None:
