@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from .cluster import ApiError, Cluster, Conflict
+from .cluster import ApiError, Cluster
 from .injection import Sidecar
 from .lacking import NEVER, Lack, Seen, Shown, condition, differs, lack, seen
 from .metrics import Metrics
@@ -146,7 +146,7 @@ class Showing:
                     await self._one(each)
                 except ApiError as error:
                     self._failed[each.pod.uid] = now + AGAIN_SECONDS
-                    if not isinstance(error, Conflict):  # there is another Pod by that name now
+                    if error.status != 422:  # the uid is not to be changed: there is another Pod by that name now
                         log.warning("the condition of a Pod could not be written: %s", error)
                     return False
             return True

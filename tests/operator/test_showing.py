@@ -13,7 +13,7 @@ import pytest
 from tests.operator.clock import run
 from tests.operator.test_lacking import SIDECAR, at, client
 
-from spillway_operator.cluster import ApiError, Conflict
+from spillway_operator.cluster import ApiError
 from spillway_operator.injection import LABEL
 from spillway_operator.lacking import CONDITION
 from spillway_operator.metrics import Metrics
@@ -99,7 +99,7 @@ class Api:
         if pod is None:
             return
         if pod["metadata"]["uid"] != body["metadata"]["uid"]:
-            raise Conflict(409, "Conflict", "it is another")
+            raise ApiError(422, "Invalid", "metadata.uid: field is immutable")
         self.put({**pod, "status": {**pod["status"], "conditions": body["status"]["conditions"]}})
 
     async def event(self, regarding, type, reason, message, now):
