@@ -33,7 +33,8 @@ class Spaces:
             return world.asking()
         now = asyncio.get_running_loop().time()
         if now - self._asking[0] >= SECONDS:
-            found = [await self._cluster.get("v1", "namespaces", "", name) for name in self._settings.namespaces]
+            names = [name for name in self._settings.namespaces if name != self._settings.namespace]
+            found = [await self._cluster.get("v1", "namespaces", "", name) for name in names]
             known = [namespace(each) for each in found if each is not None]
             self._asking = now, {each.name: each.asking for each in known if each.asking}
         return self._asking[1]
