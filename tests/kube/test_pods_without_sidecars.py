@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
+from collections import Counter
+from collections.abc import Iterator
 
 import pytest
+from tests.kube.access import until
+from tests.kube.objects import deployment
+from tests.kube.operating import Installation, OperatorProcess, of_the_chart
+from tests.kube.plane import ControlPlane, free_port
+from tests.kube.pretend import PretendNode
 from tests.operator.rig import running
 
 from spillway_operator import podwatch
@@ -128,3 +136,106 @@ async def test_a_condition_is_put_beside_those_of_others_and_taken_away(plane, n
     await write(condition(REFUSED, None, TIME), name="gone")
     names = [each["metadata"]["name"] for each in plane.api.get(f"/api/v1/namespaces/{namespace}/pods")["items"]]
     assert names == ["web"]
+
+
+# ---- an operator with sidecars to give, whose webhook no API server reaches
+
+
+@pytest.fixture(scope="module")
+def installed(
+    plane: ControlPlane, node: PretendNode, helm: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    render = of_the_chart(helm, {"sidecars": {"enabled": True}}, free_port())
+    with Installation(plane, tmp_path_factory.mktemp("lacking"), render=render) as installed:
+        installed.operator()
+        yield installed
+
+
+@pytest.fixture
+def leader(installed: Installation) -> OperatorProcess:
+    (leader,) = (each for each in installed.operators if each.running)
+    until(lambda: leader.leads, "the operator leads")
+    return leader
+
+
+def counted(leader: OperatorProcess, namespace: str, reason: str) -> int:
+    labels = f'{{namespace="{namespace}",reason="{reason}"}}'
+    return int(leader.metric(f"spillway_operator_pods_without_sidecar{labels}") or 0)
+
+
+def told(plane, namespace, name):
+    found = pod_of(plane, namespace, name)["status"].get("conditions") or ()
+    return next(((each["reason"], each["message"]) for each in found if each["type"] == CONDITION), ("", ""))
+
+
+def events(plane, namespace):
+    items = plane.api.get(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")["items"]
+    return sorted(
+        (each["regarding"]["name"], each["type"], each["note"].partition(":")[0], "series" in each)
+        for each in items
+        if each["reason"] == "NoSidecar"
+    )
+
+
+def test_a_pod_without_its_sidecar_is_shown_until_it_is_gone(plane, installed, leader, namespace):
+    plane.apply(
+        deployment("web", 2, **{LABEL: "true"}),
+        client("host", hostNetwork=True),
+        client("not", "false"),
+        namespace=namespace,
+    )
+    until(lambda: counted(leader, namespace, "MissedWebhook") == 2, "the Pods are counted")
+    assert counted(leader, namespace, "Refused") == 1
+    until(lambda: len(events(plane, namespace)) == 3, "events tell of them")
+    names = [each["metadata"]["name"] for each in plane.api.get(f"/api/v1/namespaces/{namespace}/pods")["items"]]
+    assert {name.partition("-")[0]: told(plane, namespace, name)[0] for name in names} == {
+        "web": "MissedWebhook",
+        "host": "Refused",
+        "not": "",
+    }
+    assert "it has the network of its node" in told(plane, namespace, "host")[1]
+    assert {each[1:] for each in events(plane, namespace)} == {
+        ("Warning", "MissedWebhook", False),
+        ("Warning", "Refused", False),
+    }
+    described = plane.kubectl("describe", "pod", "-n", namespace, "host")
+    assert "spillway.dev/Sidecar" in described
+    assert "NoSidecar" in described
+    plane.kubectl("scale", "deployment", "web", "--replicas=0", "-n", namespace)
+    plane.kubectl("delete", "pod", "host", "-n", namespace)
+    until(
+        lambda: not counted(leader, namespace, "MissedWebhook") + counted(leader, namespace, "Refused"), "none is left"
+    )
+    assert "lack a sidecar (MissedWebhook)" in leader.log
+
+
+def test_a_pod_that_was_there_before_its_namespace_asked_is_told_so(plane, installed, leader, namespace):
+    plane.apply(client("old", None), namespace=namespace)
+    plane.kubectl("label", "namespace", namespace, f"{LABEL}=true")
+    until(lambda: counted(leader, namespace, "CreatedBefore") == 1, "it is counted")
+    until(lambda: told(plane, namespace, "old")[0] == "CreatedBefore", "it is told")
+    until(lambda: events(plane, namespace) == [("old", "Normal", "CreatedBefore", False)], "an event tells")
+    time.sleep(3.0)  # so much younger than the label, by clocks of whole seconds
+    plane.apply(client("new", None), namespace=namespace)
+    until(lambda: told(plane, namespace, "new")[0] == "MissedWebhook", "a later one is not")
+    plane.kubectl("label", "namespace", namespace, f"{LABEL}-")
+    until(lambda: told(plane, namespace, "old") == told(plane, namespace, "new") == ("", ""), "nobody asks any more")
+    assert counted(leader, namespace, "CreatedBefore") == 0
+
+
+def test_another_leader_writes_nothing_that_stands_there(plane, installed, leader, namespace):
+    plane.apply(*(client(f"p{number}") for number in range(30)), namespace=namespace)
+    until(lambda: len(events(plane, namespace)) == 30, "all are told")
+
+    def writes():
+        asked = (each for each in plane.audit(installed.user) if each.namespace == namespace)
+        return Counter((each.resource, each.verb) for each in asked if each.verb in ("patch", "create"))
+
+    before = writes()
+    assert before == {("pods", "patch"): 30, ("events", "create"): 30}
+    installed.operator()
+    leader.close()
+    (other,) = (each for each in installed.operators if each.running)
+    until(lambda: other.leads and counted(other, namespace, "MissedWebhook") == 30, "the other one sees them")
+    time.sleep(3.0)  # in which it would have written
+    assert writes() == before
