@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 import trustme
 from tests.kube.access import Audited, Object, until
+from tests.kube.background import Junction
 from tests.kube.listener import Listener
 from tests.kube.objects import (
     BLACK_HOLE,
@@ -29,11 +30,13 @@ from tests.kube.objects import (
     stateful_set,
     static,
 )
-from tests.kube.operating import ACCOUNT, Installation, of_the_chart
+from tests.kube.operating import ACCOUNT, Installation, OperatorProcess, of_the_chart
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
 
 from spillway_api.stream import Report
+from spillway_operator.injection import INJECTED, LABEL
+from spillway_operator.lacking import CONDITION
 
 UNUSED: dict[tuple[str, str], str] = {}
 """Rights, as (resource, verb), that the scenario below does not use, with the reason why they are given."""
@@ -86,9 +89,19 @@ def rights_in(manifests: Sequence[Object]) -> list[Right]:
     return rights
 
 
-def whole_life(plane: ControlPlane, installed: Installation, mine: Reader, lists: bool = False) -> None:
-    """Everything that an operator does, at least once. `lists`: it may list Secrets."""
-    with inference_pool_crd(plane), contextlib.closing(installed.operator()):
+def whole_life(
+    plane: ControlPlane,
+    installed: Installation,
+    mine: Reader,
+    lists: bool = False,
+    service: Junction | None = None,
+) -> None:
+    """Everything that an operator does, at least once. `lists`: it may list Secrets. `service`: at which API servers
+    look for its webhook, where it has one.
+    """
+    with inference_pool_crd(plane), contextlib.closing(installed.operator()) as operator:
+        if service is not None:
+            give_sidecars(plane, mine, service, operator)
         with installed.listener() as listener:
             serve(plane, installed, mine, listener, lists)
         spend(installed, mine)
@@ -141,6 +154,28 @@ def serve(plane: ControlPlane, installed: Installation, mine: Reader, listener: 
     until(lambda: bool(plane.api.get(path)["spec"]["renewTime"] != renewed), "the Lease is renewed", 10.0)
 
 
+def give_sidecars(plane: ControlPlane, mine: Reader, service: Junction, operator: OperatorProcess) -> None:
+    """A Pod gets one by the webhook; another asks while nobody answers, and is told that it has none."""
+    labels = {LABEL: "true", "pretend": "never"}
+
+    def made() -> Object:
+        meta = {"generateName": "client-", "labels": labels}
+        body = {"metadata": meta, "spec": {"containers": [{"name": "app", "image": "app"}]}}
+        pod: Object = plane.api.call("POST", f"/api/v1/namespaces/{mine.namespace}/pods", body)
+        return pod
+
+    service.backends = [("127.0.0.1", operator.webhook)]
+    until(lambda: INJECTED in made()["metadata"].get("annotations", {}), "a Pod gets a sidecar")
+    service.backends = []
+    service.cut()
+    path = f"/api/v1/namespaces/{mine.namespace}/pods/{made()['metadata']['name']}"
+
+    def told() -> bool:
+        return any(each["type"] == CONDITION for each in plane.api.get(path)["status"].get("conditions", ()))
+
+    until(told, "a Pod is told that it has none")
+
+
 def spend(installed: Installation, mine: Reader) -> None:
     """A balancer asks for some of a budget, which is written down before it is granted."""
     paid = pool("paid", static(installed.engine("engine")), budget={"amount": "5"})
@@ -190,14 +225,17 @@ def test_with_namespaces_to_watch_it_needs_no_rights_in_others(
     watched: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    rendered = of_the_chart(helm, {"watchNamespaces": [watched], "consumers": {"enabled": True}})
-    with Installation(plane, tmp_path_factory.mktemp("rights"), render=rendered) as installed:
+    values = {"watchNamespaces": [watched], "consumers": {"enabled": True}, "sidecars": {"enabled": True}}
+    with contextlib.ExitStack() as stack:
+        service = stack.enter_context(Junction())
+        rendered = of_the_chart(helm, values, service.port)
+        installed = stack.enter_context(Installation(plane, tmp_path_factory.mktemp("rights"), render=rendered))
         others = Reader(plane, namespace)
         others.apply(pool("one", static(BLACK_HOLE)), policy("chat", f"{namespace}-chat", "one"))
-        whole_life(plane, installed, Reader(plane, watched), lists=True)
+        whole_life(plane, installed, Reader(plane, watched), lists=True, service=service)
         check(plane, installed)
         assert others.status("ModelPool", "one") == others.status("RoutePolicy", "chat") == {}
         allowed = {"", watched, installed.namespace}
         assert {each.namespace for each in plane.audit(installed.user)} <= allowed
         whole = {right.resource for right in rights_in(installed.manifests) if not right.namespace}
-        assert whole == {"tokenreviews"}
+        assert whole == {"tokenreviews", "mutatingwebhookconfigurations"}
