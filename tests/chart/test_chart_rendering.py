@@ -397,6 +397,7 @@ def test_each_rule_is_explained_in_the_documentation(render):
             {"consumers": {"enabled": True}},
             VALUES["watch-namespaces"],
             VALUES["sidecars"],
+            VALUES["watch-namespaces"] | VALUES["sidecars"],
         )
         for _, rule in rules_of(render(values), "Role", "ClusterRole")
     }
