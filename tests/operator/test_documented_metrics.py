@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from spillway_balancer.net.accepting import Accepting
 from spillway_balancer.net.telemetry import Telemetry
+from spillway_balancer.net.vouching import Vouching
 from spillway_operator.metrics import Metrics
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -19,7 +21,9 @@ SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
 
 
 def registries() -> list[CollectorRegistry]:
-    return [Telemetry().registry, Metrics().registry]
+    telemetry = Telemetry()
+    Accepting(Vouching(), telemetry.registry)
+    return [telemetry.registry, Metrics().registry]
 
 
 def families() -> dict[str, str]:
