@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME…]`: run the scenarios and print their tables.
 
-`live`, `cluster`, `providers` and `sidecars` take minutes and are run only when they are named.
+`live`, `cluster`, `providers`, `sidecars` and `footprint` take minutes and are run only when they are named.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from spillway_balancer.core.strategies import STRATEGIES
 from . import live
 from .burst import burst
 from .dispatch import dispatch
+from .footprint import footprint
 from .providers import providers
 from .scenarios import SCENARIOS as OVER_SOCKETS
 from .sidecars import sidecars
@@ -29,7 +30,7 @@ SCENARIOS = {
     "burst": burst, "dispatch": dispatch, "snapshots": snapshots, "validation": validation, "translation": translation,
     **OVER_SOCKETS,
 }  # fmt: skip
-NAMED = ("live", "cluster", "providers", "sidecars")
+NAMED = ("live", "cluster", "providers", "sidecars", "footprint")
 
 
 def _cluster() -> Table:
@@ -51,7 +52,8 @@ def main() -> None:
     if strangers := set(strategies) - set(STRATEGIES):
         parser.error(f"no strategy {', '.join(sorted(strangers))}; there are {', '.join(STRATEGIES)}")
     told = partial(live.live, asked.seconds, asked.requests, strategies)
-    scenarios = SCENARIOS | {"live": told, "cluster": _cluster, "providers": providers, "sidecars": sidecars}
+    named = {"live": told, "cluster": _cluster, "providers": providers, "sidecars": sidecars, "footprint": footprint}
+    scenarios = SCENARIOS | named
     names = asked.names or list(SCENARIOS)
     unknown = [name for name in names if name not in scenarios]
     if unknown:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from fnmatch import fnmatch
 
 import pytest
@@ -85,3 +87,14 @@ def test_containerfiles_copy_what_is_there_and_let_through_by_the_ignore_file(pa
         assert any(fnmatch(source, rule) for rule in let_through), source
     other = {"balancer": "operator/spillway_operator", "operator": "balancer/spillway_balancer"}[part]
     assert other not in copied
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_images_hold_bytecode_of_the_parts_of_pythons_library_that_are_used(part):
+    last = stages(part)[1][1]
+    (warm,) = (line for line in last if " -c 'import " in line)
+    (settings,) = (line for line in last if "PYTHONDONTWRITEBYTECODE=1" in line)
+    assert last.index(warm) < last.index(settings)
+    assert last.index(warm) < last.index("USER 65532:65532")  # who may write there
+    code = warm.split("'")[1]
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
