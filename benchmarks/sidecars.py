@@ -3,13 +3,15 @@
 One operator's config stream, as a process of its own, on real sockets with TLS; the subscribers say hello, read, and
 acknowledge. Their tokens are good without a review, for the API server's part is the same whoever asks. The gateway has
 200 RoutePolicies over 500 endpoints; each sidecar asks for three routes, so that there are 100 views, and the pool that
-changes is in all of them. Both columns are of one run; the subscribers share the machine's cores with the operator.
+changes is in all of them. While endpoints change, a balancer of the gateway says every second how all of them do, and
+sidecars are told. Both columns are of one run; the subscribers share the machine's cores with the operator.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import multiprocessing
 import resource
 import statistics
@@ -53,6 +55,7 @@ def sidecars() -> Table:
         "… slowest of 10",
         "CPU of the operator for one such change",
         "CPU of the operator when nothing changes",
+        "CPU of the operator when loads are shared",
         "memory of the operator before they come (RSS)",
         "… with them",
         "… at its highest",
@@ -93,7 +96,7 @@ async def _serve(pipe: Connection) -> None:
     async def known(token: str) -> Caller:
         return Caller("team", "default", token, "uid")
 
-    server = StreamServer(known, lambda caller, name: False, lambda name: None, sidecars="All")
+    server = StreamServer(known, lambda caller, name: caller.pod == "gateway", lambda name: None, sidecars="All")
     server.synced = True
     versions = 0
 
@@ -123,10 +126,43 @@ def _figures() -> tuple[float, float, float]:
     return spent.ru_utime + spent.ru_stime, pages * resource.getpagesize() / 2**20, spent.ru_maxrss / 1024
 
 
+def _dial(session: aiohttp.ClientSession, url: str, token: str, trust: Any) -> Any:
+    return session.ws_connect(
+        url,
+        headers={"authorization": f"Bearer {token}"},
+        ssl=trust,
+        heartbeat=stream.HEARTBEAT,
+        max_msg_size=stream.MAX_BYTES,
+    )
+
+
+async def _shares(url: str, trust: Any) -> None:
+    """A balancer of the gateway that says how all endpoints are doing, which is never as it was."""
+    async with (
+        aiohttp.ClientSession() as session,
+        _dial(session, f"{url}{stream.PATH}?gateway=default", "gateway", trust) as socket,
+    ):
+        await socket.send_str(stream.encode(stream.Hello("default", None, "benchmark")).decode())
+        for second in itertools.count():
+            pools = (
+                stream.PoolLoad(
+                    f"team/pool-{number:03}",
+                    tuple(
+                        stream.EndpointLoad(f"pod-{index}", 0.5, float(second % 9), float(number), second % 97 / 97)
+                        for index in range(ENDPOINTS)
+                    ),
+                )
+                for number in range(POOLS)
+            )
+            await socket.send_str(stream.encode(stream.Loads(tuple(pools))).decode())
+            await asyncio.sleep(1.0)
+
+
 class _Head(msgspec.Struct):
     """As much of a snapshot or a delta as is needed to acknowledge it."""
 
-    digest: str
+    type: str
+    digest: str = ""
 
 
 _head = msgspec.json.Decoder(_Head)
@@ -141,25 +177,22 @@ class _Sidecar:
         self.routes = tuple(f"team/r-{(first + step) % ROUTES:03}" for step in range(3))
         self.had = 0.0
         self.messages = 0
+        self.loads = 0
         self.news = asyncio.Event()
 
     async def run(self, session: aiohttp.ClientSession, url: str, trust: Any, door: asyncio.Semaphore) -> None:
         async with contextlib.AsyncExitStack() as stack:
             async with door:
-                socket = await stack.enter_async_context(
-                    session.ws_connect(
-                        f"{url}{stream.PATH}?gateway=default&sidecar=1",
-                        headers={"authorization": f"Bearer {self.pod}"},
-                        ssl=trust,
-                        heartbeat=stream.HEARTBEAT,
-                        max_msg_size=stream.MAX_BYTES,
-                    )
-                )
+                dialling = _dial(session, f"{url}{stream.PATH}?gateway=default&sidecar=1", self.pod, trust)
+                socket = await stack.enter_async_context(dialling)
             hello = stream.Hello("default", None, "benchmark", True, self.routes)
             await socket.send_str(stream.encode(hello).decode())
             async for message in socket:
                 packed = message.type is aiohttp.WSMsgType.BINARY
                 said = _head.decode(stream.unpacked(message.data) if packed else message.data)
+                if not said.digest:
+                    self.loads += said.type == "loads"
+                    continue
                 self.had = time.monotonic()
                 self.messages += 1
                 self.news.set()
@@ -213,6 +246,13 @@ async def _told(pipe: Connection, count: int) -> list[str]:
         await asyncio.sleep(QUIET)
         after, _, _ = await ask("figures")
         quiet = (after - spent) / QUIET
+        sharing = loop.create_task(_shares(f"https://localhost:{port}", trust_in(authority)))
+        await asyncio.sleep(2 * PAUSE)
+        spent, _, _ = await ask("figures")
+        await asyncio.sleep(QUIET)
+        after, _, _ = await ask("figures")
+        shared = (after - spent) / QUIET
+        assert min(each.loads for each in all_of_them) >= QUIET / 4
         median, last = [], []
         for _ in range(CHANGES):
             at = await ask("publish")
@@ -222,7 +262,9 @@ async def _told(pipe: Connection, count: int) -> list[str]:
             await asyncio.sleep(PAUSE)
         changed, memory, highest = await ask("figures")
         assert {each.messages for each in all_of_them} == {1 + CHANGES}
-    change = (changed - after) / CHANGES - quiet * (PAUSE + statistics.median(last))
+        assert not sharing.done()
+        sharing.cancel()
+    change = (changed - after) / CHANGES - shared * (PAUSE + statistics.mean(last))
     return [
         f"{started:.1f} s",
         f"{statistics.median(median) * 1000:.0f} ms",
@@ -230,6 +272,7 @@ async def _told(pipe: Connection, count: int) -> list[str]:
         f"{max(last) * 1000:.0f} ms",
         f"{change * 1000:.0f} ms",
         f"{quiet:.1%} of a core",
+        f"{shared:.1%} of a core",
         f"{before:.0f} MiB",
         f"{memory:.0f} MiB",
         f"{highest:.0f} MiB",
