@@ -140,7 +140,7 @@ class Balancer:
         accepting = None if self._vouching is None else Accepting(self._vouching, self.telemetry.registry)
         self.proxy = Proxy(self.serving, self.credentials, self.telemetry, limits, dice, self.recorder, accepting)
         if self.sidecar is not None:
-            self.proxy.beside_a_client(self.sidecar.gateway_token_file)
+            self.proxy.beside_a_client(self.sidecar.gateway_token_file, self.sidecar.address)
         self.identities = Identities(self.credentials, dice, self.telemetry.identity)
         if self.sidecar is None:  # one is told what gateways find: an engine would be asked by hundreds
             self.serving.follow(self.poller.follow)

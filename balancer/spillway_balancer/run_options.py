@@ -30,12 +30,13 @@ def sidecar_of(
     url: str | None,
     routes: Sequence[str] | None,
     token_file: Path | None,
+    address: str | None,
     secrets: Path | None,
     boot: Path | None,
 ) -> Sidecar | None:
     """What a sidecar is told, or None where none is asked for. Raises ValueError with what does not fit."""
     if not asked:
-        told = {"--gateway-url": url, "--route": routes, "--gateway-token-file": token_file}
+        told = {"--gateway-url": url, "--route": routes, "--gateway-token-file": token_file, "--pod-ip": address}
         if idle := [name for name, value in told.items() if value]:
             raise ValueError(f"{', '.join(idle)} without --sidecar: a gateway serves all its routes itself")
         return None
@@ -52,4 +53,4 @@ def sidecar_of(
     for name in routes or ():
         if not _ROUTE(name):
             raise ValueError(f"--route {name!r}: use NAME or NAMESPACE/NAME of a RoutePolicy")
-    return Sidecar(url.rstrip("/"), token_file, tuple(sorted(set(routes or ()))))
+    return Sidecar(url.rstrip("/"), token_file, tuple(sorted(set(routes or ()))), address)

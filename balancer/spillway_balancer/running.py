@@ -60,6 +60,7 @@ class Told(argparse.Namespace):
     gateway_url: str | None
     route: list[str] | None
     gateway_token_file: Path | None
+    pod_ip: str | None
     secrets: Path | None
     prices: Path | None
     max_body: int
@@ -115,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
         help="with --sidecar: NAME or NAMESPACE/NAME of a RoutePolicy to serve; repeatable. Without: all it may",
     )
     path("--gateway-token-file", "with --sidecar: token of its Pod to show to the gateway")
+    say("--pod-ip", metavar="ADDRESS", help="with --sidecar: where its clients are, for keys by ClientIP")
     path("--secrets", "folder of credentials: NAME/KEY, or NAMESPACE/NAME/KEY", "DIR")
     path("--prices", "file with prices of providers' models, over those that are known")
     say("--max-body", type=_number(int, 1, 1024), default=32, metavar="MIB", help="largest request body; %(default)s")
@@ -176,6 +178,7 @@ def _settings(told: Told) -> Settings:
             url=told.gateway_url,
             routes=told.route,
             token_file=told.gateway_token_file,
+            address=told.pod_ip,
             secrets=told.secrets,
             boot=told.boot,
         )

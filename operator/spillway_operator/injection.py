@@ -225,6 +225,7 @@ def _container(wanted: _Wanted, sidecar: Sidecar) -> Object:
         f"--token-file={papers}/token",
         f"--gateway-token-file={papers}/gateway-token",
         f"--ca-file={papers}/ca.crt",
+        "--pod-ip=$(POD_IP)",
         "--state=/var/lib/spillway",
         "--host=127.0.0.1",
         f"--port={wanted.port}",
@@ -239,7 +240,10 @@ def _container(wanted: _Wanted, sidecar: Sidecar) -> Object:
         "restartPolicy": "Always",
         "command": ["spillway"],
         "args": arguments,
-        "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "env": [
+            {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+            for name, path in (("POD_NAME", "metadata.name"), ("POD_IP", "status.podIP"))
+        ],
         "ports": [{"name": "spillway-admin", "containerPort": ADMIN_PORT}],
         # It listens in well under a second, and what comes after it waits for that. Not for a snapshot: without one
         # the Pod's requests go to the gateway.

@@ -24,8 +24,10 @@ TOKEN = "token-of-quokka"
 class Beside(Balancing):
     """A sidecar. It knows nothing at first, and then what of a gateway's snapshot it `learns`."""
 
-    async def start(self, gateway_url: Any = "", token_file: Path | None = None, **settings: Any) -> None:
-        where = Where(NOWHERE, "default", sidecar=Sidecar(gateway_url, token_file))
+    async def start(
+        self, gateway_url: Any = "", token_file: Path | None = None, address: str | None = None, **settings: Any
+    ) -> None:
+        where = Where(NOWHERE, "default", sidecar=Sidecar(gateway_url, token_file, (), address))
         self.balancer = Balancer(Settings(operator=where, port=0, seed=1, **settings))
         self.balancer.serving.follow(self._note)
         await self.balancer.start()

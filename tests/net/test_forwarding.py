@@ -189,6 +189,21 @@ async def test_what_is_no_gateways_answer_leads_to_the_next_tier(
     assert len(last.calls) == 2
 
 
+async def test_a_pods_requests_are_keyed_by_its_address_and_not_by_that_of_its_loopback(
+    serve, endpoint, objects, dial, say, tmp_path
+) -> None:
+    engines = [await endpoint(say.well(name)) for name in ("one", "two", "three")]
+    dispatch = {"strategy": "CHWBL", "key": [{"type": "ClientIP"}]}
+    lb = await serve(docs=[objects.pool("local", *engines, dispatch=dispatch), objects.route(tiers=tiers("local"))])
+    homes = []
+    for number in range(8):
+        car = await beside(serve, tmp_path, lb, address=f"10.1.2.{number}")
+        client = await dial(car)
+        (home,) = {(await client.chat()).text for _ in range(3)}
+        homes.append(home)
+    assert len(set(homes)) > 1
+
+
 async def test_without_a_gateway_the_error_says_so(serve, dial, refusing, tmp_path, endpoint) -> None:
     gone = await endpoint()
     gone.url = refusing

@@ -95,11 +95,12 @@ def test_what_an_injected_container_says_is_what_the_sidecar_gets(monkeypatch: p
     args = (
         "run --sidecar --operator=https://o.ns.svc:9443/ --gateway=edge --gateway-url=http://edge.ns.svc:80/"
         " --route=team/chat --route=chat --route=chat --token-file=/t/token --gateway-token-file=/t/gateway-token"
+        " --pod-ip=10.1.2.3"
         " --ca-file=/t/ca.crt --state=/s --host=127.0.0.1 --port=8787 --admin-host=0.0.0.0 --admin-port=9797"
     )
     result = CliRunner().invoke(app, args.split())
     assert result.exit_code == 0, result.output
-    sidecar = Sidecar("http://edge.ns.svc:80", Path("/t/gateway-token"), ("chat", "team/chat"))
+    sidecar = Sidecar("http://edge.ns.svc:80", Path("/t/gateway-token"), ("chat", "team/chat"), "10.1.2.3")
     where = Where("https://o.ns.svc:9443", "edge", Path("/t/token"), Path("/t/ca.crt"), sidecar)
     assert got == [Settings(operator=where, state=Path("/s"), admin_host="0.0.0.0", admin_port=9797, gateway="edge")]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from spillway_api import snapshot
 
 from .pool import Pool
+from .remote import pool_of
 from .routing import Route, Routes
 
 
@@ -20,20 +21,21 @@ class Runtime:
     def __init__(self, spec: snapshot.Snapshot, previous: Runtime | None = None, partial: bool = False) -> None:
         """Make `spec` ready, carrying over by name what lives: circuits, load, probes, cursors, retry budgets.
 
-        `partial`: that of a sidecar, which knows that others send there too (`Pool.partial`); it stays so. That of a
-        gateway becomes so as it hears of sidecars.
+        `partial`: that of a sidecar, which knows that others send there too (`Pool.partial`); it stays so. A gateway
+        hears of sidecars later (`beside_others`), and compiles all that it serves at once all the same.
 
         Raises whatever an unheard-of strategy or a duration that is none raises; `previous` serves on then as it did.
         """
         old_pools = previous.pools if previous else {}
         self.partial: bool = partial if previous is None else previous.partial
+        self.others: bool = partial if previous is None else previous.others
         self.spec = spec
         self._digester: snapshot.Digester = previous._digester if previous else snapshot.Digester()
         self.digest = self._digester(spec)
         try:
             self.pools: dict[str, Pool] = {pool.name: _pool(pool, old_pools.get(pool.name)) for pool in spec.pools}
             for pool in self.pools.values():
-                pool.partial = self.partial
+                pool.partial = self.others
             changed = {name for name, pool in self.pools.items() if old_pools.get(name) is not pool}
             changed |= old_pools.keys() - self.pools.keys()
             old_routes = previous._by_name if previous else {}
@@ -53,7 +55,7 @@ class Runtime:
 
     def beside_others(self) -> None:
         """From now on: others send to the same endpoints, and what they leave in caches is not seen here."""
-        self.partial = True
+        self.others = True
         for pool in self.pools.values():
             pool.partial = True
 
@@ -69,7 +71,7 @@ class Runtime:
 
 
 def _pool(spec: snapshot.Pool, old: Pool | None) -> Pool:
-    return old if old is not None and (old.spec is spec or old.spec == spec) else Pool(spec, old)
+    return old if old is not None and (old.spec is spec or old.spec == spec) else pool_of(spec, old)
 
 
 def _route(spec: snapshot.Route, pools: dict[str, Pool], changed: set[str], old: Route | None) -> Route:

@@ -95,6 +95,8 @@ class Proxy:
         self._shared = Shared(self.sender, telemetry, dice, recorder, self.copies, self.queue)
         self.keyring = Keyring(credentials)
         self.in_flight = 0
+        self._address: str | None = None
+        """Where clients are, whatever they connect from; None: where they connect from."""
         self._forwards = False
         """Whether this is a sidecar, and so nobody else's gateway."""
         self.draining = False
@@ -174,7 +176,7 @@ class Proxy:
             body = await self._read(request, answer)
             peeked = openai.peek(path, request.headers.get("content-type", ""), body)
             self._check_ready()
-            facts = Facts(request.headers, request.remote, peeked, for_us)
+            facts = Facts(request.headers, self._address or request.remote, peeked, for_us)
             headers = request_headers(request.raw_headers, path.messages)
             if path.free:
                 told = estimated(self._serving.current, facts, peeked, decision, self._shared.dice)
@@ -268,9 +270,11 @@ class Proxy:
         if not self._serving.ready:
             raise NoReadyEndpoint("this balancer has no configuration yet", retry_after=1.0)
 
-    def beside_a_client(self, token: Path | None) -> None:
-        """This is a sidecar, which shows the gateway the token that stands in this file."""
+    def beside_a_client(self, token: Path | None, address: str | None = None) -> None:
+        """This is a sidecar, which shows the gateway the token in this file. `address`: of its Pod, where the gateway
+        sees its clients, too."""
         self._forwards = True
+        self._address = address
         self.sender.forwarder = Forwarder(None if token is None else TokenFile(token))
 
     def follow(self, runtime: Runtime) -> None:

@@ -20,6 +20,8 @@ class Sidecar:
     routes: tuple[str, ...] = ()
     """Names of RoutePolicies, with their namespace where that is another than the Pod's; none means all that it may
     have."""
+    address: str | None = None
+    """Of its Pod: its clients come from there, whatever address they have within."""
 
     def reached(self, view: Snapshot) -> Snapshot:
         """What it serves from, by what the operator gives it."""
