@@ -31,12 +31,13 @@ from spillway_api import stream
 from spillway_api.ledger import Books, Grants
 from spillway_api.snapshot import Snapshot
 
-from . import relay, sidecars
+from . import followers, relay, sidecars
 from .connections import Connection, Feed, Gateway, Version
+from .followers import Followers
 from .identity import Authenticate, Caller, Unavailable, Unknown
 from .settings import Routes
-from .sharing import LEADER, Sharing
-from .sockets import BAD, CLOSE, FORBIDDEN, LATE, MISSING, REPLACED, Rejected, close, lean, send, upgraded
+from .sharing import Sharing
+from .sockets import BAD, CLOSE, FORBIDDEN, LATE, MISSING, REPLACED, Rejected, close, lean, upgraded
 from .subscribers import OWN, Roster, Subscriber
 
 HELLO: Final = 10.0
@@ -45,11 +46,8 @@ MAX_BYTES: Final = 4 << 20
 """Largest message of a balancer: a report that names every one of 5,000 endpoints has a tenth of it."""
 MAX_BESIDE: Final = 256 << 10
 """Largest message of a sidecar, which has its routes to name and pools that are to be woken."""
-MAX_RELAYED: Final = 64 << 20
-"""Largest message of a follower."""
 MAX_TEXT: Final = 1024
 """Characters of a refusal that are kept."""
-
 
 _log = logging.getLogger(__name__)
 
@@ -80,13 +78,12 @@ class StreamServer:
         self._sidecars = sidecars
         self._gateways: dict[str, Gateway] = {}
         self._roster = Roster()
-        self._followers: dict[str, web.WebSocketResponse] = {}
         self._local: list[Callable[[str, str], None]] = []
         self._readers: list[Callable[[str, str, str, Books], None]] = []
         self._voucher: Voucher | None = None
         self.sharing = Sharing(lambda: self._gateways)
         """What gateways have scraped, for sidecars."""
-        self.sharing.follow(self._pass_loads, self._pass_counts)
+        self._followers = Followers(self._roster, self.sharing, changed, self._read, self._spawn)
         self._sharing: asyncio.Task[None] | None = None
         self._sockets: set[web.WebSocketResponse] = set()
         self._hanging_up: set[asyncio.Task[None]] = set()
@@ -168,8 +165,8 @@ class StreamServer:
             connection = known.connections.get(balancer) if known else None
             if connection is not None:
                 connection.say(stream.encode(grants))
-        elif (socket := self._followers.get(source)) is not None:
-            self._spawn(send(socket, relay.encode(relay.Passed(gateway, balancer, grants))))
+        else:
+            self._followers.say(source, relay.Passed(gateway, balancer, grants))
 
     def local_keys(self) -> set[tuple[str, str]]:
         """Gateway and name of the balancers that are connected to this replica."""
@@ -297,7 +294,7 @@ class StreamServer:
         connection = Connection(socket, name, feed, hello.digest)
         if (older := there.get(name)) is not None:
             self._hang_up(older.socket, REPLACED, "the balancer has connected anew")
-            self._roster.drop(OWN, hello.gateway, name)  # so that this is the later arrival, also than a follower's
+            self._gone(hello.gateway, name)  # so that this is the later arrival, also than a follower's
         there[name] = connection
         self.connections_made += 1
         if not hello.sidecar:
@@ -386,70 +383,13 @@ class StreamServer:
         except web.HTTPException:
             self.refusals += 1
             raise
-        async with upgraded(request, MAX_RELAYED, self._sockets) as socket:
-            follower = caller.pod
-            if (older := self._followers.get(follower)) is not None:
-                self._forget(follower)
-                self._hang_up(older, REPLACED, "the follower has connected anew")
-            self._followers[follower] = socket
-            _log.info("%s tells us of its subscribers", follower)
-            self._pass_all(follower)
-            try:
-                await self._merge(socket, follower)
-            except Rejected as why:
-                await close(socket, why.code, why.reason)
-            finally:
-                if self._followers.get(follower) is socket:
-                    del self._followers[follower]
-                    self._forget(follower)
-                    _log.info("%s has ended its relay (%s)", follower, socket.close_code)
+        async with upgraded(request, followers.MAX_BYTES, self._sockets) as socket:
+            await self._followers.serve(socket, caller.pod)
         return socket
-
-    async def _merge(self, socket: web.WebSocketResponse, follower: str) -> None:
-        async for message in socket:
-            try:
-                told = relay.decode(message.data)
-            except (msgspec.DecodeError, TypeError):
-                raise Rejected(BAD, "this is no message of a relay") from None
-            if self._followers.get(follower) is not socket:
-                return
-            changed = {one.gateway for one in told.here if self._roster.put(follower, relay.subscriber(one))}
-            changed |= {one.gateway for one in told.gone if self._roster.drop(follower, one.gateway, one.balancer)}
-            for gateway in sorted(changed):
-                self._changed(gateway)
-            for brought in told.books:
-                self._read(follower, brought.gateway, brought.balancer, brought.books)
-            for shared in told.loads:
-                self.sharing.hear(follower, shared.gateway, shared.balancer, shared.loads)
-            if told.sidecars is not None:
-                self.sharing.count(follower, told.sidecars)
 
     def _read(self, source: str, gateway: str, balancer: str, books: Books) -> None:
         for reader in self._readers:
             reader(source, gateway, balancer, books)
-
-    def _forget(self, follower: str) -> None:
-        self.sharing.count(follower, {})
-        for gateway in sorted(self._roster.forget(follower)):
-            self._changed(gateway)
-
-    def _pass_loads(self, way: str, gateway: str, balancer: str, loads: stream.Loads) -> None:
-        """To the followers; what the leader has said they know."""
-        if self._followers and way != LEADER:
-            data = relay.encode(relay.Passed(gateway, balancer, loads=loads))
-            for follower, socket in self._followers.items():
-                if follower != way:
-                    self._spawn(send(socket, data))
-
-    def _pass_counts(self) -> None:
-        for follower, socket in self._followers.items():
-            self._spawn(send(socket, relay.encode(relay.Passed(sidecars=self.sharing.sidecars(without=follower)))))
-
-    def _pass_all(self, follower: str) -> None:
-        """To a follower that has come."""
-        for gateway, balancer, loads in self.sharing.known(lambda way: way not in (follower, LEADER)):
-            self._spawn(send(self._followers[follower], relay.encode(relay.Passed(gateway, balancer, loads=loads))))
-        self._pass_counts()
 
     def _put(self, subscriber: Subscriber) -> None:
         if self._roster.put(OWN, subscriber):

@@ -102,7 +102,7 @@ async def test_a_leader_that_is_away_is_looked_for_again(rig, tmp_path, monkeypa
         assert not follower.relay.connected
         follower.leader = leader.address  # without being told: it looks by itself
         await leader.until(lambda: leader.subscriber("pod-1"))
-        (session,) = leader.server._followers.values()
+        (session,) = leader.server._followers._sockets.values()
         await session.close()
         await leader.until(lambda: not leader.server.subscribers("chat"))
         await leader.until(lambda: leader.subscriber("pod-1"))

@@ -143,6 +143,11 @@ async def test_what_sidecars_want_is_woken_and_told_to_the_leader(rig, tmp_path)
         assert leader.server.sidecars("chat") == {}  # each replica counts its own
         await sidecar.say(stream.Report())
         await leader.until(lambda: leader.server.wanted("chat") == set())
+        for _ in range(2):
+            await sidecar.say(stream.Report(wanted=("default/a",)))
+            await leader.until(lambda: leader.server.wanted("chat"))
+            sidecar = await follower.beside("pod-1")  # which wants nothing, in the place of the one before
+            await leader.until(lambda: not leader.server.wanted("chat"))
         await sidecar.say(stream.Report(wanted=("default/a",)))
         await leader.until(lambda: leader.server.wanted("chat"))
         await sidecar.socket.close()
