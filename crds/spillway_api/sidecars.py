@@ -4,9 +4,9 @@ A sidecar has no keys, keeps no books, and is one of many. So a tier that needs 
 for all, is the gateway's: its targets become one, a pool that is `remote`. What a sidecar has no route for is the
 gateway's as well.
 
-Left out are routes with `consumers`, for a sidecar has no keys to know callers by, and those that only record. Where a
-name of such a route would fall to a wildcard of a route that is given, the name goes to the gateway: a request means
-the same from wherever it is sent.
+Left out are routes with `consumers`, for a sidecar has no keys to know callers by, those that only record, and those
+whose expressions read what a sidecar does not know. Where a name of such a route would fall to a wildcard of a route
+that is given, the name goes to the gateway: a request means the same from wherever it is sent.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, TypeVar
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from spillway_api.decidable import decides
 from spillway_api.snapshot import (
     Endpoint,
     Mirror,
@@ -108,8 +109,8 @@ class Offer:
     def __init__(self, snapshot: Snapshot, before: Offer | None = None) -> None:
         self._gateway = gateway = snapshot.gateway
         self._remote: Pool = before._remote if before else remote_pool(gateway)
-        known = before._pools if before else {}
-        self._pools: dict[str, Pool] = {each.name: _same(known.get(each.name), each) for each in snapshot.pools}
+        had = before._pools if before else {}
+        self._pools: dict[str, Pool] = {each.name: _same(had.get(each.name), each) for each in snapshot.pools}
         far = frozenset(each.name for each in snapshot.pools if not direct(each))
         made = before._made if before else {}
         self._made: dict[str, _Made] = {}
@@ -120,7 +121,9 @@ class Offer:
                 continue
             self._claimed.extend((name, route.name) for name in route.models)
             if route.consumers is None:
-                self._made[route.name] = _made(route, far, gateway, made.get(route.name))
+                known = _made(route, far, gateway, made.get(route.name))
+                if decides(route, known.route, self._remote):
+                    self._made[route.name] = known
         parts: Iterable[Pool | Route] = (*self._pools.values(), *(each.route for each in self._made.values()))
         seals = before._seals if before else {}
         # An id is that of no other object as long as the entry holds the part.
