@@ -203,7 +203,7 @@ class Exchange:
         watch = self._watch
         if watch is not None:
             rest = watch.ended()
-            whole = watch.finished
+            whole = watch.finished or (self.final and watch.error is not None)  # a gateway says itself what is cut
             if self._strip is not None:
                 rest = self._strip(rest)
         else:
