@@ -3,6 +3,8 @@
 The sidecar is an init container with `restartPolicy: Always`, the first of them, so that it serves those after it too,
 and does not keep a Job alive (https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/). Nothing that the
 Pod says is changed: containers, volumes and variables are added, and what cannot be added without a change is refused.
+So is what the API server would refuse the Pod for. A variable that a container takes with a whole ConfigMap (`envFrom`)
+is not seen here, and stands behind the one that is added: who wants the other says it in `env`.
 """
 
 from __future__ import annotations
@@ -124,7 +126,8 @@ def _wanted(pod: Object, namespace: str, sidecar: Sidecar) -> _Wanted | str:
                 "write names with commas between them, those of other namespaces as namespace/name"
             )
     routes = tuple(dict.fromkeys(name if "/" in name else f"{namespace}/{name}" for name in routes))
-    amounts = resources(said, sidecar.resources)
+    # A Pod with resources of its own as a whole would be refused where its containers ask for more than that.
+    amounts = resources(said, {} if pod["spec"].get("resources") else sidecar.resources)
     return amounts if isinstance(amounts, str) else _Wanted(gateway, int(port), routes, amounts)
 
 
@@ -138,6 +141,8 @@ def _obstacle(pod: Object, wanted: _Wanted) -> str:
         return "it runs on Windows, for which there is no sidecar"
     if spec.get("hostNetwork"):
         return "it has the network of its node, where the sidecar's ports would be everybody's"
+    if spec.get("dnsPolicy") == "Default":
+        return "it asks its node for names (dnsPolicy Default), and nodes know neither operator nor gateway"
     for container in _containers(spec):
         if container["name"] == CONTAINER:
             return f"it has a container {CONTAINER!r} of its own"

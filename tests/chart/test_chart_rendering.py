@@ -557,3 +557,10 @@ def test_notes_do_not_count_routes_of_other_gateways(notes):
     said = notes({"gateways": {"default": None, "internal": {}}}, [route])
     assert "http://spillway-internal.llm.svc/v1" in said
     assert "<<'END'" not in said
+
+
+def test_notes_say_how_to_get_a_sidecar_where_there_are_any(notes):
+    said = notes({"sidecars": {"enabled": True}})
+    assert "\n\nPods get a balancer of their own" in said
+    assert "\n\nFrom your own machine:" in said
+    assert "sidecar" not in notes()

@@ -178,6 +178,14 @@ def test_a_sidecar_that_may_use_more_than_it_asks_for_is_what_the_api_server_tak
     assert resources == {"requests": {"cpu": "20m", "memory": "2Gi"}, "limits": {"cpu": "20m", "memory": "2Gi"}}
 
 
+def test_a_pod_that_has_resources_as_a_whole_is_not_refused_for_its_sidecar(
+    plane: ControlPlane, installed: Installation, namespace: str
+) -> None:
+    containers = [{"name": "app", "image": "app", "resources": {"requests": {"memory": "120Mi"}}}]
+    body = pod("app", YES, containers=containers, resources={"requests": {"memory": "128Mi"}})
+    assert has_sidecar(made(plane, namespace, body))
+
+
 def test_nobody_is_asked_for_kube_system_and_the_operators_own_namespace(
     plane: ControlPlane, installed: Installation
 ) -> None:

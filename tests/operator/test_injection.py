@@ -78,6 +78,10 @@ PORT = "it must be a number from 1024 to 65535"
         (app(nodeSelector={"kubernetes.io/os": "windows"}), "it runs on Windows, for which there is no sidecar"),
         (app(os={"name": "windows"}), "it runs on Windows, for which there is no sidecar"),
         (app(hostNetwork=True), "it has the network of its node, where the sidecar's ports would be everybody's"),
+        (
+            app(dnsPolicy="Default"),
+            "it asks its node for names (dnsPolicy Default), and nodes know neither operator nor gateway",
+        ),
         (app(initContainers=[{"name": CONTAINER}]), "it has a container 'spillway' of its own"),
         (
             app(containers=[{"name": "a", "ports": [{"containerPort": 8787}]}]),
@@ -118,6 +122,15 @@ PORT = "it must be a number from 1024 to 65535"
 )
 def test_what_cannot_have_one_is_told_why(pod: Any, why: str) -> None:
     assert inject(pod, "shop", SIDECAR) == Injection(refused=why)
+
+
+def test_within_a_pod_that_has_resources_as_a_whole_it_has_only_what_the_pod_says() -> None:
+    pod = app(resources={"requests": {"memory": "128Mi"}})
+    (sidecar,) = applied(pod, inject(pod, "shop", SIDECAR).patch)["spec"]["initContainers"]
+    assert sidecar["resources"] == {}
+    pod["metadata"]["annotations"] = {"spillway.dev/cpu": "10m"}
+    (sidecar,) = applied(pod, inject(pod, "shop", SIDECAR).patch)["spec"]["initContainers"]
+    assert sidecar["resources"] == {"requests": {"cpu": "10m"}}
 
 
 def test_without_a_gateway_named_default_the_first_one_is_taken() -> None:
