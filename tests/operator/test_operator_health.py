@@ -120,6 +120,8 @@ def test_what_is_counted():
     assert seen["spillway_operator_subscribers", "default"] == 5
     assert seen["spillway_operator_subscribers", "edge"] == 0
     assert seen["spillway_operator_connections",] == 3
+    assert seen["spillway_operator_sidecars", "default", "Current"] == 7
+    assert seen["spillway_operator_sidecars", "default", "Behind"] == 1
     assert seen["spillway_operator_stream_sent_bytes",] == 1234
     assert seen["spillway_operator_leads",] == 1
 
@@ -237,6 +239,19 @@ def test_prices_are_those_of_the_file(monkeypatch, tmp_path):
         result = CliRunner().invoke(cli, ["run", "--namespace", "s", "--name", "n", *more])
         assert result.exit_code == 0, result.output
     assert [settings.prices("OpenAI", "gpt-5-mini").source for settings in seen] == ["table", "overlay"]
+
+
+def test_there_are_no_sidecars_unless_it_is_told_which_routes_they_may_have(monkeypatch):
+    seen = []
+    monkeypatch.setattr("spillway_operator.app.serve", lambda settings: _note(seen, settings))
+    monkeypatch.setattr("spillway_operator.cli.set_up", lambda *_: None)
+    for more in ([], ["--sidecar-routes", "All"], ["--sidecar-routes", "Same"]):
+        result = CliRunner().invoke(cli, ["run", "--namespace", "s", "--name", "n", *more])
+        assert result.exit_code == 0, result.output
+    assert [settings.sidecar_routes for settings in seen] == ["None", "All", "Same"]
+    result = CliRunner().invoke(cli, ["run", "--namespace", "s", "--name", "n", "--sidecar-routes", "some"])
+    assert result.exit_code == 2
+    assert "'some' is not one of 'All', 'Same', 'None'" in result.output
 
 
 def test_what_a_pod_knows_of_itself_comes_from_its_environment(monkeypatch):
