@@ -17,7 +17,7 @@ from ..core.attempts import Attempts, Try
 from ..core.errors import LoopDetected
 from ..core.planning import Plan
 from ..core.reasons import Failure
-from ..wire.forwarded import FORWARDED, GATEWAY, POD, SERVED_BY, Forwarded, write
+from ..wire.forwarded import FORWARDED, GATEWAY, NOBODY, POD, SERVED_BY, Forwarded, write
 from ..wire.headers import forwarded_headers, response_headers
 from ..wire.providers import OWN
 from .answer import Answer
@@ -41,13 +41,15 @@ SIDECAR: Final = b"x-spillway-sidecar"
 
 _FORWARDED, _POD, _EXPLAIN = (name.encode() for name in (FORWARDED, POD, EXPLAIN))
 _SIGNED: Final = (SERVED_BY.encode(), GATEWAY.encode())
+_GIVEN_BACK: Final = (SERVED_BY.encode(), NOBODY.encode())
 
 
 def onward(job: Job, made: Plan, step: Try, attempts: Attempts, answer: Answer) -> Job:
     """The same job for a gateway, which retries, waits and goes on with cut streams by itself."""
     at = Forwarded(inf, attempts.left)
     if not made.route.elsewhere:
-        at = at._replace(route=made.route.name, rule=made.rule, tier=step.tier)
+        home = attempts.tiers.has_home
+        at = at._replace(route=made.route.name, rule=made.rule, tier=step.tier, home=home)
     patient = job.deadlines._replace(first_byte=inf, stream_idle=inf)
     return job._replace(answer=answer, deadlines=patient, onward=at)
 
@@ -77,17 +79,24 @@ class Forwarder:
 
 
 class Forwarding(Exchange):
-    """Receives the gateway's answer. One that the gateway has signed is passed on as it is."""
+    """Receives the gateway's answer. One that the gateway has signed is passed on as it is; one by which it gives the
+    request back is the client's no more than that of an endpoint that is full."""
 
-    __slots__ = ("final",)
+    __slots__ = ("_given_back", "final")
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.final = False
+        self._given_back = False
 
     def head(self, status: int, headers: RawHeaders, length: int | None) -> None:
+        if _GIVEN_BACK in headers and status >= 400:
+            self._given_back = True
+            super().head(status, headers, length)
+            return
         if _SIGNED not in headers and status != LoopDetected.status:  # which does not heal, and is to be seen
-            self._fail(Failure("server-error", why=f"what answered with {status} is no gateway"))
+            why = "it does not take our Pod's token" if status == 401 else f"what answered with {status} is no gateway"
+            self._fail(Failure("server-error", why=why))
             return
         self.final = True
         super().head(status, headers, length)
@@ -97,6 +106,12 @@ class Forwarding(Exchange):
         assert isinstance(answer, Answer)
         if answer.told:
             answer.told = _told(answer.told, {name for name, _ in headers})
+
+    def _error_answer(self) -> None:
+        if self._given_back:
+            self._fail(Failure("saturated", why="nothing there is open to it"))
+        else:
+            super()._error_answer()
 
     def _back(self) -> list[tuple[bytes, bytes]]:
         return response_headers(self._headers, ours=True)
