@@ -1,18 +1,21 @@
 """Objects to Snapshot: what one gateway serves, and all that does not fit together. Pure.
 
 The operator and the file mode both call it. Equal objects give equal bytes, in whatever order they come, so a
-digest tells whether anything has changed. Problems are found, not raised: what can be served is served.
+digest tells whether anything has changed. Problems are found, not raised: what can be served is served. That goes for
+faults of the compilation itself too: an object over which it fails goes on as it was, as one that cannot be read does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
 from spillway_api.consumers import refreshed
-from spillway_api.known import Cluster, Discovered, HasSecret, Known, Problem, key_of, named
+from spillway_api.faults import guarded
+from spillway_api.known import Cluster, Discovered, HasSecret, Known, Pools, Problem, key_of, named
 from spillway_api.pools import compile_pool
 from spillway_api.routes import compile_route, route_rule, without_conflicts
 from spillway_api.snapshot import Route, Snapshot
@@ -48,9 +51,16 @@ def compile_snapshot(
     ordered = sorted(by_name.values(), key=key_of)
     problems: list[Problem] = []
     specs = {key_of(item): item for item in ordered if isinstance(item, ModelPool)}
-    pools = {key: compile_pool(item, secrets, cluster, problems) for key, item in specs.items()}
     last_pools = {pool.name: pool for pool in cluster.last_good.pools} if cluster.last_good else {}
-    for name in cluster.unreadable:
+    pools: Pools = {}
+    unreadable = list(cluster.unreadable)
+    for key, spec in specs.items():
+        pool = guarded(named(spec), partial(compile_pool, spec, secrets, cluster, problems), problems)
+        if pool is None:
+            unreadable.append(named(spec))
+        else:
+            pools[key] = pool
+    for name in unreadable:
         kind, namespace, own = name.split("/")
         if kind == "ModelPool" and (last := last_pools.get(f"{namespace}/{own}")) is not None:
             pools[namespace, own] = last
@@ -60,11 +70,16 @@ def compile_snapshot(
     routes: dict[str, Route] = {}
     bad: set[str] = {name.removeprefix("RoutePolicy/") for name in cluster.unreadable}
     for item in policies:
-        route = compile_route(item, known, secrets, problems) if key_of(item) in served else None
+        if key_of(item) not in served:
+            continue
+        route = guarded(named(item), partial(compile_route, item, known, secrets, problems), problems)
         if route is not None:
             routes[route.name] = route
     bad |= {problem.object.removeprefix("RoutePolicy/") for problem in problems if problem.fatal}
-    kept = {name: refreshed(route, secrets, cluster) for name, route in _last_good(bad, routes, known).items()}
+    kept = {
+        name: guarded(f"RoutePolicy/{name}", partial(refreshed, route, secrets, cluster), problems) or route
+        for name, route in _last_good(bad, routes, known).items()
+    }
     routes |= kept
     used = {target.pool for route in routes.values() for target in route.targets()}
     by_pool = {pool.name: pool for pool in pools.values() if pool.name in used}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from spillway_api.compile import Problem
+from spillway_api.faults import INTERNAL
 from spillway_api.stream import MetricsState
 from spillway_api.types.status import TierState
 
@@ -143,7 +144,7 @@ def programmed(sight: PoolSight | RouteSight) -> Verdict:
     if not there:
         names = ", ".join(reach.gateway for reach in sight.reach)
         return Verdict("False", "NoGateway", f"there is no gateway {names}")
-    old = sight.kept if isinstance(sight, RouteSight) else bool(sight.unreadable)
+    old = sight.kept if isinstance(sight, RouteSight) else bool(sight.unreadable) or _failed(sight)
     if old or (isinstance(sight, RouteSight) and not sight.served):
         what = "its last good version goes on serving" if old else "nothing of it can be served"
         return Verdict("False", "Pending", f"this version is not in force: {what}")
@@ -253,6 +254,11 @@ ROUTE: dict[str, Callable[[RouteSight], Verdict | None]] = {
     "Ready": route_ready,
     "Spilling": spilling,
 }
+
+
+def _failed(sight: PoolSight) -> bool:
+    """Whether the operator has failed over it, so that it is served as it was."""
+    return any(problem.reason == INTERNAL for problem in sight.problems)
 
 
 def _said(problems: Sequence[Problem]) -> str:

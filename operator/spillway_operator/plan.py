@@ -16,6 +16,7 @@ from spillway_api.budgets import of_pool as of_pool_budget
 from spillway_api.budgets import of_tier
 from spillway_api.compile import Cluster, Compiled, HasSecret, Problem, compile_snapshot
 from spillway_api.credentials import file_of
+from spillway_api.faults import internal
 from spillway_api.guards import passes
 from spillway_api.labelled import Labelled, selector
 from spillway_api.priced import unpriced
@@ -31,7 +32,7 @@ from .owned import Object, owned, reference
 from .polled import Selection
 from .progress import Progress, Subscriber, refusal
 from .sources import Found
-from .statuses import PoolNumbers, Status, of_pool, of_route
+from .statuses import PoolNumbers, Status, of_fault, of_pool, of_route
 from .waking import Scale
 
 BOOT_KEY = "snapshot.json.gz"
@@ -195,7 +196,7 @@ class Written(NamedTuple):
 
 
 def statuses_of(view: StatusView, now: float) -> list[Written]:
-    """The status of every object, `now` in seconds of Unix time."""
+    """The status of every object, `now` in seconds of Unix time. A fault over one of them stops no other."""
     problems: dict[str, dict[Problem, None]] = {}
     routes: dict[str, set[str]] = {}
     opinions = {}
@@ -218,14 +219,30 @@ def statuses_of(view: StatusView, now: float) -> list[Written]:
     ready: dict[str, int] = {}
     for watched in view.pools:
         own = list(problems.get(watched.key, ()))
-        sight, numbers = _pool_sight(view, watched, own, opinions, len(routes.get(_name(watched), ())))
-        ready[_name(watched)] = sight.ready
-        written.append(Written(watched, of_pool(sight, numbers, watched.generation, watched.status, now, unheard)))
+        try:
+            sight, numbers = _pool_sight(view, watched, own, opinions, len(routes.get(_name(watched), ())))
+            status = of_pool(sight, numbers, watched.generation, watched.status, now, unheard)
+        except Exception as error:
+            ready[_name(watched)] = _served(view, watched.key)
+            status = of_fault(internal(watched.key, error).message, watched.generation, watched.status, now)
+        else:
+            ready[_name(watched)] = sight.ready
+        written.append(Written(watched, status))
     for policy in view.policies:
         own = list(problems.get(policy.key, ()))
-        seen = _route_sight(view, policy, own, opinions, ready)
-        written.append(Written(policy, of_route(seen, policy.generation, policy.status, now, unheard)))
+        try:
+            seen = _route_sight(view, policy, own, opinions, ready)
+            status = of_route(seen, policy.generation, policy.status, now, unheard)
+        except Exception as error:
+            status = of_fault(internal(policy.key, error).message, policy.generation, policy.status, now)
+        written.append(Written(policy, status))
     return written
+
+
+def _served(view: StatusView, key: str) -> int:
+    """How many endpoints a pool has where it is served."""
+    pools = (gateway.progress.pool(key) for gateway in view.gateways.values())
+    return max((len(pool.endpoints) for pool in pools if pool is not None), default=0)
 
 
 def _pool_sight(

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
 from spillway_api.budgets import AnyBudget
+from spillway_api.compile import Compiled, Problem
+from spillway_api.faults import INTERNAL
 from spillway_api.snapshot import Snapshot, digest
 from spillway_api.types import API_VERSION
 
@@ -127,6 +129,8 @@ class Reconciler:
         self._boot_written: dict[str, float] = {}
         self._status_written: dict[str, float] = {}
         self._to_tell: deque[tuple[Watched[Any], Turn]] = deque(maxlen=UNTOLD)
+        self._faults: dict[str, frozenset[Problem]] = {}
+        """Of Spillway's own, by gateway."""
         self._refreshed = 0.0
         self._leading_since: float | None = None
         self.totals: Callable[[], Mapping[str, Total]] = dict
@@ -221,12 +225,20 @@ class Reconciler:
         compiled = snapshot_of(view)
         at = self._wall()
         mark = digest(compiled.snapshot)
+        self._tell_faults(name, compiled)
         if progress.take(compiled, mark, at):
             self._streams.publish(name, compiled.snapshot, mark, at)
             self._metrics.published(name, compiled.snapshot)
             log.info("gateway %s: %d pools, %d routes, digest %s", name, *_sizes(compiled.snapshot), mark[:12])
         self.queue.wake(Key("children", name))
         self.queue.wake(Key("status"))
+
+    def _tell_faults(self, gateway: str, compiled: Compiled) -> None:
+        """In the log, once: the objects' conditions say so too."""
+        faults = frozenset(each for each in compiled.problems if each.reason == INTERNAL)
+        for each in sorted(faults - self._faults.get(gateway, frozenset())):
+            log.error("%s: %s", each.object, each.message)
+        self._faults[gateway] = faults
 
     def _referenced(self, world: World) -> Referenced:
         last = [progress.last_good for progress in self.progress.values()]

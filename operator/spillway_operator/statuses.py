@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from decimal import ROUND_DOWN, Decimal
 from typing import Any, NamedTuple, TypeVar
 
+from spillway_api.faults import INTERNAL
+
 from .conditions import POOL, ROUTE, PoolSight, Reach, RouteSight, TierSight, Verdict
 
 NUMBERS_SECONDS = 10.0
@@ -106,6 +108,14 @@ def of_route(
     }
 
 
+def of_fault(message: str, generation: int, before: Mapping[str, Any], now: float) -> Status:
+    """The status of an object over which the operator has failed: as it was, but for what is said of that."""
+    verdict = Verdict("False", INTERNAL, message)
+    others = [each for each in _own_conditions(before) if each["type"] != "Accepted"]
+    told = _told("Accepted", verdict, generation, before, now)
+    return {**before, "observedGeneration": generation, "conditions": [told, *others]}
+
+
 def tier_summary(tiers: Sequence[TierSight]) -> str:
     """One line for a column: `default: local=Spilling(18%) cloud=Open`."""
     rules: dict[str, list[str]] = {}
@@ -192,18 +202,21 @@ def _conditions(
         verdict = check(sight)
         if verdict is None:
             continue
-        since = old.get("lastTransitionTime") if old.get("status") == verdict.status else None
-        conditions.append(
-            {
-                "type": name,
-                "status": verdict.status,
-                "observedGeneration": generation,
-                "lastTransitionTime": since or datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "reason": verdict.reason,
-                "message": verdict.message,
-            }
-        )
+        conditions.append(_told(name, verdict, generation, before, now))
     return conditions
+
+
+def _told(name: str, verdict: Verdict, generation: int, before: Mapping[str, Any], now: float) -> dict[str, Any]:
+    old: Mapping[str, Any] = next((each for each in before.get("conditions") or () if each["type"] == name), {})
+    since = old.get("lastTransitionTime") if old.get("status") == verdict.status else None
+    return {
+        "type": name,
+        "status": verdict.status,
+        "observedGeneration": generation,
+        "lastTransitionTime": since or datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "reason": verdict.reason,
+        "message": verdict.message,
+    }
 
 
 def _reported(condition: Mapping[str, Any]) -> bool:
