@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .logs import Format, set_up
-from .settings import Routes
+from .routes import Routes
 
 cli = typer.Typer(
     name="spillway-operator",

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from spillway_api.prices import Prices
 
 from .injection import Sidecar
+from .routes import Routes
 
 TOKEN_FILE = Path("/var/run/spillway/token/token")
 """A token of the own ServiceAccount for the config stream, by which replicas know each other."""
-
-Routes: TypeAlias = Literal["All", "Same", "None"]
-"""Those of a gateway that ask for no key: all of them, as anybody may ask the gateway for them; those of the sidecar's
-own namespace; or none, and then there are no sidecars."""
 
 
 @dataclass(frozen=True, slots=True)

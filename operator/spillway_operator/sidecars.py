@@ -9,7 +9,7 @@ from spillway_api.sidecars import Asked
 from spillway_api.snapshot import Snapshot
 
 from .identity import Caller
-from .settings import Routes
+from .routes import Routes
 
 MAX_ROUTES: Final = 1000
 """That one sidecar may name."""

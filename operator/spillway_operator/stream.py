@@ -35,7 +35,7 @@ from . import followers, relay, sidecars
 from .connections import Connection, Feed, Gateway, Version
 from .followers import Followers
 from .identity import Authenticate, Caller, Unavailable, Unknown
-from .settings import Routes
+from .routes import Routes
 from .sharing import Sharing
 from .sockets import BAD, CLOSE, FORBIDDEN, LATE, MISSING, REPLACED, Rejected, close, lean, upgraded
 from .subscribers import OWN, Roster, Subscriber

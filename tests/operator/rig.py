@@ -18,7 +18,7 @@ from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model
 from spillway_operator.certificates import Made, ServingTls, service_names, trust_in
 from spillway_operator.cluster import ApiError
 from spillway_operator.identity import Caller, Identity
-from spillway_operator.settings import Routes
+from spillway_operator.routes import Routes
 from spillway_operator.stream import StreamServer
 from spillway_operator.subscribers import Subscriber
 
