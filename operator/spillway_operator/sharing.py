@@ -29,7 +29,7 @@ TICK: Final = 0.1
 """Seconds between two looks at who is due."""
 PACE: Final = 1.0
 """Seconds between two messages to the same sidecar, at the least."""
-A_SECOND: Final = 1000
+A_SECOND: Final = 2000
 """Messages in one second that this replica sends at the most, urgent ones aside."""
 SPREAD: Final = 0.2
 """Part of the pace by which a sidecar is told earlier or later."""
