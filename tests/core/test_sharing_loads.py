@@ -128,6 +128,11 @@ def said(*endpoints: EndpointLoad, whole: bool = False) -> Loads:
     return Loads((PoolLoad("default/pool", endpoints),), whole)
 
 
+def hear(hearsay: Hearsay, loads: Loads, pools: dict[str, Pool], now: float) -> None:
+    for _ in hearsay.heard(loads, pools, now):
+        pass
+
+
 def visit(pools: Any, pool: Pool, now: float) -> Any:
     picked = pool.pick(pools.want(None), (), now, random.Random(1))
     assert isinstance(picked, Picked)
@@ -137,16 +142,16 @@ def visit(pools: Any, pool: Pool, now: float) -> Any:
 def test_own_requests_at_the_time_of_the_scrape_are_taken_off(pools: Any) -> None:
     pool, hearsay = pools.pool(1), Hearsay()
     book, all_pools = pool.endpoints["e0"].load, {pool.name: pool}
-    hearsay.heard(said(EndpointLoad("e0", 0.0, 0.0, 0.0), whole=True), all_pools, 100.0)
+    hear(hearsay, said(EndpointLoad("e0", 0.0, 0.0, 0.0), whole=True), all_pools, 100.0)
     first, second = visit(pools, pool, 101.0), visit(pools, pool, 102.0)
     third, fourth = visit(pools, pool, 103.0), visit(pools, pool, 103.0)
-    hearsay.heard(said(EndpointLoad("e0", 1.5, 1.0, 5.0)), all_pools, 104.0)  # of 102.5: two of the six were own
+    hear(hearsay, said(EndpointLoad("e0", 1.5, 1.0, 5.0)), all_pools, 104.0)  # of 102.5: two of the six were own
     assert book.in_flight == 4
     assert book.others(104.0, 5.0) == 4
     for each in (first, second, third, fourth):
         each.end(105.0)
     assert book.requests(105.0, 5.0) == 4
-    hearsay.heard(Loads(), all_pools, 107.0)  # it is as it was, at 105.5, where nothing is own
+    hear(hearsay, Loads(), all_pools, 107.0)  # it is as it was, at 105.5, where nothing is own
     assert book.requests(107.0, 5.0) == 6
     assert book.requests(111.0, 5.0) == 0  # stale
 
@@ -154,44 +159,44 @@ def test_own_requests_at_the_time_of_the_scrape_are_taken_off(pools: Any) -> Non
 def test_health_is_that_of_others_until_it_is_stale(pools: Any) -> None:
     pool, hearsay = pools.pool(2), Hearsay()
     all_pools = {pool.name: pool}
-    hearsay.heard(said(EndpointLoad("e0", healthy=False), EndpointLoad("e1", healthy=True), whole=True), all_pools, 1.0)
+    hear(hearsay, said(EndpointLoad("e0", healthy=False), EndpointLoad("e1", healthy=True), whole=True), all_pools, 1.0)
     assert pool.ready(1.0) == 1
-    hearsay.heard(Loads(), all_pools, 6.5)
+    hear(hearsay, Loads(), all_pools, 6.5)
     hearsay.lapse(all_pools, 11.0)
     assert pool.ready(11.0) == 1
     hearsay.lapse(all_pools, 12.0)
     assert pool.ready(12.0) == 2
     assert {each.probe for each in pool.endpoints.values()} == {ProbeState()}
-    hearsay.heard(Loads(), all_pools, 13.0)  # the same connection speaks on
+    hear(hearsay, Loads(), all_pools, 13.0)  # the same connection speaks on
     assert pool.ready(13.0) == 1
-    hearsay.heard(Loads(whole=True), all_pools, 14.0)  # a new one, and nobody has probed yet
+    hear(hearsay, Loads(whole=True), all_pools, 14.0)  # a new one, and nobody has probed yet
     assert pool.ready(14.0) == 2
 
 
 def test_an_endpoint_that_has_come_back_is_started_slowly_again(pools: Any) -> None:
     pool, hearsay = pools.pool(1), Hearsay()
     pool.endpoints["e0"].since = 1.0
-    hearsay.heard(said(EndpointLoad("e0", healthy=False)), {pool.name: pool}, 2.0)
-    hearsay.heard(said(EndpointLoad("e0", healthy=True)), {pool.name: pool}, 3.0)
+    hear(hearsay, said(EndpointLoad("e0", healthy=False)), {pool.name: pool}, 2.0)
+    hear(hearsay, said(EndpointLoad("e0", healthy=True)), {pool.name: pool}, 3.0)
     assert pool.endpoints["e0"].since is None
 
 
 def test_an_ejected_endpoint_waits_for_no_probe_that_is_never_sent(pools: Any) -> None:
     pool, hearsay = pools.pool(1), Hearsay()
     endpoint, all_pools = pool.endpoints["e0"], {pool.name: pool}
-    hearsay.heard(said(EndpointLoad("e0", healthy=True)), all_pools, 1.0)
+    hear(hearsay, said(EndpointLoad("e0", healthy=True)), all_pools, 1.0)
     for _ in range(3):
         pool.failed(endpoint, Failure("connect"), 2.0, 2.0)
     assert endpoint.circuit.ejected_until is not None
-    hearsay.heard(Loads(), all_pools, 3.0)
+    hear(hearsay, Loads(), all_pools, 3.0)
     assert not endpoint.circuit.admits(3.0)
     assert endpoint.circuit.admits(60.0)
 
 
 def test_what_is_told_of_a_pool_that_comes_later_is_kept_for_it(pools: Any) -> None:
     pool, hearsay = pools.pool(1), Hearsay()
-    hearsay.heard(said(EndpointLoad("e0", 0.0, 0.0, 7.0, engine="vLLM", cache_tokens=50_000.0)), {}, 1.0)
-    hearsay.heard(Loads(), {pool.name: pool}, 2.0)
+    hear(hearsay, said(EndpointLoad("e0", 0.0, 0.0, 7.0, engine="vLLM", cache_tokens=50_000.0)), {}, 1.0)
+    hear(hearsay, Loads(), {pool.name: pool}, 2.0)
     endpoint = pool.endpoints["e0"]
     assert endpoint.load.requests(2.0, 5.0) == 7
     assert endpoint.dialect == "vLLM"
@@ -207,7 +212,7 @@ def test_a_sidecar_without_requests_knows_what_the_gateway_knows(pools: Any, sto
         gateway.finds({0: (reading, healthy)}, now)
         loads = gateway.tells(now)
         assert loads is not None
-        hearsay.heard(loads, {beside.name: beside}, now)
+        hear(hearsay, loads, {beside.name: beside}, now)
         theirs, ours = gateway.pool.endpoints["e0"], beside.endpoints["e0"]
         assert theirs.probe.healthy is ours.probe.healthy
         known, real = ours.load.requests(now, 5.0), theirs.load.requests(now, 5.0)

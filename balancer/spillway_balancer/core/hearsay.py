@@ -6,7 +6,8 @@ then; the rest is others'. All of it grows stale as a scrape of its own would, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from typing import Final
 
 from spillway_api.stream import EndpointLoad, Loads
 
@@ -14,6 +15,9 @@ from .endpoint import EndpointState
 from .load import Reported
 from .past import Past
 from .pool import Pool
+
+STEP: Final = 50
+"""Endpoints that are told of in one."""
 
 
 class Hearsay:
@@ -25,8 +29,9 @@ class Hearsay:
         self._stood: set[EndpointState] = set()
         """Those whose health is by hearsay."""
 
-    def heard(self, loads: Loads, pools: Mapping[str, Pool], now: float) -> None:
-        """Takes what is said, and that all else is as it was. `now`: seconds, monotonic."""
+    def heard(self, loads: Loads, pools: Mapping[str, Pool], now: float) -> Generator[None, None, None]:
+        """Takes what is said, and that all else is as it was: in small steps, for endpoints may be thousands, and one
+        message after the other. `now`: when it came; seconds, monotonic."""
         self._at = now
         if loads.whole:
             for told in self._said.values():
@@ -37,7 +42,9 @@ class Hearsay:
             known.update((load.endpoint, load) for load in each.endpoints)
         for name, said in list(self._said.items()):
             pool = pools.get(name)  # None: in no snapshot yet, which comes on its own way
-            for load in list(said.values()):
+            for number, load in enumerate(list(said.values())):
+                if number % STEP == 0:
+                    yield
                 endpoint = None if pool is None else pool.endpoints.get(load.endpoint)
                 if endpoint is not None:
                     self._tell(endpoint, load, now)

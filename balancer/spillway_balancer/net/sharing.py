@@ -8,7 +8,9 @@ unhealthy.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final
@@ -83,16 +85,28 @@ class Listener:
     def __init__(self, runtime: Callable[[], Runtime]) -> None:
         self._runtime = runtime
         self._hearsay = Hearsay()
+        self._said: deque[tuple[Loads, float]] = deque()
+        self._news = asyncio.Event()
 
     def hear(self, said: FromOperator) -> None:
         if isinstance(said, Loads):
-            self._hearsay.heard(said, self._runtime().pools, monotonic())
+            self._said.append((said, monotonic()))
+            self._news.set()
 
     async def talk(self, send: Send) -> None:
         """It has nothing to say."""
 
     async def watch(self) -> None:
-        """Until cancelled: what was heard too long ago does not hold any more."""
+        """Until cancelled: takes what is said, and what was heard too long ago does not hold any more."""
         while True:
-            await asyncio.sleep(LAPSE)
-            self._hearsay.lapse(self._runtime().pools, monotonic())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAPSE):
+                    await self._news.wait()
+            self._news.clear()
+            try:
+                while self._said:
+                    loads, at = self._said.popleft()
+                    await made(self._hearsay.heard(loads, self._runtime().pools, at))
+                self._hearsay.lapse(self._runtime().pools, monotonic())
+            except Exception as error:  # else nothing would be heard any more, and nobody would know why
+                log.error("bug: what was heard of loads could not be taken: %s", type(error).__name__)
