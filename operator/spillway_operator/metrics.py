@@ -31,6 +31,9 @@ class Streams(Protocol):
 
     @property
     def connected(self) -> int: ...
+    @property
+    def loads_bytes_sent(self) -> int: ...
+    def loads_age(self, gateway: str) -> float | None: ...
     def subscribers(self, gateway: str) -> Sized: ...
     def sidecars(self, gateway: str) -> Mapping[str, int]: ...
 
@@ -73,6 +76,14 @@ class Metrics:
         self._sent = Gauge(
             "spillway_operator_stream_sent_bytes", "Bytes of messages sent to balancers.", registry=registry
         )
+        self._loads_sent = Gauge(
+            "spillway_operator_loads_sent_bytes", "Bytes of endpoints' loads sent to sidecars.", registry=registry
+        )
+        self._loads_age = Gauge(
+            "spillway_operator_loads_age_seconds",
+            "Seconds since a balancer of the gateway has shared what it scrapes; absent while there are no sidecars.",
+            ["gateway"], registry=registry,
+        )  # fmt: skip
         self._leads = Gauge(
             "spillway_operator_leads", "1 while this replica is the one that writes.", registry=registry
         )
@@ -125,11 +136,15 @@ class Metrics:
         self._leads.set(leads)
         self._connected.set(streams.connected)
         self._sent.set(streams.bytes_sent)
+        self._loads_sent.set(streams.loads_bytes_sent)
+        self._loads_age.clear()
         self._subscribers.clear()
         self._sidecars.clear()
         for gateway in gateways:
             for state, count in streams.sidecars(gateway).items():
                 self._sidecars.labels(gateway, state).set(count)
+            if (age := streams.loads_age(gateway)) is not None:
+                self._loads_age.labels(gateway).set(age)
             self._subscribers.labels(gateway).set(len(streams.subscribers(gateway)))
 
     def page(self) -> bytes:

@@ -76,6 +76,7 @@ class Sharing:
         self._readers: list[Callable[[str, str, str, Loads], None]] = []
         self._counters: list[Callable[[], None]] = []
         self.messages_sent = 0
+        self.bytes_sent = 0
 
     # ---- other replicas
 
@@ -111,6 +112,11 @@ class Sharing:
                 for gateway, number in there.items():
                     counts[gateway] = counts.get(gateway, 0) + number
         return {gateway: number for gateway, number in counts.items() if number}
+
+    def age(self, gateway: str) -> float | None:
+        """Seconds since any balancer of the gateway has shared; None while none is asked to, or none ever has."""
+        loads = self._loads.get(gateway)
+        return None if loads is None or gateway not in self.sidecars() else self._clock() - loads.heard
 
     def own(self) -> dict[str, int]:
         """Those that are here alone."""
@@ -175,6 +181,7 @@ class Sharing:
             wait = pace * self._dice.uniform(1 - SPREAD, 1 + SPREAD)
             self._told[each] = _Told(version, heard, pools, now + wait)
             self.messages_sent += 1
+            self.bytes_sent += len(data)
             sent += 1
             if sent % AT_ONCE == 0:
                 await asyncio.sleep(0)

@@ -89,7 +89,11 @@ class Connections:
     """A config stream with so many balancers, two of them known from another replica."""
 
     bytes_sent = 1234
+    loads_bytes_sent = 567
     connected = 3
+
+    def loads_age(self, gateway):
+        return 0.5 if gateway == "default" else None
 
     def subscribers(self, gateway):
         return range(5) if gateway == "default" else ()
@@ -123,6 +127,9 @@ def test_what_is_counted():
     assert seen["spillway_operator_sidecars", "default", "Current"] == 7
     assert seen["spillway_operator_sidecars", "default", "Behind"] == 1
     assert seen["spillway_operator_stream_sent_bytes",] == 1234
+    assert seen["spillway_operator_loads_sent_bytes",] == 567
+    assert seen["spillway_operator_loads_age_seconds", "default"] == 0.5
+    assert ("spillway_operator_loads_age_seconds", "edge") not in seen
     assert seen["spillway_operator_leads",] == 1
 
 
