@@ -34,6 +34,7 @@ class Said(NamedTuple):
     rule: str = "all"
     tier: str = ""
     home: bool = False
+    others: int = 0
 
 
 def planned(runtime: Runtime, said: Said) -> Plan:
@@ -193,6 +194,14 @@ def test_its_share_too() -> None:
     runtime = runtime_of(tier("near", "a"), tier("far", "b", limits=Limits(max_share_percent=50)))
     steps = [way(planned(runtime, Said(tier="far"))).next(NOW) for _ in range(10)]
     assert sum(isinstance(step, Try) for step in steps) == 5
+
+
+def test_a_share_is_one_of_all_requests_those_that_stay_at_the_sidecar_too() -> None:
+    runtime = runtime_of(tier("near", "a"), tier("far", "b", limits=Limits(max_share_percent=30)))
+    steps = [way(planned(runtime, Said(tier="far", others=4))).next(NOW) for _ in range(10)]
+    assert all(isinstance(step, Try) for step in steps), "one of five"
+    steps = [way(planned(runtime, Said(tier="far"))).next(NOW) for _ in range(20)]
+    assert sum(isinstance(step, Try) for step in steps) == 11, "30 % of 70 in all"
 
 
 def test_a_copy_that_the_sidecar_sends_is_not_sent_again_and_another_one_is() -> None:

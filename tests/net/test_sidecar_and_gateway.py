@@ -207,6 +207,19 @@ async def test_what_left_for_load_comes_home_where_the_cloud_s_limits_keep_it_ou
     assert (await holds.reply()).status == 200
 
 
+async def test_a_share_is_one_of_all_requests_those_that_the_gateway_does_not_see_too(both, world, dial, say) -> None:
+    near, far = await world(first=BUSY, behind={"limits": {"maxSharePercent": 50}})
+    client = await dial(both.car)
+    for _ in range(5):
+        assert (await client.chat()).status == 200
+    assert len(near.calls) == 5
+    _, end = await busy(say, dial, both, near)
+    for _ in range(8):
+        assert (await client.chat()).status == 200
+    assert len(far.calls) == 7, "half of the fourteen that the rule has had"
+    end.set()
+
+
 async def test_what_has_failed_here_waits_there(both, world, dial, say) -> None:
     """There is nothing to go back to: the gateway's queue is the place to wait."""
     near, far = await world(

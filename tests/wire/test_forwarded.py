@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway_balancer.core.errors import InvalidForwarded
-from spillway_balancer.wire.forwarded import LONGEST, MOST_ATTEMPTS, MOST_SECONDS, Forwarded, parse, write
+from spillway_balancer.wire.forwarded import LONGEST, MOST_ATTEMPTS, MOST_OTHERS, MOST_SECONDS, Forwarded, parse, write
 
 names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cf", "Zl", "Zp", "Zs", "Co", "Cn"]), max_size=12)
 some = names.filter(bool)
 deadlines = st.integers(0, 10**12).map(lambda each: each / 1000)
 attempts = st.none() | st.integers(0, MOST_ATTEMPTS)
-whole = st.builds(Forwarded, deadlines, attempts, some, some, names, st.booleans()) | st.builds(
-    Forwarded, deadlines, attempts, st.just(""), st.just(""), st.just("")
+others = st.integers(0, MOST_OTHERS)
+nothing = st.just("")
+whole = st.builds(Forwarded, deadlines, attempts, some, some, names, st.booleans(), others) | st.builds(
+    Forwarded, deadlines, attempts, nothing, nothing, nothing, st.just(False), st.just(0)
 )
 
 
@@ -22,8 +24,8 @@ def test_as_the_documentation_has_it() -> None:
     said = "route=team/chat; rule=default; tier=paid; attempts=2; deadline=12.500"
     assert parse(said) == Forwarded(12.5, 2, "team/chat", "default", "paid")
     assert write(Forwarded(12.5, 2, "team/chat", "default", "paid")) == said
-    assert write(Forwarded(3.0, None, "team/chat", "default", "paid", True)) == (
-        "route=team/chat; rule=default; tier=paid; home=yes; deadline=3.000"
+    assert write(Forwarded(3.0, None, "team/chat", "default", "paid", True, 9)) == (
+        "route=team/chat; rule=default; tier=paid; home=yes; others=9; deadline=3.000"
     )
     assert write(Forwarded(3.0)) == "deadline=3.000"
 

@@ -61,12 +61,14 @@ class Attempts:
         epoch: float = 0.0,
         first: int = 0,
         most: int | None = None,
+        others: int = 0,
     ) -> None:
         """`deadline` in seconds of the clock that `next` is asked by; `epoch` makes Unix time of them, for budgets.
-        `first`: number of the tier to begin with; `most`: attempts, where that is less than the policy allows."""
+        `first`: number of the tier to begin with; `most`: attempts, where that is less than the policy allows;
+        `others`: requests of the rule that come to be known with this one."""
         self.log: list[str] = []
         """`tier pool/endpoint: reason` of every failed attempt, and why tiers were left without one."""
-        self.tiers = Tiers(tiers, facts, dice, self.log, epoch, first)
+        self.tiers = Tiers(tiers, facts, dice, self.log, epoch, first, others)
         self._purse = self.tiers.purse = None if retry.max_cost is None else Purse(retry.max_cost, facts)
         self._retry = retry
         self._most = retry.attempts if most is None else min(most, retry.attempts)
@@ -88,7 +90,7 @@ class Attempts:
         """Those of a plan, as its route allows them."""
         route = made.route
         retry, first, most = route.spec.retry, made.first, made.most_attempts
-        return cls(made.tiers, retry, route.retry_budget, facts, dice, deadline, epoch, first, most)
+        return cls(made.tiers, retry, route.retry_budget, facts, dice, deadline, epoch, first, most, made.others)
 
     @property
     def observer(self) -> Observer | None:

@@ -59,10 +59,12 @@ def share_of_fund(facts: Sizes, pool: Pool, model: Model) -> Decimal | None:
 class Entering:
     """Asks limits on behalf of one request, over all of its attempts and however often it looks at its tiers anew."""
 
-    __slots__ = ("_asked", "_came", "_epoch", "_facts", "_inside", "_key", "_refused", "until")
+    __slots__ = ("_asked", "_came", "_epoch", "_facts", "_inside", "_key", "_others", "_refused", "until")
 
-    def __init__(self, facts: Facts, key: Callable[[Pool], int | None], epoch: float) -> None:
+    def __init__(self, facts: Facts, key: Callable[[Pool], int | None], epoch: float, others: int = 0) -> None:
+        """`others`: requests of the rule that have come with this one, and are served elsewhere."""
         self._facts = facts
+        self._others = others
         self._key = key
         self._epoch = epoch
         self._came: set[str] = set()
@@ -80,7 +82,7 @@ class Entering:
             limits = tier.limits
             if limits is not None and limits.share is not None and tier.spec.name not in self._came:
                 self._came.add(tier.spec.name)
-                limits.share.came(now)
+                limits.share.came(now, 1 + self._others)
 
     def enter(self, tiers: Sequence[Tier], at: int, pool: Pool, model: Model, now: float) -> Permit | Refusal:
         """A permit for an attempt at a model of a pool, in the tier number `at`."""

@@ -32,6 +32,10 @@ class HandedOver(Protocol):
         """Whether it has left a tier for load alone, and would rather be served there than not at all."""
 
     @property
+    def others(self) -> int:
+        """Requests of that rule that have been there beside this one, and that are told of now."""
+
+    @property
     def attempts(self) -> int | None:
         """That are left; None where nobody has counted."""
 
@@ -51,6 +55,7 @@ def gone_on(made: Plan, so_far: HandedOver) -> Plan:
     if made.refused is not None or (made.route.name, made.rule) != (so_far.route, so_far.rule):
         return made  # another configuration is in force here: by that one the request has not begun
     first = _first(made, so_far.tier)
+    made = made._replace(others=so_far.others)
     made = made._replace(first=min(first, len(made.tiers)), goes_back=so_far.home and first > 0)
     if first < len(made.tiers):
         return made

@@ -60,6 +60,8 @@ class Plan(NamedTuple):
     """Number of the tier to begin with: a sidecar has left those before."""
     most_attempts: int | None = None
     """As many as a sidecar has left of its own; None where the route alone says how many."""
+    others: int = 0
+    """Requests of the rule that a sidecar tells of with this one."""
     goes_back: bool = False
     """Whether it is better off where it came from than waiting here or with an error: to a sidecar it is given back,
     as a request of our own goes home to a tier that it has left for load."""

@@ -14,6 +14,7 @@ from .consumers import Callers
 from .guards import Guards
 from .hedging import HedgeBudget, Hedging
 from .limits import TierLimits
+from .meters import Rate
 from .narrowing import Cuts
 from .overrides import Allowed
 from .pool import Pool
@@ -129,6 +130,10 @@ class Route:
         namesake = pools.get(spec.name)
         self.elsewhere = namesake is not None and namesake.remote
         """Whether it is that of all that a sidecar knows nothing of, which is called as the gateway's pool is."""
+        self.untold: dict[str, Rate] | None = None
+        """With a sidecar: requests by their rules, that its gateway has not been told of; None where none is to be."""
+        if not self.elsewhere and any(pools[name].remote for name in self.pools):
+            self.untold = {rule.name: Rate(0) for rule in spec.rules}
         self.deadlines = Deadlines.of(spec.timeouts)
         streams = spec.streams
         self.resumes = streams is not None and streams.resume != "Never"
@@ -162,6 +167,13 @@ class Route:
         if self.guards is not None:
             self.guards.compile()
         self.allowed.compile()
+
+    def told(self, rule: str, now: float) -> int:
+        """How many requests of the last minute a gateway is told of with one of them, beside that one."""
+        if self.untold is None or rule not in self.untold:
+            return 0
+        had, self.untold[rule] = self.untold[rule].used(now), Rate(0)
+        return max(0, had - 1)
 
     def reinstate(self) -> None:
         """Put these settings in force again, where those of a route that was to follow have come to nothing."""

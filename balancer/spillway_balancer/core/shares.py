@@ -41,12 +41,12 @@ class Share:
         self._wanted = [0.0] * PLACES
         """Those that wanted to come in, by their places, fading likewise."""
 
-    def came(self, now: float) -> None:
-        """The rule has had a request. Once for each, wherever it goes."""
+    def came(self, now: float, count: int = 1) -> None:
+        """The rule has had a request, or so many. Once for each, wherever it goes."""
         self._advance(now)
-        self._came[self._second % len(self._came)] += 1
-        self._came_in_all += 1
-        self._came_faded += 1.0
+        self._came[self._second % len(self._came)] += count
+        self._came_in_all += count
+        self._came_faded += count
 
     def wants(self, now: float, place: float | None) -> None:
         """A request wants to come in, whatever becomes of that. Once for each. `place`: of its session, 0 to 1; None

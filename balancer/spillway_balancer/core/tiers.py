@@ -38,6 +38,7 @@ class Tiers:
         "_keys",
         "_left",
         "_log",
+        "_others",
         "_shares",
         "_told",
         "all",
@@ -58,11 +59,14 @@ class Tiers:
         log: list[str],
         epoch: float = 0.0,
         first: int = 0,
+        others: int = 0,
     ) -> None:
         """`epoch`: what makes Unix time of the clock's, for budgets. `first`: number of the first tier that may be
-        entered; it is as if those before had been left."""
+        entered; it is as if those before had been left. `others`: requests of the rule that are told of with this
+        one."""
         self.all = tiers
         self.first = first
+        self._others = others
         self._facts = facts
         self._dice = dice
         self._log = log
@@ -108,7 +112,7 @@ class Tiers:
         if self.entering is None:
             for tier in self.all:
                 if tier.limits is not None or tier.priced:
-                    self.entering = Entering(self._facts, self._key, self._epoch)
+                    self.entering = Entering(self._facts, self._key, self._epoch, self._others)
                     break
 
     @property

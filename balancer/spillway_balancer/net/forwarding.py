@@ -48,8 +48,8 @@ def onward(job: Job, made: Plan, step: Try, attempts: Attempts, answer: Answer) 
     """The same job for a gateway, which retries, waits and goes on with cut streams by itself."""
     at = Forwarded(inf, attempts.left)
     if not made.route.elsewhere:
-        home = attempts.tiers.has_home
-        at = at._replace(route=made.route.name, rule=made.rule, tier=step.tier, home=home)
+        home, others = attempts.tiers.has_home, made.route.told(made.rule, monotonic())
+        at = at._replace(route=made.route.name, rule=made.rule, tier=step.tier, home=home, others=others)
     patient = job.deadlines._replace(first_byte=inf, stream_idle=inf)
     return job._replace(answer=answer, deadlines=patient, onward=at)
 

@@ -130,6 +130,8 @@ class Journey:
             if self._explains:
                 self._answer.told = refused(made)
             raise made.refused
+        if made.route.untold is not None:
+            made.route.untold[made.rule].take(moment.now)
         if made.clamp is not None:
             self._clamped = self._facts.clamp(made.clamp)
         lively: KeepAlive | None = None

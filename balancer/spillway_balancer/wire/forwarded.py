@@ -1,9 +1,12 @@
 """What a sidecar tells the gateway of a request that it sends on: how far it has come, and what is left of it.
 
-One header, `x-spillway-forwarded: route=team/chat; rule=default; tier=paid; home=yes; attempts=2; deadline=12.500`. All
-parts but the deadline may be left out, in any order; parts that a reader does not know are ignored, so that either side
-may be the newer one. Values are percent-encoded (RFC 3986, section 2.1). It is heeded only beside `x-spillway-pod`, a
-token that says whose word it is.
+One header, `x-spillway-forwarded`, such as
+
+    route=team/chat; rule=default; tier=paid; home=yes; others=9; attempts=2; deadline=12.500
+
+All parts but the deadline may be left out, in any order; parts that a reader does not know are ignored, so that either
+side may be the newer one. Values are percent-encoded (RFC 3986, section 2.1). It is heeded only beside
+`x-spillway-pod`, a token that says whose word it is.
 """
 
 from __future__ import annotations
@@ -27,13 +30,14 @@ NOBODY: Final = "nobody"
 MOST_SECONDS: Final = 10.0**9
 """Of a deadline. More says nothing more."""
 MOST_ATTEMPTS: Final = 1000
+MOST_OTHERS: Final = 100_000
 LONGEST: Final = 2048
 """Characters of the header: names of Kubernetes, all of them percent-encoded, need less."""
 
 _SECONDS: Final = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _COUNT: Final = re.compile(r"\d{1,9}", re.ASCII)
 _VALUE: Final = re.compile(r"(?:[!#$&-:<-~]|%[0-9A-Fa-f]{2})+", re.ASCII)
-_NAMES: Final = frozenset({"route", "rule", "tier", "home", "attempts", "deadline"})
+_NAMES: Final = frozenset({"route", "rule", "tier", "home", "others", "attempts", "deadline"})
 
 
 class Forwarded(NamedTuple):
@@ -51,6 +55,9 @@ class Forwarded(NamedTuple):
     """Of that rule, that it is to enter: those before have been tried, or are too busy."""
     home: bool = False
     """Whether it has left one of those for load alone: there it is served rather than not at all."""
+    others: int = 0
+    """Requests of that rule that the sidecar has had in the last minute and has told nobody of yet, beside this one: a
+    share of the rule's requests is one of them all."""
 
 
 def write(forwarded: Forwarded) -> str:
@@ -62,6 +69,8 @@ def write(forwarded: Forwarded) -> str:
     ]
     if forwarded.home:
         parts.append("home=yes")
+    if forwarded.others > 0:
+        parts.append(f"others={min(forwarded.others, MOST_OTHERS)}")
     if forwarded.attempts is not None:
         parts.append(f"attempts={min(max(0, forwarded.attempts), MOST_ATTEMPTS)}")
     left = math.floor(min(max(0.0, forwarded.deadline), MOST_SECONDS) * 1000)
@@ -90,11 +99,15 @@ def parse(value: str) -> Forwarded:
         raise _wrong("has a deadline that is no number of seconds")
     if attempts is not None and not _COUNT.fullmatch(attempts):
         raise _wrong("has attempts that are no number")
+    others = said.get("others", "0")
+    if not _COUNT.fullmatch(others):
+        raise _wrong("has others that are no number")
     route, rule, tier = (_text(said.get(name, "")) for name in ("route", "rule", "tier"))
     if bool(route) != bool(rule) or (tier and not rule):
         raise _wrong("names a route without a rule, a rule without a route, or a tier without both")
     left = None if attempts is None else min(int(attempts), MOST_ATTEMPTS)
-    return Forwarded(min(float(deadline), MOST_SECONDS), left, route, rule, tier, said.get("home") == "yes")
+    home, beside = said.get("home") == "yes", min(int(others), MOST_OTHERS)
+    return Forwarded(min(float(deadline), MOST_SECONDS), left, route, rule, tier, home, beside)
 
 
 def _text(value: str) -> str:
