@@ -287,10 +287,29 @@ async def test_what_is_forwarded_is_recorded_as_forwarded(serve, endpoint, objec
     assert (line["pool"], line["endpoint"], line["status"]) == ("@gateway/default", "gateway", "ok")
 
 
-async def test_models_that_it_knows_are_listed(pair, endpoint, dial) -> None:
-    car, _ = await pair(await endpoint(), await endpoint())
-    listed = (await (await dial(car)).get("/v1/models")).json()
-    assert [each["id"] for each in listed["data"]] == ["chat"]
+async def test_models_are_those_of_the_gateway(serve, endpoint, objects, dial, tmp_path) -> None:
+    docs = [objects.pool("local", await endpoint()), objects.route("local", models=["chat", "org/one"])]
+    lb = await serve(docs=docs)
+    car = await beside(serve, tmp_path, lb, knows=False)
+    client = await dial(car)
+    for target in ("/v1/models", "/v1/models/chat", "/v1/models/org%2Fone", "/v1/models/org/one", "/v1/models/nobody"):
+        here, there = await client.get(target), await (await dial(lb)).get(target)
+        assert (here.status, here.json()) == (there.status, there.json())
+        assert here.header("x-spillway-served-by") == "gateway"
+    await client.send(client.request("/v1/models", method="HEAD"))
+    assert (await client.reply("HEAD")).status == 200
+    await client.send(client.request("/v1/models", headers=[("anthropic-version", "2023-06-01")]))
+    assert "has_more" in (await client.reply()).json()
+
+
+async def test_models_are_those_that_it_knows_where_no_gateway_answers(pair, endpoint, dial) -> None:
+    car, lb = await pair(await endpoint(), await endpoint())
+    await lb.balancer.stop()
+    client = await dial(car)
+    assert [each["id"] for each in (await client.get("/v1/models")).json()["data"]] == ["chat"]
+    assert (await client.get("/v1/models/chat")).status == 200
+    unknown = await client.get("/v1/models/other")
+    assert (unknown.status, unknown.error["code"]) == (503, "no_ready_endpoint")
 
 
 async def test_a_hedge_near_by_is_not_the_gateways_affair(pair, endpoint, say, dial, objects) -> None:

@@ -125,12 +125,14 @@ class Attempts:
         if not self._failed:
             self._budget.note_request(now)
             return self._find(now) or self._closed(now)
-        last = self._failed[-1][1]
+        step, last = self._failed[-1]
         if len(self._failed) >= self._most or not self._may_retry(last):
             return self._stop(now)
         if not REASONS[last.reason].elsewhere and not self.tiers.leave(last.reason):
             return self._stop(now)
-        if not self._budget.try_take(now):
+        # A gateway that was not reached has had no work of it: where all wait for it to come back, all may.
+        spares = step.pool.remote and last.retry_on == "ConnectError"
+        if not spares and not self._budget.try_take(now):
             return self._stop(now)
         return self._find(now) or self._wait(last, now) or self._closed(now)
 

@@ -8,13 +8,14 @@ a failure like that of any endpoint.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.attempts import Attempts, Try
-from ..core.errors import LoopDetected
+from ..core.errors import InvalidPodToken, LoopDetected
 from ..core.planning import Plan
 from ..core.reasons import Failure
 from ..wire.forwarded import FORWARDED, GATEWAY, NOBODY, POD, SERVED_BY, Forwarded, write
@@ -30,6 +31,8 @@ from .upstream import RawHeaders
 if TYPE_CHECKING:
     from .sending import Job
 
+log = logging.getLogger("spillway.endpoints")
+
 SOONER: Final = 0.25
 """Seconds by which the gateway is to be done before the sidecar is: it knows better what to say of a request whose
 time is over."""
@@ -40,8 +43,28 @@ SIDECAR: Final = b"x-spillway-sidecar"
 """Header of an answer that is told why it came about: what the sidecar has to say of it, beside the gateway's."""
 
 _FORWARDED, _POD, _EXPLAIN = (name.encode() for name in (FORWARDED, POD, EXPLAIN))
-_SIGNED: Final = (SERVED_BY.encode(), GATEWAY.encode())
+SIGNED: Final = (SERVED_BY.encode(), GATEWAY.encode())
 _GIVEN_BACK: Final = (SERVED_BY.encode(), NOBODY.encode())
+
+
+class _Strangers:
+    """Answers that do not have the last word. They are logged, once a minute at most: a gateway that ends gives some,
+    and from an address that is no gateway's come no others."""
+
+    QUIET = 60.0
+
+    def __init__(self) -> None:
+        self._said = -inf
+
+    def met(self, status: int) -> None:
+        now = monotonic()
+        if now - self._said >= self.QUIET:
+            self._said = now
+            refused = ": it does not take our Pod's token" if status == InvalidPodToken.status else ""
+            log.warning("what answers with %d at the gateway's address has not the last word%s", status, refused)
+
+
+_strangers = _Strangers()
 
 
 def onward(job: Job, made: Plan, step: Try, attempts: Attempts, answer: Answer) -> Job:
@@ -65,17 +88,24 @@ class Forwarder:
         """The client's own request, as it came."""
         body = job.peeked.forward(job.peeked.model)
         target = OWN.target(step.picked.endpoint.url, job.path.path)
-        start = f"POST {target} HTTP/1.1\r\nhost: {origin.authority}\r\n".encode()
-        head = [start, b"content-length: %d\r\n" % sum(map(len, body))]
-        for name, value in forwarded_headers(job.facts.raw()):
-            head += (name, b": ", value, b"\r\n")
         left = job.total - monotonic()
         at = (job.onward or Forwarded(left))._replace(deadline=left - min(SOONER, left * _PART))
+        length = b"content-length: %d\r\n" % sum(map(len, body))
+        return [self._head(f"POST {target}", origin, job.facts.raw(), at, length), *body]
+
+    def lookup(self, target: str, origin: Origin, headers: RawHeaders, patience: float) -> list[bytes | memoryview]:
+        """A question that has no body."""
+        return [self._head(f"GET {target}", origin, headers, Forwarded(patience))]
+
+    def _head(self, start: str, origin: Origin, headers: RawHeaders, at: Forwarded, length: bytes = b"") -> bytes:
+        head = [f"{start} HTTP/1.1\r\nhost: {origin.authority}\r\n".encode(), length]
+        for name, value in forwarded_headers(headers):
+            head += (name, b": ", value, b"\r\n")
         head += (_FORWARDED, b": ", write(at).encode(), b"\r\n")
         if self._token is not None and (token := self._token.token()) is not None:
             head += (_POD, b": Bearer ", token.encode(), b"\r\n")
         head.append(b"\r\n")
-        return [b"".join(head), *body]
+        return b"".join(head)
 
 
 class Forwarding(Exchange):
@@ -94,9 +124,9 @@ class Forwarding(Exchange):
             self._given_back = True
             super().head(status, headers, length)
             return
-        if _SIGNED not in headers and status != LoopDetected.status:  # which does not heal, and is to be seen
-            why = "it does not take our Pod's token" if status == 401 else f"what answered with {status} is no gateway"
-            self._fail(Failure("server-error", why=why))
+        if SIGNED not in headers and status != LoopDetected.status:  # which does not heal, and is to be seen
+            _strangers.met(status)
+            self._fail(Failure("server-error"))
             return
         self.final = True
         super().head(status, headers, length)

@@ -42,6 +42,7 @@ from .facts import Facts, digest_of
 from .forwarding import Forwarder
 from .journey import Journey, Shared
 from .keyring import Keyring
+from .listing import PATH, as_the_gateway_lists
 from .mirroring import Copies
 from .queueing import Queue
 from .recording import Recorder
@@ -161,7 +162,7 @@ class Proxy:
         """`for_us`: whether some header is said to the balancer itself."""
         path = PATHS.get(request.path)
         if path is None:
-            self._other(request, answer)
+            await self._other(request, answer, for_us)
             return
         answer.path = path
         if request.method != "POST":
@@ -200,7 +201,7 @@ class Proxy:
             if decision.audit is not None:
                 decision.audit.write(decision)
 
-    def _other(self, request: web.BaseRequest, answer: Answer) -> None:
+    async def _other(self, request: web.BaseRequest, answer: Answer, for_us: bool) -> None:
         as_anthropic = anthropic.VERSION in request.headers
         if as_anthropic:
             answer.path = PATHS[MESSAGES]  # for the shape of errors
@@ -208,7 +209,17 @@ class Proxy:
         if request.method not in ("GET", "HEAD"):
             raise NotFound(f"unknown path; POST is served on {', '.join(PATHS)}")
         self._check_ready()
+        if for_us and FORWARDED in request.headers:
+            answer.marks = LAST_WORD
         routes = self._serving.current.routes
+        if self._forwards and request.path.startswith(PATH):
+            sender, raw = self.sender, list(request.raw_headers)
+            told = await as_the_gateway_lists(
+                sender.connections, sender.forwarder, self._serving.current, request.raw_path, raw
+            )
+            if told is not None:
+                answer.whole(told.status, told.headers, [told.body])
+                return
         digest = digest_of(client_key(request.headers))
         if request.path == "/v1/models":
             may = routes.open_to(digest)
@@ -220,6 +231,8 @@ class Proxy:
             found = routes.resolve(name)
             if found is None:
                 raise ModelNotFound(f"the model {name[:100]!r} does not exist", param="model")
+            if found[0].elsewhere:
+                raise NoReadyEndpoint("the gateway, which knows of this model, does not answer", retry_after=1.0)
             if found[0].callers is not None and not found[0].callers.knows(digest):
                 raise unknown(digest)
             answer.json(200, listing.model_object(name, self._serving.created))

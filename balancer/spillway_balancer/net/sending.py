@@ -89,7 +89,7 @@ class Sender:
         self._runtime: Runtime | None = None
         self.forwarder = Forwarder()
         """Writes what goes to a gateway."""
-        self._connections = ConnectionPool(Dialler(asyncio.get_running_loop(), credentials))
+        self.connections = ConnectionPool(Dialler(asyncio.get_running_loop(), credentials))
 
     def follow(self, runtime: Runtime) -> None:
         """Look for the credentials of the pools that have changed."""
@@ -201,11 +201,11 @@ class Sender:
         foreign = step.into is not None
         told = None if visit.endpoint.quota is None else partial(_told, visit)
         while True:
-            connection = self._connections.reuse(origin)
+            connection = self.connections.reuse(origin)
             if connection is None:
                 patience = min(job.deadlines.connect, job.total - monotonic())
                 try:
-                    connection = await self._connections.dial(origin, max(patience, 0.0))
+                    connection = await self.connections.dial(origin, max(patience, 0.0))
                     if remote:
                         connection.mind_silence()
                 except (OSError, TimeoutError) as error:
@@ -295,7 +295,7 @@ class Sender:
         return [b"".join(head), *body]
 
     def close(self) -> None:
-        self._connections.close()
+        self.connections.close()
 
 
 def _body(step: Try, job: Job, ask: Edit | None) -> Sequence[bytes | memoryview]:
