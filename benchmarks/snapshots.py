@@ -123,7 +123,7 @@ def _row(pools: int) -> list[str]:
         runtime = Runtime(same.snapshot, runtime)
 
     slow, fast, silent = _best(before), _best(after), _best(again)
-    telling = _best(lambda: report(runtime, {}, {}, 0.0))
+    telling = _best(lambda: report(runtime, {}, {}, 0.0, 0.0))
     return [
         f"{pools} pools of {ENDPOINTS // pools}",
         f"{slow * 1e3:.1f} ms",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uhashring import HashRing
 
-from spillway_balancer.core.ring import Ring, hash_of, points_of
+from spillway_balancer.core.ring import Ring, hash_of, points_of, ring_of
 
 names = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12)
 members = st.dictionaries(names, st.integers(1, 300), min_size=1, max_size=10)
@@ -133,3 +134,14 @@ def test_processes_agree_whatever_their_hash_seed() -> None:
         for order, seed in ((pool, "1"), (pool[::-1], "2"))
     }
     assert len(said) == 1
+
+
+def test_all_uses_of_the_same_members_share_one_ring_for_as_long_as_there_are_any() -> None:
+    one = ring_of({"a": 100, "b": 50}, 64)
+    assert ring_of({"b": 50, "a": 100}, 64) is one
+    assert ring_of({"a": 100, "b": 51}, 64) is not one
+    assert ring_of({"a": 100, "b": 50}, 65) is not one
+    before = {key: list(one.walk(key)) for key in KEYS[:50]}
+    del one
+    gc.collect()
+    assert {key: list(ring_of({"a": 100, "b": 50}, 64).walk(key)) for key in KEYS[:50]} == before

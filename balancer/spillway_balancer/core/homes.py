@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from .prefix import Prompt
-from .ring import Ring
+from .ring import ring_of
 from .strategies import Candidate
 
 BELIEF: Final = 0.5
@@ -31,7 +31,7 @@ class Homes:
     __slots__ = ("_ring",)
 
     def __init__(self, members: Mapping[str, int], vnodes: int) -> None:
-        self._ring = Ring(members, vnodes)
+        self._ring = ring_of(members, vnodes)
 
     def guess(
         self,

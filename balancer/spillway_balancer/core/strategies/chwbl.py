@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from spillway_api.types import Dispatch
 
-from ..ring import Ring
+from ..ring import ring_of
 from .least_load import least_loaded
 from .protocol import Ask, Candidate, Choice, Reads
 
@@ -33,7 +33,7 @@ class CHWBL:
 
     def __init__(self, members: Mapping[str, int], dispatch: Dispatch) -> None:
         settings = dispatch.chwbl
-        self._ring = Ring(members, settings.vnodes)
+        self._ring = ring_of(members, settings.vnodes)
         self._factor = settings.load_factor_percent
         self._min_in_flight = settings.min_in_flight
         self._next_on_ring = settings.overflow == "NextOnRing"
