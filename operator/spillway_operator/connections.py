@@ -206,7 +206,8 @@ class Connection:
     async def send_words(self) -> None:
         """Sends what there is to say, for ever. Raises ConnectionError when the peer has gone."""
         while True:
-            await self.socket.send_frame(await self._words.get(), WSMsgType.TEXT)
+            data = await self._words.get()
+            await self.socket.send_frame(data, WSMsgType.BINARY if stream.is_packed(data) else WSMsgType.TEXT)
 
     async def send_all(self, count: Callable[[int], None]) -> None:
         """Sends what there is to send, for ever. Raises ConnectionError when the peer has gone."""

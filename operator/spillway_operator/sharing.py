@@ -175,7 +175,7 @@ class Sharing:
             since = told.version if told is not None and pools <= told.pools else 0
             data = messages.get((version, since, pools))
             if data is None:
-                data = messages[version, since, pools] = stream.encode(loads.since(since, pools, now))
+                data = messages[version, since, pools] = stream.packed(stream.encode(loads.since(since, pools, now)))
             if not each.share(data):
                 continue  # it has not taken the last one yet
             wait = pace * self._dice.uniform(1 - SPREAD, 1 + SPREAD)
@@ -195,9 +195,10 @@ class Sharing:
 
     def _ask(self, gateway: Gateway, wanted: bool) -> None:
         for each in gateway.connections.values():
-            if self._asked.get(each, False) is not wanted:
+            if self._asked.get(each, False) is wanted:
+                continue
+            if each.share(stream.encode(stream.Share(PACE if wanted else 0.0))):
                 self._asked[each] = wanted
-                each.say(stream.encode(stream.Share(PACE if wanted else 0.0)))
 
     def _tell_counts(self) -> None:
         for counted in self._counters:
