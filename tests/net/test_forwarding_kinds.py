@@ -359,3 +359,45 @@ async def test_a_gateway_that_restarts_under_load_loses_nothing(serve, engine, o
             await lb.balancer.start()
         done.set()
     assert set(statuses) == {200}
+
+
+async def test_a_slow_client_slows_the_endpoint_behind_both(pair, endpoint, say, dial) -> None:
+    words = [say.chunks(say.word("x" * 65536)) for _ in range(320)]
+    wrote = 0
+
+    async def pour(call: Any) -> None:
+        nonlocal wrote
+        call.write(say.SSE + say.chunk(say.role()))
+        for word in words:
+            call.write(word)
+            await call.writer.drain()
+            wrote += 1
+        call.write(say.chunk(say.DONE) + say.END)
+
+    car, _ = await pair(None, await endpoint(pour))
+    client = await dial(car, receive_buffer=4096)
+    await client.send(client.request("/v1/chat/completions", client.chat_body(stream=True)))
+    await car.until(lambda: wrote > 1)
+    before = -1
+    while before != wrote:
+        before = wrote
+        await asyncio.sleep(0.3)
+    assert wrote < len(words), "the endpoint is held up"
+    assert (await client.reply()).events[-1] == "[DONE]"
+
+
+async def test_a_sidecar_that_ends_lets_what_it_has_sent_on_end(pair, endpoint, say, dial) -> None:
+    gate = asyncio.Event()
+    far = await endpoint(
+        say.steps(say.SSE + say.chunks(say.role(), say.word("one ")), gate, say.chunks(say.DONE) + say.END)
+    )
+    car, _ = await pair(None, far)
+    client = await dial(car)
+    await client.send(client.request("/v1/chat/completions", client.chat_body(stream=True)))
+    head = await client.head()
+    ending = asyncio.create_task(car.balancer.drain())
+    await car.until(lambda: car.balancer.proxy.draining)
+    gate.set()
+    reply = await client.rest(head)
+    assert reply.events[-1] == "[DONE]"
+    assert await ending

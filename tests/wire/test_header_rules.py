@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway_balancer.core.errors import MethodNotAllowed, ProtocolError, UnsupportedEncoding, VersionNotSupported
-from spillway_balancer.wire.headers import HOP_BY_HOP, check_request, request_headers, response_headers
+from spillway_balancer.wire.headers import (
+    HOP_BY_HOP,
+    check_request,
+    forwarded_headers,
+    request_headers,
+    response_headers,
+)
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -167,6 +173,30 @@ def test_a_clients_credentials_never_go_on_and_an_endpoints_cookies_never_come_b
 def test_passing_twice_changes_nothing_more(headers: Pairs) -> None:
     assert request_headers(request_headers(headers)) == request_headers(headers)
     assert response_headers(response_headers(headers)) == response_headers(headers)
+
+
+# -- requests to our own gateway, and its answers
+
+
+@given(HEADERS)
+def test_to_the_gateway_goes_all_but_the_framing(headers: Pairs) -> None:
+    headers = [*headers, (b"X-Spillway-Forwarded", b"forged"), (b"x-spillway-pod", b"forged"), (b"Host", b"a")]
+    kept = forwarded_headers(headers)
+    as_ever = [pair for pair in kept if pair[0] not in (b"authorization", b"cookie", b"x-spillway-x")]
+    assert as_ever == request_headers(headers)
+    nominated = {
+        token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
+    }
+    for name in {b"authorization", b"cookie", b"x-spillway-x"} - (nominated - {b"authorization"}):
+        assert [v for n, v in kept if n == name] == [v for n, v in headers if n.lower() == name]
+
+
+@given(HEADERS)
+def test_what_our_own_gateway_says_to_clients_is_theirs(headers: Pairs) -> None:
+    passed = response_headers(headers, ours=True)
+    assert [pair for pair in passed if pair[0] != b"x-spillway-x"] == response_headers(headers)
+    if not any(name.lower() == b"connection" for name, _ in headers):
+        assert [v for n, v in passed if n == b"x-spillway-x"] == [v for n, v in headers if n.lower() == b"x-spillway-x"]
 
 
 # -- requests that are refused
