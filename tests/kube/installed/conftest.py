@@ -32,7 +32,7 @@ def release(cluster: Cluster) -> Release:
         error.add_note(release.kubectl("logs", "-l", "app.kubernetes.io/name=spillway", "--tail=30", namespace=SYSTEM))
         raise
     cluster.apply(
-        objects.engines("engines", objects.ENGINES),
+        objects.engines("engines", objects.ENGINES, "--log-requests"),
         objects.keyed(objects.OLD),
         objects.service("engines"),
         objects.service("keyed"),

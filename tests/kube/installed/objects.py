@@ -68,7 +68,7 @@ def service(name: str) -> Object:
 
 def keyed(*keys: str) -> Object:
     """Engines that ask for one of these keys."""
-    return engines("keyed", 2, *(f"--api-key={key}" for key in keys))
+    return engines("keyed", 2, "--log-requests", *(f"--api-key={key}" for key in keys))
 
 
 def secret(key: str) -> Object:
@@ -115,31 +115,39 @@ def policies() -> list[Object]:
     return [policy(model, pool) for model, pool in zip(MODELS, ("by-pods", "by-service", "keyed"), strict=True)]
 
 
-def client(base: str) -> list[Object]:
-    """The Pod that asks without a pause, and its program."""
+def programs() -> Object:
+    """What client Pods run, the modules beside this one."""
+    names = ("steady.py", "asking.py", "unmodified.py")
+    data = {name: (Path(__file__).parent / name).read_text() for name in names}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "programs"}, "data": data}
+
+
+def running(program: str, **environment: str) -> Object:
+    """The spec of a Pod that runs one of them."""
     container = {
         "name": "client",
         "image": IMAGE,
         "imagePullPolicy": "Never",
-        "command": ["python3", "/client/steady.py"],
-        "env": [{"name": "BASE_URL", "value": base}, {"name": "MODELS", "value": " ".join(MODELS)}],
+        "command": ["python3", f"/programs/{program}"],
+        "env": [{"name": name, "value": value} for name, value in environment.items()],
         "securityContext": SECURE,
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "volumeMounts": [{"name": "client", "mountPath": "/client", "readOnly": True}],
+        "volumeMounts": [{"name": "programs", "mountPath": "/programs", "readOnly": True}],
     }
-    spec = {
+    return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 1,
         "securityContext": POD,
         "containers": [container],
-        "volumes": [{"name": "client", "configMap": {"name": "client"}}],
+        "volumes": [{"name": "programs", "configMap": {"name": "programs"}}],
     }
-    program = (Path(__file__).parent / "steady.py").read_text()
-    return [
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "client"}, "data": {"steady.py": program}},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client"}, "spec": spec},
-    ]
+
+
+def client(base: str) -> list[Object]:
+    """The Pod that asks without a pause."""
+    spec = running("steady.py", OPENAI_BASE_URL=base, MODELS=" ".join(MODELS))
+    return [programs(), {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client"}, "spec": spec}]
 
 
 def question(model: str) -> Object:

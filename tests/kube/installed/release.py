@@ -31,6 +31,7 @@ VALUES: Object = {
         "operator": {"repository": REPOSITORY},
     },
     "operator": {"resources": SMALL},
+    "sidecars": {"enabled": True},
     # The longest stream of the load takes some 10 s; a test should not wait ten minutes for one that hangs.
     "gateway": {"resources": SMALL, "drainSeconds": 60},
 }
@@ -74,6 +75,16 @@ class Release:
     def upgrade(self, values: Object) -> str:
         chart = str(ROOT / "charts" / "spillway")
         return self.helm("upgrade", "spillway", chart, "--reuse-values", "--wait", "--timeout", "3m", values=values)
+
+    def injects(self) -> None:
+        """Waits until the API server can ask the webhook: it has been told which authority to trust."""
+        path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+
+        def holds() -> bool:
+            found = [hook for each in self.cluster.api.get(path)["items"] for hook in each["webhooks"]]
+            return bool(found) and all(hook["clientConfig"].get("caBundle") for hook in found)
+
+        until(holds, "an authority in the webhook's configuration", 60.0)
 
     # ---- the cluster, seen from the two namespaces
 
@@ -120,22 +131,28 @@ class Release:
         self.kubectl("scale", f"deployment/{app}", f"--replicas={replicas}", namespace=namespace)
         self.settled(app, replicas)
 
-    def kill(self, pod: str) -> None:
-        """kill -9 of the container's process, from outside: inside nobody can kill the first process."""
-        found = self.cluster.api.get(f"/api/v1/namespaces/{MODELS}/pods/{pod}")["status"]["containerStatuses"][0]
+    def kill(self, pod: str, kind: str = "containerStatuses", namespace: str = MODELS) -> None:
+        """kill -9 of the process of its first container of a kind, from outside: inside nobody can kill the first
+        process."""
+        found = self.cluster.api.get(f"/api/v1/namespaces/{namespace}/pods/{pod}")["status"][kind][0]
         container = found["containerID"].removeprefix("containerd://")
         self.cluster.exec("ctr", "-n", "k8s.io", "task", "kill", "--signal", "SIGKILL", container)
         again = found["restartCount"] + 1
-        path = f"jsonpath={{.status.containerStatuses[0].restartCount}}={again}"
-        self.kubectl("wait", f"pod/{pod}", f"--for={path}", "--timeout=60s")
-        self.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=60s")
+        path = f"jsonpath={{.status.{kind}[0].restartCount}}={again}"
+        self.kubectl("wait", f"pod/{pod}", f"--for={path}", "--timeout=60s", namespace=namespace)
+        self.kubectl("wait", f"pod/{pod}", "--for=condition=Ready", "--timeout=60s", namespace=namespace)
+
+    def serve(self, pod: str, there: bool) -> None:
+        """Gives an engine the label that pools and Services select by, or takes it away; it keeps running."""
+        labels = {"serve": "yes" if there else None}
+        self.cluster.api.call("PATCH", f"/api/v1/namespaces/{MODELS}/pods/{pod}", {"metadata": {"labels": labels}})
 
     # ---- what a Pod says by HTTP, through the API server
 
-    def ask(self, pod: str, path: str, body: Any = None, *, port: int = 8080) -> Any:
+    def ask(self, pod: str, path: str, body: Any = None, *, port: int = 8080, namespace: str = SYSTEM) -> Any:
         """Raises Refused for an answer of 400 and above, and where the Pod cannot be reached."""
         method = "GET" if body is None else "POST"
-        return self.cluster.api.call(method, f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:{port}/proxy{path}", body)
+        return self.cluster.api.call(method, f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}", body)
 
     def endpoints(self, pod: str, pool: str) -> set[str]:
         """Names of a pool's endpoints in one balancer's force."""
@@ -146,6 +163,13 @@ class Release:
         """Whether a balancer is connected to an operator."""
         page = self.ask(pod, "/metrics", port=8081)
         return re.search(r"^spillway_config_connected\{.*\} 1(\.0)?$", page, re.MULTILINE) is not None
+
+    def sample(self, pod: str, name: str, **labels: str) -> float:
+        """A value of a gateway's metrics; 0 where there is none."""
+        page = self.ask(pod, "/metrics", port=8081)
+        said = ",".join(f'{label}="{value}"' for label, value in labels.items())
+        found = re.search(rf"^{name}\{{{said}\}} (\S+)$", page, re.MULTILINE)
+        return float(found[1]) if found else 0.0
 
     def in_force_since(self, pod: str) -> float:
         """When a balancer took in force what it serves by. Unix time."""

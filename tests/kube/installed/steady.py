@@ -1,7 +1,7 @@
 """A service's traffic, run in a Pod: streams and plain requests by the OpenAI SDK, without a retry of the SDK's own.
 
-Prints one JSON object for each request when it has ended: see `Answered` in load.py. A dozen at a time at most, about
-15 a second.
+Where it asks stands in the environment alone, as the SDK reads it. Prints one JSON object for each request when it has
+ended: see `Answered` in load.py. A dozen at a time at most, about 15 a second.
 """
 
 from __future__ import annotations
@@ -76,7 +76,6 @@ async def main() -> None:
 
 def client(limits: Limits) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
-        base_url=os.environ["BASE_URL"],
         api_key="none",
         max_retries=0,
         timeout=PATIENCE,

@@ -8,7 +8,7 @@ import time
 import pytest
 from tests.kube.access import Refused, until
 from tests.kube.installed import objects
-from tests.kube.installed.release import GATEWAY, MODELS, OPERATOR, SYSTEM, restarts
+from tests.kube.installed.release import GATEWAY, OPERATOR, SYSTEM, restarts
 
 IN_FORCE_SECONDS = 1.0
 """From the change of a Pod's labels to the last balancer; so the API server and the slices' controller count too."""
@@ -79,7 +79,7 @@ def test_endpoint_changes_are_in_force_within_a_second(release):
     for turn in range(6):
         there = bool(turn % 2)
         began = time.time()
-        _serve(release, pod, there)
+        release.serve(pod, there)
 
         def seen(there=there):
             found = [release.endpoints(gateway, pool) for gateway in gateways for pool in ("by-pods", "by-service")]
@@ -98,7 +98,7 @@ def test_endpoint_changes_are_in_force_within_a_second(release):
 def test_columns_say_that_all_engines_are_gone_and_back(release):
     engines = release.names("engines")
     for pod in engines:
-        _serve(release, pod, False)
+        release.serve(pod, False)
     release.shows("modelpool", "by-pods", ready="False", reason="NoEndpoints", endpoints="0/0")
     release.shows("modelpool", "by-service", ready="False", reason="NoEndpoints", endpoints="0/0")
     release.shows("routepolicy", "chat", ready="False", reason="AllPoolsUnready", tiers="default: local=Unavailable")
@@ -107,15 +107,10 @@ def test_columns_say_that_all_engines_are_gone_and_back(release):
         release.ask(release.names(GATEWAY)[0], "/v1/chat/completions", objects.question("chat"))
     assert refused.value.status == 503
     for pod in engines:
-        _serve(release, pod, True)
+        release.serve(pod, True)
     count = f"{objects.ENGINES}/{objects.ENGINES}"
     release.shows("modelpool", "by-pods", ready="True", reason="EndpointsReady", endpoints=count)
     release.shows("routepolicy", "chat", ready="True", reason="Programmed", tiers="default: local=Open")
     events = release.kubectl("get", "events", "--field-selector", "involvedObject.name=by-pods")
     assert "NoEndpoints" in events
     assert "EndpointsReady" in events
-
-
-def _serve(release, pod, there):
-    labels = {"serve": "yes" if there else None}
-    release.cluster.api.call("PATCH", f"/api/v1/namespaces/{MODELS}/pods/{pod}", {"metadata": {"labels": labels}})
