@@ -37,7 +37,7 @@ GATEWAY = "chat"
 POOLS, ENDPOINTS = 20, 8
 STARTS = 5
 SETTLED = 3.0
-"""Seconds after which memory is looked at: what starting takes is over then."""
+"""Seconds after which what starting takes is over, and for which it is looked at then."""
 BARE = "import asyncio, ssl, aiohttp.web, uvloop, sys; print(flush=True); sys.stdin.read()"
 SPILLWAY = "from spillway_balancer.cli import main; main()"
 
@@ -53,6 +53,8 @@ class Taken(NamedTuple):
     """… to the operator's snapshot in force, acknowledged."""
     cpu: float
     """Its CPU until then."""
+    idle: float
+    """Part of a core that it takes after that."""
     rss: float
     pss: float
     """The same, with what several processes share in equal parts."""
@@ -64,15 +66,15 @@ def footprint() -> Table:
     """Medians of a few starts each."""
     rows = asyncio.run(_rows())
     least = rows["bare Python with aiohttp"]
-    head = ["", "ready", "follows", "CPU until then", "RSS when idle", "ratio", "PSS", "own alone"]
+    head = ["", "ready", "follows", "CPU until then", "when idle", "RSS when idle", "ratio", "PSS", "own alone"]
     title = f"A process when idle: {POOLS} pools with {ENDPOINTS} endpoints each; medians of {STARTS} starts"
     return title, head, [[name, *_shown(taken, least)] for name, taken in rows.items()]
 
 
 def _shown(taken: Taken, least: Taken) -> list[str]:
     times = [f"{each * 1000:.0f} ms" if each else "-" for each in (taken.ready, taken.follows, taken.cpu)]
-    rss, pss, own = (f"{each / 1e6:.1f} MB" for each in taken[3:])
-    return [*times, rss, f"{taken.rss / least.rss:.2f}", pss, own]
+    rss, pss, own = (f"{each / 1e6:.1f} MB" for each in (taken.rss, taken.pss, taken.own))
+    return [*times, f"{taken.idle:.2%}", rss, f"{taken.rss / least.rss:.2f}", pss, own]
 
 
 async def _rows() -> dict[str, Taken]:
@@ -110,7 +112,7 @@ async def _bare(folder: Path) -> Taken:
         assert process.stdout is not None
         await process.stdout.readline()
         took, spent = monotonic() - begun, _cpu(process.pid)
-        return Taken(took, 0.0, spent, *_memory(process.pid))
+        return Taken(took, 0.0, spent, 0.0, *_memory(process.pid))
 
 
 async def _spillway(
@@ -149,9 +151,12 @@ async def _spillway(
         await _until(follows)
         followed, spent = monotonic() - begun, _cpu(process.pid)
         await asyncio.sleep(SETTLED)
+        before = _cpu(process.pid)
+        await asyncio.sleep(SETTLED)
+        idle = (_cpu(process.pid) - before) / SETTLED
         memory = _memory(process.pid)
     await _until(gone)
-    return Taken(ready, followed, spent, *memory)
+    return Taken(ready, followed, spent, idle, *memory)
 
 
 def world(when: str | None = None) -> Snapshot:
@@ -230,6 +235,5 @@ def _memory(pid: int) -> tuple[int, int, int]:
 
 
 def _cpu(pid: int) -> float:
-    """Seconds of user and system time so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds that its threads have run so far (https://docs.kernel.org/scheduler/sched-stats.html)."""
+    return sum(int(each.read_text().split()[0]) for each in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9

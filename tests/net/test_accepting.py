@@ -18,6 +18,7 @@ from spillway_balancer.app import Balancer, Settings
 from spillway_balancer.net.credentials import Credentials
 from spillway_balancer.net.filesource import judge
 from spillway_balancer.net.operator_source import Where
+from spillway_balancer.net.vouching import PATIENCE
 from spillway_operator.certificates import needed
 from spillway_operator.vouching import Vouching
 
@@ -311,3 +312,13 @@ async def test_what_was_tried_is_not_given_back(gateway, two, dial, say) -> None
     assert reply.status in (500, 503)
     assert reply.header(LAST_WORD) == "gateway"
     assert len(far.calls) == 1
+
+
+async def test_who_has_hardly_any_time_left_waits_no_longer_to_be_known(gateway, two, dial, rig) -> None:
+    near, far = await two()
+    rig.tokens.waits = asyncio.Event()
+    begun = asyncio.get_running_loop().time()
+    reply = await (await dial(gateway)).chat(handed("far", deadline=0.05))
+    assert asyncio.get_running_loop().time() - begun < PATIENCE / 2
+    assert (reply.status, len(near.calls), len(far.calls)) == (200, 1, 0)
+    rig.tokens.waits.set()

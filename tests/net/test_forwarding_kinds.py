@@ -401,3 +401,22 @@ async def test_a_sidecar_that_ends_lets_what_it_has_sent_on_end(pair, endpoint, 
     reply = await client.rest(head)
     assert reply.events[-1] == "[DONE]"
     assert await ending
+
+
+@pytest.mark.parametrize("fate", ["its error", "gone"])
+async def test_after_signs_of_life_the_end_is_an_event(pair, serve, endpoint, say, dial, tmp_path, fate) -> None:
+    gate = asyncio.Event()
+    _, lb = await pair(None, await endpoint(), streams={"keepAlive": "100ms"}, retry={"attempts": 1})
+    error = say.error(503, "its_own").replace(b"\r\n", SIGNED, 1)
+    gateway = await endpoint(say.steps(gate, error if fate == "its error" else say.RESET))
+    car = await beside(serve, tmp_path, gateway, knows=False)
+    car.learns(lb)
+    client = await dial(car)
+    await client.send(client.request("/v1/chat/completions", client.chat_body(stream=True)))
+    head = await client.head()
+    assert (await client.chunk()).startswith(b": ")
+    gate.set()
+    reply = await client.rest(head)
+    assert reply.whole
+    assert reply.error["code"] == ("its_own" if fate == "its error" else "attempts_failed")
+    await car.until(lambda: car.sample("spillway_requests_total", code="503") == 1)

@@ -167,6 +167,23 @@ async def test_a_quiet_pool_is_scraped_a_tenth_as_often_and_at_once_when_it_is_a
     assert scraping.scrapes - before >= 3
 
 
+async def test_no_pool_is_quiet_where_sidecars_go_by_what_is_scraped(scrape, endpoint, say) -> None:
+    server = await endpoint()
+    server.pages["/metrics"] = say.message(body=PAGE)
+    scraping = scrape(server, interval="100ms", quiet_after=0.0)
+    await scraping.until(lambda: scraping.scrapes)
+    await asyncio.sleep(0.25)
+    scraping.poller.share(True)
+    before = scraping.scrapes
+    await asyncio.sleep(polling.WAKE_SECONDS + 0.6)
+    assert scraping.scrapes - before >= 3
+    scraping.poller.share(False)
+    await asyncio.sleep(0.25)
+    before = scraping.scrapes
+    await asyncio.sleep(0.6)
+    assert scraping.scrapes - before <= 1
+
+
 @pytest.mark.parametrize(
     ("behaviour", "result"),
     [

@@ -207,6 +207,24 @@ async def test_what_left_for_load_comes_home_where_the_cloud_s_limits_keep_it_ou
     assert (await holds.reply()).status == 200
 
 
+async def test_where_home_is_full_it_waits_in_line_at_home(both, world, dial, say) -> None:
+    near, far = await world(
+        first=BUSY,
+        behind={"limits": {"maxSharePercent": 0}},
+        pool={"capacity": {"maxInFlightPerEndpoint": 1}},
+        queue={"maxWait": "20s"},
+    )
+    _, end = await busy(say, dial, both, near)
+    client = await dial(both.car)
+    waiting = asyncio.create_task(client.chat())
+    await both.until(lambda: sample(both.car, "spillway_queue_requests") == 1)
+    assert sample(both.gateway, "spillway_queue_requests") == 0
+    end.set()
+    assert (await waiting).text == "hello"
+    assert (len(near.calls), len(far.calls)) == (2, 0)
+    assert sample(both.car, "spillway_attempts_total", pool="@gateway/chat") == 1, "and asks the gateway no more"
+
+
 async def test_a_share_is_one_of_all_requests_those_that_the_gateway_does_not_see_too(both, world, dial, say) -> None:
     near, far = await world(first=BUSY, behind={"limits": {"maxSharePercent": 50}})
     client = await dial(both.car)

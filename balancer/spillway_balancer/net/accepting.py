@@ -11,10 +11,10 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter
 
-from ..core.errors import InvalidPodToken
+from ..core.errors import InvalidForwarded, InvalidPodToken
 from ..wire.forwarded import FORWARDED, GATEWAY, NOBODY, POD, SERVED_BY, Forwarded, parse
 from .answer import Told
-from .vouching import Vouching
+from .vouching import PATIENCE, Vouching
 
 LAST_WORD: Final[Told] = ((SERVED_BY.encode(), GATEWAY.encode()),)
 """Header of every answer to a request that was forwarded, whether or not its sidecar was believed: the gateway has
@@ -40,8 +40,19 @@ class Accepting:
         if scheme.lower() != "bearer" or not token:
             self._requests.labels("none").inc()
             return None
-        state = await self._vouching.state(token.strip())
+        said: Forwarded | InvalidForwarded
+        try:
+            said = parse(headers[FORWARDED])
+        except InvalidForwarded as error:
+            said = error
+        # Who has hardly any time left waits no longer than that to be known.
+        patience = said.deadline if isinstance(said, Forwarded) else PATIENCE
+        state = await self._vouching.state(token.strip(), patience)
         self._requests.labels(state.lower()).inc()
         if state == "Unknown":
             raise InvalidPodToken(f"the token in {POD} is no Pod's, or not for gateways")
-        return parse(headers[FORWARDED]) if state == "Known" else None
+        if state != "Known":
+            return None
+        if isinstance(said, InvalidForwarded):
+            raise said
+        return said

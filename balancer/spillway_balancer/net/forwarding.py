@@ -19,7 +19,7 @@ from ..core.errors import InvalidPodToken, LoopDetected
 from ..core.planning import Plan
 from ..core.reasons import Failure
 from ..wire.forwarded import FORWARDED, GATEWAY, NOBODY, POD, SERVED_BY, Forwarded, write
-from ..wire.headers import forwarded_headers, response_headers
+from ..wire.headers import forwarded_headers
 from ..wire.providers import OWN
 from .answer import Answer
 from .dialling import Origin
@@ -142,9 +142,6 @@ class Forwarding(Exchange):
             self._fail(Failure("saturated", why="nothing there is open to it"))
         else:
             super()._error_answer()
-
-    def _back(self) -> list[tuple[bytes, bytes]]:
-        return response_headers(self._headers, ours=True)
 
 
 def _told(own: Iterable[tuple[bytes, bytes]], said: set[bytes]) -> tuple[tuple[bytes, bytes], ...]:

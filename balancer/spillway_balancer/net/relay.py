@@ -62,7 +62,7 @@ class Exchange:
     """Receives one endpoint's answer and relays it. Await `finished`."""
 
     final = False
-    """Whether it is the client's as it is, an error as well."""
+    """Whether it is the client's as it is: an error as well, and with what a gateway of ours says to clients."""
 
     __slots__ = (
         "_active",
@@ -227,7 +227,7 @@ class Exchange:
         elif self._gate is None or self._gate.claim(self):
             body = [rest, watch.held()] if watch is not None else self._held
             self._on_first_byte()
-            self._answer.whole(self._status, self._back(), body)
+            self._answer.whole(self._status, response_headers(self._headers, self.final), body)
             self._finish()
 
     def lost(self, error: Exception | None) -> None:
@@ -276,15 +276,11 @@ class Exchange:
         self._on_first_byte()
         # An event stream may yet need room for an error event, so its length is not promised to the client.
         length = self._length if self._watch is None else None
-        self._answer.begin(self._status, self._back(), length, first)
+        self._answer.begin(self._status, response_headers(self._headers, self.final), length, first)
         self._held.clear()
         if self._active + self._deadlines.stream_idle < self._first_byte:  # what the timer was set for is not it
             self._timer.cancel()
             self._timer = self._loop.call_later(self._deadlines.stream_idle, self._tick)
-
-    def _back(self) -> list[tuple[bytes, bytes]]:
-        """The answer's headers, as far as they are the client's."""
-        return response_headers(self._headers)
 
     def _error_answer(self) -> None:
         """An HTTP error: what it means, with the answer kept in case it is the client's to see."""
@@ -299,7 +295,7 @@ class Exchange:
             answer.begin(self._status, (), None, self._error_body)
             answer.end()
         else:
-            answer.whole(self._status, self._back(), [self._error_body])
+            answer.whole(self._status, response_headers(self._headers, self.final), [self._error_body])
         if self.failure is not None and self.failure.status:
             answer.status = self.failure.status
 

@@ -93,7 +93,7 @@ class CoreBalancer:
         for reading in readings:
             endpoint = endpoints.get(reading.station.name)
             if endpoint is not None:
-                tell_metrics(endpoint, reading)
+                tell_metrics(endpoint, reading, late=self.pool.partial)
 
     def removed(self, station: Station, now: float) -> None:
         if self._stations.pop(station.name, None) is not None:
@@ -121,11 +121,12 @@ def key_of(request: Request) -> int:
     return xxh3_64_intdigest(session_of(request).to_bytes(8, "little"))
 
 
-def tell_metrics(endpoint: EndpointState, reading: Reading) -> None:
-    """What a scrape of the engine's page tells of it. Of one that comes late, own requests are those of its time."""
+def tell_metrics(endpoint: EndpointState, reading: Reading, late: bool = False) -> None:
+    """What a scrape of the engine's page tells of it. Of one that comes `late` to a sidecar, own requests are those of
+    its time. (Where balancers tell each other of their requests that is late too, and makes up for it.)"""
     if endpoint.past is None:
         endpoint.past = Past(endpoint.load)
-    own = endpoint.past.at(reading.at)
+    own = endpoint.past.at(reading.at if late else float("inf"))
     report = Reported(
         at=reading.at,
         waiting=reading.waiting,
