@@ -189,7 +189,7 @@ class Operator:
         self.reconciler.world = self.watching.world
         self.reconciler.config_changed()
         if self.showing is not None:
-            self.showing.changed()
+            self.showing.world_changed()
 
     def _leader_changed(self) -> None:
         log.info("this replica %s", "leads" if self.leadership.leads else "follows")

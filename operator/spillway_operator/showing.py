@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -71,6 +71,8 @@ class Showing:
         self._wall = wall
         self._spared = NEVER | {settings.namespace}
         self._spaces = Spaces(settings, cluster)
+        self._asked: Mapping[str, str] | None = None
+        """Namespaces that ask, as the watch of all namespaces told last."""
         self._watches: dict[Scope, tuple[PodWatch, asyncio.Task[None]]] = {}
         self._left: dict[str, Seen] = {}
         """Pods that are watched no more, though their condition may still stand there."""
@@ -79,8 +81,16 @@ class Showing:
         self.queue: WorkQueue[str] = WorkQueue(self._look, lambda _: REST_SECONDS, dice)
 
     def changed(self) -> None:
-        """A Pod, a namespace or the leader may be another."""
+        """A Pod or the leader may be another."""
         self.queue.wake("sidecars")
+
+    def world_changed(self) -> None:
+        """Something in the cluster is another; most of it is nothing to this."""
+        world = self._world()
+        asking = None if world is None else world.asking()
+        if asking != self._asked:
+            self._asked = asking
+            self.changed()
 
     async def close(self) -> None:
         """End all watches."""

@@ -278,16 +278,16 @@ def test_labels_of_a_namespace_come_and_go():
         scene = Scene()
         scene.put("quiet", None, made=-7200)
         scene.put("no", "false")
-        scene.it.changed()
+        scene.it.world_changed()
         await asyncio.sleep(60)
         assert scene.api.patches == []
         scene.world.spaces["shop"] = at(-60)
-        scene.it.changed()
+        scene.it.world_changed()
         await asyncio.sleep(5)
         assert scene.api.told("u-quiet") == {CONDITION: "CreatedBefore"}
         assert scene.api.events == [("quiet", "Normal", "NoSidecar", "CreatedBefore")]
         del scene.world.spaces["shop"]
-        scene.it.changed()
+        scene.it.world_changed()
         await asyncio.sleep(5)
         assert scene.api.told("u-quiet") == {}
         assert scene.counted() == {}
@@ -473,3 +473,23 @@ def test_a_pod_that_is_not_understood_keeps_nobody_from_the_others(caplog):
 
     run(main())
     assert "Pod shop/odd could not be understood: KeyError" in caplog.text
+
+
+def test_what_changes_elsewhere_wakes_nobody():
+    async def main():
+        scene = Scene()
+        scene.put("web")
+        scene.it.changed()
+        scene.it.world_changed()
+        await asyncio.sleep(5)
+        looks = []
+        scene.it.changed = lambda: looks.append(1)
+        for _ in range(100):
+            scene.it.world_changed()
+        assert looks == []
+        scene.world.spaces["shop"] = at(0)
+        scene.it.world_changed()
+        assert looks == [1]
+        await scene.it.close()
+
+    run(main())
