@@ -156,6 +156,10 @@ class Operator:
         await self.reconciler.queue.close()
         if self.showing is not None:
             await self.showing.close()
+        if webhook is not None:
+            await (
+                webhook
+            )  # kopf, when it ends, cancels whatever has begun since its start and takes longer than it likes
         self._stop_watching.set()
         watches = self._tasks.pop("watches", None)
         for task in self._tasks.values():
@@ -163,8 +167,6 @@ class Operator:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         if watches is not None:
             await asyncio.wait([watches], timeout=10.0)
-        if webhook is not None:
-            await webhook
         if self._pages is not None:
             await self._pages.cleanup()
         await self.cluster.close()
