@@ -157,9 +157,8 @@ class Operator:
         if self.showing is not None:
             await self.showing.close()
         if webhook is not None:
-            await (
-                webhook
-            )  # kopf, when it ends, cancels whatever has begun since its start and takes longer than it likes
+            # Before kopf ends, which after five seconds cancels all that has begun since its start.
+            await webhook
         self._stop_watching.set()
         watches = self._tasks.pop("watches", None)
         for task in self._tasks.values():
