@@ -26,7 +26,7 @@ from tests.kube.assets import HERE
 from tests.kube.listener import Listener
 from tests.kube.plane import ControlPlane, free_port
 
-from spillway_api.stream import AUDIENCE
+from spillway_api.stream import AT_GATEWAY, AUDIENCE
 
 DEPLOY = HERE.parents[1] / "deploy"
 PROGRAMS = Path(sys.executable).parent
@@ -317,6 +317,32 @@ class Installation:
             until(lambda: process.says("/readyz"), f"{name} is ready; {process.log[-2000:]}")
         return process
 
+    def sidecar(
+        self, name: str, operator: OperatorProcess, gateway: BalancerProcess, namespace: str, *routes: str
+    ) -> BalancerProcess:
+        """Starts a balancer beside a client, as the Pod `name` of that namespace, and waits until it is ready."""
+        folder = self.folder / name
+        (folder / "state").mkdir(parents=True, exist_ok=True)
+        self.plane.apply(_pod(name, "default"), namespace=namespace)
+        for file, audience in (("token", AUDIENCE), ("gateway-token", AT_GATEWAY)):
+            token = self.plane.token_of(namespace, "default", audience=audience, pod=name)
+            (folder / file).write_text(token)
+        (folder / "ca.crt").write_text(self.authority())
+        port, admin = free_port(), free_port()
+        process = BalancerProcess(
+            self.folder,
+            name,
+            *("spillway", "run", "--sidecar", "--operator", f"https://localhost:{operator.port}"),
+            *("--gateway-url", f"http://127.0.0.1:{gateway.port}", *(f"--route={route}" for route in routes)),
+            *("--token-file", str(folder / "token"), "--gateway-token-file", str(folder / "gateway-token")),
+            *("--ca-file", str(folder / "ca.crt"), "--state", str(folder / "state")),
+            *("--port", str(port), "--admin-port", str(admin)),
+        )
+        process.port, process.admin = port, admin
+        self._processes.append(process)
+        until(lambda: process.says("/readyz"), f"{name} is ready; {process.log[-2000:]}")
+        return process
+
     def engine(self, name: str, *, model: str = "m") -> int:
         """Starts a simulated engine; its port."""
         port = free_port()
@@ -441,8 +467,8 @@ def _arguments(manifests: Sequence[Object]) -> list[str]:
     return list(args)
 
 
-def _pod(name: str) -> Object:
-    spec = {"serviceAccountName": ACCOUNT, "containers": [{"name": "operator", "image": "operator"}]}
+def _pod(name: str, account: str = ACCOUNT) -> Object:
+    spec = {"serviceAccountName": account, "containers": [{"name": "operator", "image": "operator"}]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
