@@ -44,8 +44,8 @@ def late() -> Object:
 
 
 def job() -> Object:
-    """A client that ends, in a Pod with the one label. All it is told is a key, without which the SDK asks nothing."""
-    spec = objects.running("unmodified.py", OPENAI_API_KEY="none")
+    """A client that ends, in a Pod with the one label. All it is told is keys, without which SDKs ask nothing."""
+    spec = objects.running("unmodified.py", OPENAI_API_KEY="none", ANTHROPIC_API_KEY="none")
     template = {"metadata": {"labels": INJECT}, "spec": spec}
     return {
         "apiVersion": "batch/v1",

@@ -82,9 +82,11 @@ def test_a_job_of_an_unmodified_client_speaks_to_its_sidecar_and_ends(release, b
     assert sidecar(pod)["state"]["terminated"]["exitCode"] == 0
     name, address = pod["metadata"]["name"], pod["status"]["podIP"]
     said = release.kubectl("logs", name, "-c", "client").splitlines()
-    assert [line.split()[:2] for line in said] == [["http://127.0.0.1:8787/v1/", way] for way in ("plain", "stream")]
+    asked = [line.split() for line in said]
+    assert [way for _, way, _ in asked] == ["plain", "stream", "message"]
+    assert all(base.startswith("http://127.0.0.1:8787") and int(length) for base, _, length in asked), said
     sources = _sources(release, "engines")
-    assert sources[address] == 2, sources
+    assert sources[address] == len(asked), sources
     gateways = {each["status"]["podIP"] for each in release.pods(GATEWAY)}
     assert not gateways & _sources(release, "engines", "--since=20s").keys()
 

@@ -1,5 +1,6 @@
-"""What somebody wrote who has never heard of Spillway: a chat by the OpenAI SDK, a stream of one, and the end."""
+"""What somebody wrote who has never heard of Spillway: chats by the SDKs of OpenAI and Anthropic, and the end."""
 
+from anthropic import Anthropic
 from openai import OpenAI
 
 client = OpenAI()
@@ -9,3 +10,6 @@ print(client.base_url, "plain", len(answer.choices[0].message.content))
 with client.chat.completions.create(model="chat", messages=messages, max_tokens=5, stream=True) as chunks:
     text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
 print(client.base_url, "stream", len(text))
+other = Anthropic()
+message = other.messages.create(model="chat", messages=messages, max_tokens=5)
+print(other.base_url, "message", len(message.content[0].text))
