@@ -38,7 +38,14 @@ def beside(release):
     for pod in beside.names():
         until(lambda pod=pod: beside.endpoints(pod, "shared"), f"{pod} knows its engines")
     yield beside
-    release.kubectl("delete", "--wait=false", "deployment/askers", "pod/late", *(f"pod/{name}" for name in STEADY))
+    release.kubectl(
+        "delete",
+        "--wait=false",
+        "--ignore-not-found",
+        "deployment/askers",
+        "pod/late",
+        *(f"pod/{name}" for name in STEADY),
+    )
 
 
 @pytest.fixture(scope="module")
