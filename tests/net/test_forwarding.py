@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from tests.net.sidecars import TOKEN, beside
 
-from spillway_balancer.wire.forwarded import Forwarded, parse
+from spillway_balancer.core.forwarded import Forwarded
+from spillway_balancer.wire.forwarded import parse
 
 
 def signed(data: bytes) -> bytes:

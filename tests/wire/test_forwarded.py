@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway_balancer.core.errors import InvalidForwarded
-from spillway_balancer.wire.forwarded import LONGEST, MOST_ATTEMPTS, MOST_OTHERS, MOST_SECONDS, Forwarded, parse, write
+from spillway_balancer.core.forwarded import Forwarded
+from spillway_balancer.wire.forwarded import LONGEST, MOST_ATTEMPTS, MOST_OTHERS, MOST_SECONDS, parse, write
 
 names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Cf", "Zl", "Zp", "Zs", "Co", "Cn"]), max_size=12)
 some = names.filter(bool)

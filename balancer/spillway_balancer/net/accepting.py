@@ -12,7 +12,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter
 
 from ..core.errors import InvalidForwarded, InvalidPodToken
-from ..wire.forwarded import FORWARDED, GATEWAY, NOBODY, POD, SERVED_BY, Forwarded, parse
+from ..core.forwarded import Forwarded
+from ..wire.forwarded import FORWARDED, GATEWAY, NOBODY, POD, SERVED_BY, parse
 from .answer import Told
 from .vouching import PATIENCE, Vouching
 

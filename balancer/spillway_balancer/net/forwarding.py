@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..core.attempts import Attempts, Try
 from ..core.errors import InvalidPodToken, LoopDetected
+from ..core.forwarded import Forwarded
 from ..core.planning import Plan
 from ..core.reasons import Failure
-from ..wire.forwarded import FORWARDED, GATEWAY, NOBODY, POD, SERVED_BY, Forwarded, write
+from ..wire.forwarded import FORWARDED, GATEWAY, NOBODY, POD, SERVED_BY, write
 from ..wire.headers import forwarded_headers
 from ..wire.providers import OWN
 from .answer import Answer

@@ -13,7 +13,7 @@ from ..core.billing import elsewhere
 from ..core.conditions import Moment
 from ..core.consumers import Consumer
 from ..core.errors import ConsumerLimited, QueueFull, SpillwayError
-from ..core.handed_over import HandedOver, gone_on
+from ..core.forwarded import Forwarded, gone_on
 from ..core.hedging import Hedging, waste
 from ..core.planning import Plan, plan
 from ..core.reasons import Failure
@@ -87,7 +87,7 @@ class Journey:
         client: ClientConnection,
         answer: Answer,
         decision: Decision,
-        forwarded: HandedOver | None = None,
+        forwarded: Forwarded | None = None,
     ) -> None:
         """`headers`: those of the client's that go on. `forwarded`: where a sidecar has begun with it."""
         self._shared = shared

@@ -27,10 +27,11 @@ from ..core.errors import (
     SpillwayError,
     VersionNotSupported,
 )
+from ..core.forwarded import Forwarded
 from ..core.runtime import Runtime
 from ..wire import anthropic, openai
 from ..wire.client_key import client_key
-from ..wire.forwarded import FORWARDED, Forwarded
+from ..wire.forwarded import FORWARDED
 from ..wire.headers import check_request, request_headers
 from ..wire.paths import MESSAGES, PATHS
 from .accepting import LAST_WORD, Accepting

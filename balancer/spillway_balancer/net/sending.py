@@ -10,6 +10,7 @@ from time import monotonic, time
 from typing import NamedTuple, Protocol
 
 from ..core.attempts import Try
+from ..core.forwarded import Forwarded
 from ..core.learning import NOT_TOLD
 from ..core.pool import Pool
 from ..core.reasons import REASONS, Failure
@@ -17,7 +18,6 @@ from ..core.routing import Deadlines
 from ..core.runtime import Runtime
 from ..core.visits import Visit
 from ..wire.clamps import Clamped
-from ..wire.forwarded import Forwarded
 from ..wire.paths import Path
 from ..wire.peeked import Edit, Peeked
 from ..wire.providers import ADAPTERS

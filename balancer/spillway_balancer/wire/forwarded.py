@@ -1,4 +1,4 @@
-"""What a sidecar tells the gateway of a request that it sends on: how far it has come, and what is left of it.
+"""`core.forwarded` as it goes from a sidecar to its gateway.
 
 One header, `x-spillway-forwarded`, such as
 
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import quote, unquote
 
 from ..core.errors import InvalidForwarded
+from ..core.forwarded import Forwarded
 
 FORWARDED: Final = "x-spillway-forwarded"
 POD: Final = "x-spillway-pod"
@@ -38,26 +39,6 @@ _SECONDS: Final = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _COUNT: Final = re.compile(r"\d{1,9}", re.ASCII)
 _VALUE: Final = re.compile(r"(?:[!#$&-:<-~]|%[0-9A-Fa-f]{2})+", re.ASCII)
 _NAMES: Final = frozenset({"route", "rule", "tier", "home", "others", "attempts", "deadline"})
-
-
-class Forwarded(NamedTuple):
-    """What is left of a request, and where it is to be gone on with."""
-
-    deadline: float
-    """Seconds that are left of its time."""
-    attempts: int | None = None
-    """Attempts that are left; None where nobody has counted."""
-    route: str = ""
-    """namespace/name of the policy that has decided on it; empty where the sidecar has none for it."""
-    rule: str = ""
-    """Of that policy, that holds for it."""
-    tier: str = ""
-    """Of that rule, that it is to enter: those before have been tried, or are too busy."""
-    home: bool = False
-    """Whether it has left one of those for load alone: there it is served rather than not at all."""
-    others: int = 0
-    """Requests of that rule that the sidecar has had in the last minute and has told nobody of yet, beside this one: a
-    share of the rule's requests is one of them all."""
 
 
 def write(forwarded: Forwarded) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,27 +18,17 @@ from spillway_api import snapshot
 from spillway_api.types import DataHandling, Guard, Limits, Requirement, Retry, Timeouts
 from spillway_balancer.core.attempts import Attempts, Stop, Try, Wait
 from spillway_balancer.core.errors import NoCompliantTarget, NoReadyEndpoint
-from spillway_balancer.core.handed_over import gone_on
+from spillway_balancer.core.forwarded import Forwarded, gone_on
 from spillway_balancer.core.planning import Plan, plan
 from spillway_balancer.core.reasons import Failure
 from spillway_balancer.core.runtime import Runtime
 
 NOW = 1000.0
+Said = partial(Forwarded, 60.0, route="default/chat", rule="all")
+"""As a sidecar says it."""
 
 
-class Said(NamedTuple):
-    """As a sidecar says it."""
-
-    deadline: float = 60.0
-    attempts: int | None = None
-    route: str = "default/chat"
-    rule: str = "all"
-    tier: str = ""
-    home: bool = False
-    others: int = 0
-
-
-def planned(runtime: Runtime, said: Said) -> Plan:
+def planned(runtime: Runtime, said: Forwarded) -> Plan:
     return gone_on(plan(runtime.routes, Asked(), moment(now=NOW)), said)
 
 
@@ -62,7 +53,7 @@ def test_no_tier_that_was_left_no_try_and_no_time_beyond_what_is_left(
 ) -> None:
     retry = Retry(attempts=own, retry_on=("ConnectError", "Reset", "FirstByteTimeout"))
     runtime = served(tiers, retry, failures=1)
-    made = planned(runtime, Said(total, left, tier=f"t{enters}"))
+    made = planned(runtime, Forwarded(total, left, "default/chat", "all", tier=f"t{enters}"))
     first = enters if enters < len(tiers) else 0  # no such tier: by what is in force here it has not begun
     assert made.first == first
     assert made.refused is None
@@ -130,7 +121,7 @@ def way(made: Plan) -> Attempts:
         (Said(route="", rule="", tier=""), 0),
     ],
 )
-def test_it_begins_where_the_sidecar_says_if_both_mean_the_same_rule(said: Said, first: int) -> None:
+def test_it_begins_where_the_sidecar_says_if_both_mean_the_same_rule(said: Forwarded, first: int) -> None:
     made = planned(runtime_of(*THREE), said)
     assert made.first == first
     step = way(made).next(NOW)

@@ -1,4 +1,4 @@
-"""What a sidecar hands over to its gateway with a request: how far it has come with it, and what is left of its means.
+"""What a sidecar tells its gateway of a request that it sends on: how far it has come, and what is left of its means.
 
 A gateway goes on from there. It may be less generous than the sidecar and never more: a tier that the sidecar has left
 is not entered again, and its own bounds on attempts and time hold as well.
@@ -6,7 +6,7 @@ is not entered again, and its own bounds on attempts and time hold as well.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple
 
 from spillway_api.sidecars import direct
 
@@ -14,40 +14,30 @@ from .errors import NoReadyEndpoint
 from .planning import Plan
 
 
-class HandedOver(Protocol):
-    """How far a sidecar has come, and what is left."""
+class Forwarded(NamedTuple):
+    """What is left of a request, and where it is to be gone on with."""
 
-    @property
-    def route(self) -> str:
-        """Of the policy that has decided on the request there; empty where the sidecar has none for it."""
-
-    @property
-    def rule(self) -> str: ...
-    @property
-    def tier(self) -> str:
-        """To be entered."""
-
-    @property
-    def home(self) -> bool:
-        """Whether it has left a tier for load alone, and would rather be served there than not at all."""
-
-    @property
-    def others(self) -> int:
-        """Requests of that rule that have been there beside this one, and that are told of now."""
-
-    @property
-    def attempts(self) -> int | None:
-        """That are left; None where nobody has counted."""
-
-    @property
-    def deadline(self) -> float:
-        """Seconds that are left."""
+    deadline: float
+    """Seconds that are left of its time."""
+    attempts: int | None = None
+    """Attempts that are left; None where nobody has counted."""
+    route: str = ""
+    """namespace/name of the policy that has decided on it; empty where the sidecar has none for it."""
+    rule: str = ""
+    """Of that policy, that holds for it."""
+    tier: str = ""
+    """Of that rule, that it is to enter: those before have been tried, or are too busy."""
+    home: bool = False
+    """Whether it has left one of those for load alone: there it is served rather than not at all."""
+    others: int = 0
+    """Requests of that rule that the sidecar has had in the last minute and has told nobody of yet, beside this one: a
+    share of the rule's requests is one of them all."""
 
 
-def gone_on(made: Plan, so_far: HandedOver) -> Plan:
+def gone_on(made: Plan, so_far: Forwarded) -> Plan:
     """The gateway's own plan for a request, as far as a sidecar that has begun with it leaves it to be carried out."""
     if so_far.attempts is not None:
-        made = made._replace(most_attempts=max(1, so_far.attempts))  # whoever hands over means one at least
+        made = made._replace(most_attempts=max(1, so_far.attempts))  # whoever sends it on means one at least
     if not so_far.rule:
         return made
     if made.mirror is not None and direct(made.mirror.pool.spec):
