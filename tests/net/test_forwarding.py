@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -158,7 +160,7 @@ async def test_a_gateways_error_is_the_last_word(serve, endpoint, objects, cloud
 
 
 @pytest.mark.parametrize(
-    "fate", ["refuses", "resets", "unsigned 503", "unsigned 404", "unsigned 200", "resets within its head"]
+    "fate", ["refuses", "resets", "unsigned 503", "unsigned 404", "unsigned page", "resets within its head"]
 )
 async def test_what_is_no_gateways_answer_leads_to_the_next_tier(
     serve, endpoint, objects, cloud, dial, say, tmp_path, refusing, fate
@@ -168,7 +170,7 @@ async def test_what_is_no_gateways_answer_leads_to_the_next_tier(
         "resets": say.steps("reset"),
         "unsigned 503": say.steps(say.error(503)),
         "unsigned 404": say.steps(say.error(404, "model_not_found")),
-        "unsigned 200": say.well("from a stranger"),
+        "unsigned page": say.steps(say.message(200, b"<html>", content_type="text/html")),
         "resets within its head": say.steps(signed(say.error(500))[:-5], "reset"),
     }
     gateway = await endpoint(says.get(fate))
@@ -188,6 +190,33 @@ async def test_what_is_no_gateways_answer_leads_to_the_next_tier(
         reply = await client.chat(stream=stream)
         assert (reply.status, reply.text) == (200, "from the last")
     assert len(last.calls) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_is_not_asked_for_again_where_its_signature_is_missing(
+    serve, endpoint, dial, say, tmp_path, stream
+) -> None:
+    """It may have cost something. A gateway of before there were sidecars does not sign; proxies take headers away."""
+    gateway = await endpoint(say.well("from afar"))
+    car = await beside(serve, tmp_path, gateway, knows=False)
+    reply = await (await dial(car)).chat(stream=stream)
+    assert (reply.status, reply.text) == (200, "from afar")
+    assert len(gateway.calls) == 1
+
+
+async def test_a_token_that_has_ended_is_not_shown(serve, endpoint, dial, say, tmp_path) -> None:
+    """The gateway would refuse it, and serves as anybody's what comes without one."""
+    gateway = await endpoint(say.steps(signed(say.completion())))
+    token = tmp_path / "token"
+    car = await beside(serve, tmp_path, gateway, knows=False, token_file=token)
+    client = await dial(car)
+    shown = []
+    for ends in (1, 1 << 40):
+        claims = base64.urlsafe_b64encode(json.dumps({"exp": ends}).encode()).decode()
+        token.write_text(f"head.{claims.rstrip('=')}.{ends}")
+        assert (await client.chat()).status == 200
+        shown.append(gateway.calls[-1].header("x-spillway-pod"))
+    assert shown == [None, f"Bearer {token.read_text()}"]
 
 
 async def test_a_pods_requests_are_keyed_by_its_address_and_not_by_that_of_its_loopback(

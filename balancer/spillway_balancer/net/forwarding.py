@@ -3,7 +3,7 @@
 The gateway is asked by the client's own name, with the client's own credentials: who may ask it from here may ask it
 from anywhere. What it answers as a gateway is the last word, errors included, since it has tried and waited itself;
 what comes from anything else at that address (a proxy without a replica behind it, one that is being taken down) is
-a failure like that of any endpoint.
+a failure like that of any endpoint, unless it is a good answer, as of any endpoint.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from math import inf
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.attempts import Attempts, Try
@@ -45,6 +45,8 @@ SIDECAR: Final = b"x-spillway-sidecar"
 
 _FORWARDED, _POD, _EXPLAIN = (name.encode() for name in (FORWARDED, POD, EXPLAIN))
 SIGNED: Final = (SERVED_BY.encode(), GATEWAY.encode())
+_KINDS: Final = (b"application/json", b"text/event-stream", b"audio/")
+"""Of what the API answers with."""
 _GIVEN_BACK: Final = (SERVED_BY.encode(), NOBODY.encode())
 
 
@@ -103,7 +105,7 @@ class Forwarder:
         for name, value in forwarded_headers(headers):
             head += (name, b": ", value, b"\r\n")
         head += (_FORWARDED, b": ", write(at).encode(), b"\r\n")
-        if self._token is not None and (token := self._token.token()) is not None:
+        if self._token is not None and (token := self._token.in_force(time())) is not None:
             head += (_POD, b": Bearer ", token.encode(), b"\r\n")
         head.append(b"\r\n")
         return b"".join(head)
@@ -127,7 +129,10 @@ class Forwarding(Exchange):
             return
         if SIGNED not in headers and status != LoopDetected.status:  # which does not heal, and is to be seen
             _strangers.met(status)
-            self._fail(Failure("server-error"))
+            if _is_answer(status, headers):  # what was paid for is not asked for again
+                super().head(status, headers, length)
+            else:
+                self._fail(Failure("server-error"))
             return
         self.final = True
         super().head(status, headers, length)
@@ -143,6 +148,14 @@ class Forwarding(Exchange):
             self._fail(Failure("saturated", why="nothing there is open to it"))
         else:
             super()._error_answer()
+
+
+def _is_answer(status: int, headers: RawHeaders) -> bool:
+    """Whether this is what an API answers where it could. A gateway of before there were sidecars does not sign, and a
+    proxy before it may take the signature away."""
+    return status == 200 and any(
+        name == b"content-type" and value.lower().startswith(_KINDS) for name, value in headers
+    )
 
 
 def _told(own: Iterable[tuple[bytes, bytes]], said: set[bytes]) -> tuple[tuple[bytes, bytes], ...]:
