@@ -67,13 +67,11 @@ class Operator:
         self.watching = Watching(self._changed, self.reconciler.status_changed, settings.namespaces)
         self.injecting: Injecting | None = None
         if settings.sidecars is not None:
-            self.injecting = Injecting(
-                settings, settings.sidecars, cluster, lambda: self.authority.secret(), self.metrics.injected
-            )
-        self.showing: Showing | None = None
-        if settings.sidecars is not None:
             leads, world = (lambda: self.leadership.leads), (lambda: self.reconciler.world)
-            self.showing = Showing(settings, cluster, settings.sidecars, leads, world, self.metrics, dice)
+            showing = Showing(settings, cluster, settings.sidecars, leads, world, self.metrics, dice)
+            self.injecting = Injecting(
+                settings, settings.sidecars, cluster, lambda: self.authority.secret(), self.metrics.injected, showing
+            )
         self.authority = Authority(
             settings,
             cluster,
@@ -154,8 +152,6 @@ class Operator:
         webhook = asyncio.create_task(self.injecting.stop()) if self.injecting else None
         await self.streams.stop()
         await self.reconciler.queue.close()
-        if self.showing is not None:
-            await self.showing.close()
         if webhook is not None:
             # Before kopf ends, which after five seconds cancels all that has begun since its start.
             await webhook
@@ -189,8 +185,8 @@ class Operator:
     def _changed(self) -> None:
         self.reconciler.world = self.watching.world
         self.reconciler.config_changed()
-        if self.showing is not None:
-            self.showing.world_changed()
+        if self.injecting is not None:
+            self.injecting.showing.world_changed()
 
     def _leader_changed(self) -> None:
         log.info("this replica %s", "leads" if self.leadership.leads else "follows")
@@ -198,8 +194,8 @@ class Operator:
         self.authority.leadership_changed()
         self.relay.leader_changed()
         self.treasury.leadership_changed()
-        if self.showing is not None:
-            self.showing.changed()
+        if self.injecting is not None:
+            self.injecting.showing.changed()
 
     def _other_leader(self) -> str | None:
         return None if self.leadership.leads else self.leadership.leader_address
@@ -224,8 +220,8 @@ class Operator:
         if lost:
             return f"nobody watches {', '.join(lost)}"
         now = asyncio.get_running_loop().time()
-        working = [*self.reconciler.queue.began.items(), *(self.showing.queue.began.items() if self.showing else ())]
-        stuck = [str(key) for key, began in working if now - began > STUCK_SECONDS]
+        queues = [self.reconciler.queue, *((self.injecting.showing.queue,) if self.injecting else ())]
+        stuck = [str(key) for queue in queues for key, began in queue.began.items() if now - began > STUCK_SECONDS]
         return f"stuck: {', '.join(stuck)}" if stuck else ""
 
     def _unready(self) -> str:

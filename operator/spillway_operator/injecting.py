@@ -1,4 +1,4 @@
-"""The operator's part in sidecars, put together: the webhook, what is believed of it, and what sidecars believe."""
+"""How Pods get sidecars, put together: the webhook, who believes it, whom sidecars believe, and who lacks one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .certificates import POLL, ServingTls
 from .cluster import Cluster, Object
 from .injection import Sidecar
 from .settings import Settings
+from .showing import Showing
 from .webhook import Result, Webhook
 from .webhook_trust import Bundle, Introduced
 
@@ -34,8 +35,10 @@ class Injecting:
         cluster: Cluster,
         secret: Callable[[], Awaitable[Object | None]],
         count: Callable[[Result], None],
+        showing: Showing,
     ) -> None:
         """`secret` reads the Secret with the serving certificate."""
+        self.showing = showing
         self._settings = settings
         self._bundle = Bundle(settings, cluster, lambda: datetime.now(UTC))
         self._tls = ServingTls(Introduced(secret, self._bundle.read).read, min(POLL, settings.refresh))
@@ -64,4 +67,5 @@ class Injecting:
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
+        await self.showing.close()
         await self.webhook.stop()

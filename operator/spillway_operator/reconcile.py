@@ -11,7 +11,6 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
 from spillway_api.budgets import AnyBudget
@@ -21,7 +20,8 @@ from spillway_api.snapshot import Snapshot, digest
 from spillway_api.types import API_VERSION
 
 from .arbiter import Total
-from .cluster import ApiError, Cluster
+from .cluster import Cluster
+from .events import about, tell
 from .facts import GatewayFacts, Watched
 from .metrics import Metrics
 from .owned import Object
@@ -339,12 +339,8 @@ class Reconciler:
             self.queue.wake(Key("status"))
         for regarding in woken:
             self._metrics.written("Scale")
-            now = datetime.fromtimestamp(self._wall(), UTC)
-            try:
-                message = "a request wants it, and its workload was scaled to zero"
-                await self._cluster.event(regarding, "Normal", "Woken", message, now)
-            except ApiError as error:
-                log.warning("an event about %s could not be written: %s", regarding["name"], error)
+            message = "a request wants it, and its workload was scaled to zero"
+            await tell(self._cluster, regarding, True, "Woken", message, self._wall())
         return EMPTY_SECONDS if empty else LOOK_SECONDS
 
     def _due(self, written: Written, now: float) -> bool:
@@ -366,25 +362,13 @@ class Reconciler:
                 self.queue.wake(Key("events"))
 
     async def _events(self) -> None:
-        """Events for people. They come after the statuses that they are about, and one that cannot be written is no
-        reason to do anything again."""
+        """They come after the statuses that they are about."""
         while self._to_tell and self._leads():
             watched, turn = self._to_tell.popleft()
             verdict = turn.verdict
-            regarding = {
-                "apiVersion": API_VERSION,
-                "kind": watched.kind,
-                "namespace": watched.namespace,
-                "name": watched.name,
-                "uid": watched.uid,
-            }
+            regarding = about(API_VERSION, watched.kind, watched)
             usual = verdict.status == "True" or turn.type == "Spilling" or verdict.reason == "ScaledToZero"
-            severity = "Normal" if usual else "Warning"
-            now = datetime.fromtimestamp(self._wall(), UTC)
-            try:
-                await self._cluster.event(regarding, severity, verdict.reason, verdict.message, now)
-            except ApiError as error:
-                log.warning("an event about %s could not be written: %s", watched.key, error)
+            await tell(self._cluster, regarding, usual, verdict.reason, verdict.message, self._wall())
 
 
 def _rest(key: Key) -> float:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from .cluster import ApiError, Cluster
+from .events import about, tell
 from .injection import Sidecar
 from .lacking import NEVER, Lack, Seen, Shown, condition, differs, lack, seen
 from .metrics import Metrics
@@ -166,8 +167,9 @@ class Showing:
 
     async def _one(self, due: Due) -> None:
         pod, why = due
-        now = datetime.fromtimestamp(self._wall(), UTC)
-        conditions = [] if why is None else [condition(why, pod.shown, now.strftime("%Y-%m-%dT%H:%M:%SZ"))]
+        at = self._wall()
+        now = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        conditions = [] if why is None else [condition(why, pod.shown, now)]
         # With the uid, so that a Pod that came in its place is not the one that is told.
         body = {"metadata": {"uid": pod.uid}, "status": {"conditions": conditions}}
         await self._cluster.apply_status("v1", "pods", pod.namespace, pod.name, body)
@@ -178,12 +180,8 @@ class Showing:
             watch.told(pod, shown)
         if why is None or (pod.shown is not None and pod.shown.reason == why.reason):
             return
-        regarding = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
-        severity = "Normal" if why.reason == "CreatedBefore" else "Warning"
-        try:
-            await self._cluster.event(regarding, severity, "NoSidecar", f"{why.reason}: {why.message}", now)
-        except ApiError as error:  # the condition says it all
-            log.warning("an event about Pod %s/%s could not be written: %s", pod.namespace, pod.name, error)
+        usual, message = why.reason == "CreatedBefore", f"{why.reason}: {why.message}"
+        await tell(self._cluster, about("v1", "Pod", pod), usual, "NoSidecar", message, at)
 
 
 def _log(told: Sequence[Due]) -> None:

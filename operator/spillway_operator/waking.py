@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from spillway_api.types import API_VERSION, ModelPool
 
 from .cluster import ApiError, Cluster, Conflict, Object
+from .events import about
 from .facts import Watched
 
 log = logging.getLogger("spillway.waking")
@@ -118,13 +119,7 @@ class Waking:
             log.warning("%s of namespace %s cannot be scaled: %s", target, target.namespace, error)
             return None
         log.info("woke %s of namespace %s to %d replicas", target, target.namespace, scaling.wake_replicas)
-        return {
-            "apiVersion": API_VERSION,
-            "kind": waker.kind,
-            "namespace": waker.namespace,
-            "name": waker.name,
-            "uid": waker.uid,
-        }
+        return about(API_VERSION, waker.kind, waker)
 
 
 def _name(watched: Watched[ModelPool]) -> str:
