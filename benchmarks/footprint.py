@@ -17,19 +17,17 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
 from tests.kube.plane import free_port
-from tests.operator.rig import NAMES, Rig, token_file
+from tests.operator.rig import Rig, served, token_file
 
 import spillway_api
 import spillway_balancer
 from spillway_api.snapshot import Endpoint, Pool, Route, RouteRule, RouteTier, Snapshot, Target
 from spillway_api.types import ActiveHealth, Capacity, Dispatch, Health, Metrics, Model, Retry, Timeouts
-from spillway_operator.certificates import needed
 
 Table = tuple[str, list[str], list[list[str]]]
 
@@ -78,14 +76,10 @@ def _shown(taken: Taken, least: Taken) -> list[str]:
 
 
 async def _rows() -> dict[str, Taken]:
-    made = needed(None, (*NAMES, "localhost"), datetime.now(UTC))
-    assert made is not None
-    rig = Rig(made)
-    await rig.start()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "ca.crt").write_bytes(made.authority)
-        try:
+    async with served() as rig:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "ca.crt").write_bytes(rig.made.authority)
             return {
                 "bare Python with aiohttp": await _median(lambda: _bare(folder)),
                 "sidecar": await _median(lambda: _spillway(rig, folder)),
@@ -96,8 +90,6 @@ async def _rows() -> dict[str, Taken]:
                 "… no bytecode at all": await _median(lambda: _spillway(rig, folder, without="all")),
                 "gateway": await _median(lambda: _spillway(rig, folder, beside=False)),
             }
-        finally:
-            await rig.stop()
 
 
 async def _median(once: Callable[[], Awaitable[Taken]]) -> Taken:

@@ -5,21 +5,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from tests.net.test_shadow import shadow
-from tests.operator.rig import Rig, token_of
+from tests.operator.rig import Rig, served, token_of
 
 from spillway_balancer.app import Balancer, Settings
 from spillway_balancer.net.credentials import Credentials
 from spillway_balancer.net.filesource import judge
 from spillway_balancer.net.operator_source import Where
 from spillway_balancer.net.vouching import PATIENCE
-from spillway_operator.certificates import needed
 from spillway_operator.vouching import Vouching
 
 TOKEN = token_of("shop", "shop-1")
@@ -65,13 +63,9 @@ class Gateway:
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
-    made = needed(None, ("localhost",), datetime.now(UTC))
-    assert made is not None
-    one = Rig(made)
-    one.server.follow_questions(Vouching(one.tokens).hear)
-    await one.start()
-    yield one
-    await one.stop()
+    async with served() as one:
+        one.server.follow_questions(Vouching(one.tokens).hear)
+        yield one
 
 
 @pytest.fixture

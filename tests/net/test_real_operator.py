@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.net.operators import PATIENCE, pool, route, state
-from tests.operator.rig import Rig, token_of
+from tests.operator.rig import Rig, served, token_of
 
 from spillway_api import stream
 from spillway_api.types import Metrics
 from spillway_balancer.app import Balancer, Settings
 from spillway_balancer.net.operator_source import Where
-from spillway_operator.certificates import needed
 
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
-    made = needed(None, ("localhost",), datetime.now(UTC))
-    assert made is not None
-    one = Rig(made)
-    await one.start()
-    yield one
-    await one.stop()
+    async with served() as one:
+        yield one
 
 
 Follow = Callable[..., Awaitable[Balancer]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import aiohttp
 import pytest
 from msgspec.structs import replace
 from tests.net.operators import PATIENCE, pool, route, state
-from tests.operator.rig import Rig, token_of
+from tests.operator.rig import Rig, served, token_of
 
 from spillway_api import stream
 from spillway_api.sidecars import Asked, reached, remote_name, unknown_world, view
@@ -21,7 +20,6 @@ from spillway_api.snapshot import Snapshot, digest
 from spillway_balancer.app import Balancer, Settings
 from spillway_balancer.net.operator_source import Where
 from spillway_balancer.net.sidecar import Sidecar
-from spillway_operator.certificates import needed
 
 URL = "http://gateway.test:80"
 REMOTE = remote_name("chat")
@@ -30,12 +28,8 @@ Start = Callable[..., Awaitable[Balancer]]
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
-    made = needed(None, ("localhost",), datetime.now(UTC))
-    assert made is not None
-    one = Rig(made)
-    await one.start()
-    yield one
-    await one.stop()
+    async with served() as one:
+        yield one
 
 
 @pytest.fixture

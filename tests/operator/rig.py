@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import aiohttp
 from spillway_api import stream
 from spillway_api.snapshot import Endpoint, Pool, Snapshot, digest
 from spillway_api.types import Capacity, Dispatch, Health, Metrics, Model
-from spillway_operator.certificates import Made, ServingTls, service_names, trust_in
+from spillway_operator.certificates import Made, ServingTls, needed, service_names, trust_in
 from spillway_operator.cluster import ApiError
 from spillway_operator.identity import Caller, Identity
 from spillway_operator.routes import Routes
@@ -178,6 +179,19 @@ class Rig:
     def subscriber(self, pod: str, gateway: str = "chat") -> Subscriber | None:
         """What the server knows of a balancer."""
         return next((one for one in self.server.subscribers(gateway) if one.balancer == pod), None)
+
+
+@contextlib.asynccontextmanager
+async def served() -> AsyncIterator[Rig]:
+    """One that balancers find at localhost as well as by its Service."""
+    made = needed(None, (*NAMES, "localhost"), datetime.now(UTC))
+    assert made is not None
+    one = Rig(made)
+    await one.start()
+    try:
+        yield one
+    finally:
+        await one.stop()
 
 
 class Balancer:

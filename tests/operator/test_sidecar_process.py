@@ -9,16 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
 import pytest
 from benchmarks.footprint import GATEWAY, world
-from tests.operator.rig import NAMES, PATIENCE, Rig, token_file
-
-from spillway_operator.certificates import needed
+from tests.operator.rig import PATIENCE, Rig, served, token_file
 
 LEFT_OUT = (
     "typer",  # and Pydantic with it
@@ -52,13 +49,9 @@ Start = Callable[..., Awaitable[Sidecar]]
 
 @pytest.fixture
 async def operator() -> AsyncIterator[Rig]:
-    made = needed(None, (*NAMES, "localhost"), datetime.now(UTC))
-    assert made is not None
-    one = Rig(made)
-    await one.start()
-    one.publish(world('headers["x-tier"] == "premium"'))
-    yield one
-    await one.stop()
+    async with served() as one:
+        one.publish(world('headers["x-tier"] == "premium"'))
+        yield one
 
 
 @pytest.fixture

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import UTC, datetime
 
 import pytest
-from tests.operator.rig import NAMES, Rig, running, snapshot_of, token_file
+from tests.operator.rig import Rig, running, served, snapshot_of, token_file
 
 from spillway_api import stream
 from spillway_balancer.net.operator_source import OperatorSource, Where
-from spillway_operator.certificates import needed
 
 
 class End:
@@ -52,11 +50,8 @@ class End:
 
 @pytest.fixture
 async def one():
-    made = needed(None, (*NAMES, "localhost"), datetime.now(UTC))
-    rig = Rig(made)
-    await rig.start()
-    yield rig
-    await rig.stop()
+    async with served() as rig:
+        yield rig
 
 
 async def test_a_snapshot_s_life_between_the_two(one, tmp_path):
