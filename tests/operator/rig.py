@@ -28,9 +28,9 @@ NAMES = service_names("spillway-operator", "infra")
 SERVICE = NAMES[2]
 
 
-def token_of(account: str, pod: str, namespace: str = "infra") -> str:
+def token_of(account: str, pod: str, namespace: str = "infra", ends: float = 1 << 40) -> str:
     """As a ServiceAccount's is, of three parts with claims in the second; the Tokens below know whose it is."""
-    said = {"exp": 1 << 40, "a": account, "p": pod, "n": namespace}
+    said = {"exp": ends, "a": account, "p": pod, "n": namespace}
     claims = base64.urlsafe_b64encode(json.dumps(said).encode()).decode()
     return f"quagga.{claims.rstrip('=')}.zebra"
 
