@@ -234,7 +234,7 @@ async def test_a_pods_requests_are_keyed_by_its_address_and_not_by_that_of_its_l
     assert len(set(homes)) > 1
 
 
-async def test_without_a_gateway_the_error_says_so(serve, dial, refusing, tmp_path, endpoint) -> None:
+async def test_without_a_gateway_the_error_says_so(serve, dial, refusing, tmp_path, endpoint, caplog) -> None:
     gone = await endpoint()
     gone.url = refusing
     car = await beside(serve, tmp_path, gone, knows=False)
@@ -242,6 +242,8 @@ async def test_without_a_gateway_the_error_says_so(serve, dial, refusing, tmp_pa
     assert (reply.status, reply.error["code"]) == (503, "attempts_failed")
     assert all("gateway @gateway/default/gateway: connect" in each for each in reply.error["attempts"])
     assert len(reply.error["attempts"]) == 10
+    told = [each.getMessage() for each in caplog.records if each.name == "spillway.endpoints"]
+    assert told == ["the gateway cannot be reached: Connection refused"], "the log says why, and not every time"
 
 
 async def test_loops_are_cut(serve, endpoint, dial, tmp_path) -> None:

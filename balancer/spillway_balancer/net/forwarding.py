@@ -50,24 +50,31 @@ _KINDS: Final = (b"application/json", b"text/event-stream", b"audio/")
 _GIVEN_BACK: Final = (SERVED_BY.encode(), NOBODY.encode())
 
 
-class _Strangers:
-    """Answers that do not have the last word. They are logged, once a minute at most: a gateway that ends gives some,
-    and from an address that is no gateway's come no others."""
+class _Seldom:
+    """Something to be logged once a minute at most, however often it happens."""
 
     QUIET = 60.0
 
     def __init__(self) -> None:
         self._said = -inf
 
-    def met(self, status: int) -> None:
+    def due(self) -> bool:
         now = monotonic()
-        if now - self._said >= self.QUIET:
+        due = now - self._said >= self.QUIET
+        if due:
             self._said = now
-            refused = ": it does not take our Pod's token" if status == InvalidPodToken.status else ""
-            log.warning("what answers with %d at the gateway's address has not the last word%s", status, refused)
+        return due
 
 
-_strangers = _Strangers()
+_strangers = _Seldom()
+
+
+def met(status: int) -> None:
+    """An answer has come that has not the last word. A gateway that ends gives some, and from an address that is no
+    gateway's come no others."""
+    if _strangers.due():
+        refused = ": it does not take our Pod's token" if status == InvalidPodToken.status else ""
+        log.warning("what answers with %d at the gateway's address has not the last word%s", status, refused)
 
 
 def onward(job: Job, made: Plan, step: Try, attempts: Attempts, answer: Answer) -> Job:
@@ -86,6 +93,12 @@ class Forwarder:
     def __init__(self, token: TokenFile | None = None) -> None:
         """`token`: of the Pod, by which the gateway knows whose word the header is; without one it is not heeded."""
         self._token = token
+        self._silences = _Seldom()
+
+    def unreached(self, why: str) -> None:
+        """There was no connection. Nobody else says why: one that is alone is never ejected."""
+        if self._silences.due():
+            log.warning("the gateway cannot be reached: %s", why)
 
     def request(self, step: Try, job: Job, origin: Origin) -> list[bytes | memoryview]:
         """The client's own request, as it came."""
@@ -128,7 +141,7 @@ class Forwarding(Exchange):
             super().head(status, headers, length)
             return
         if SIGNED not in headers and status != LoopDetected.status:  # which does not heal, and is to be seen
-            _strangers.met(status)
+            met(status)
             if _is_answer(status, headers):  # what was paid for is not asked for again
                 super().head(status, headers, length)
             else:

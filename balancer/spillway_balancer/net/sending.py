@@ -209,7 +209,10 @@ class Sender:
                     if remote:
                         connection.mind_silence()
                 except (OSError, TimeoutError) as error:
-                    return Failure("connect", retry_on="ConnectError", why=said(error))
+                    why = said(error)
+                    if remote:
+                        self.forwarder.unreached(why)
+                    return Failure("connect", retry_on="ConnectError", why=why)
             overhear = None if lesson is None else lesson.hear
             if lesson is not None:
                 lesson.sent = True
