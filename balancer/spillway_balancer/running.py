@@ -25,9 +25,9 @@ T = TypeVar("T")
 def run(words: Sequence[str]) -> None:
     """Serve until told to end. Ends the process by itself only where it cannot serve: 2 for options or files that do
     not fit, 1 for what the machine refuses."""
-    told = parser().parse_args(words, Told())
-    _set_up_logging(told.log_level)
-    settings = _settings(told)
+    options = parser().parse_args(words, Options())
+    _set_up_logging(options.log_level)
+    settings = _settings(options)
     try:
         _run_loop(serve(settings))
     except ConfigRefused as refused:
@@ -42,7 +42,7 @@ def run(words: Sequence[str]) -> None:
         _fail(f"cannot listen on {ports}: {error.strerror or error}; choose another {other}", 1)
 
 
-class Told(argparse.Namespace):
+class Options(argparse.Namespace):
     """The options as they are given."""
 
     file: list[Path] | None
@@ -168,55 +168,55 @@ def _number(kind: type[int] | type[float], least: float, most: float = math.inf)
     return read
 
 
-def _settings(told: Told) -> Settings:
+def _settings(options: Options) -> Settings:
     """What a balancer is told; ends the process where options do not fit together."""
     where: Where | None = None
     try:
         beside = sidecar_of(
-            told.sidecar,
-            operator=told.operator,
-            url=told.gateway_url,
-            routes=told.route,
-            token_file=told.gateway_token_file,
-            address=told.pod_ip,
-            secrets=told.secrets,
-            boot=told.boot,
+            options.sidecar,
+            operator=options.operator,
+            url=options.gateway_url,
+            routes=options.route,
+            token_file=options.gateway_token_file,
+            address=options.pod_ip,
+            secrets=options.secrets,
+            boot=options.boot,
         )
     except ValueError as error:
         _fail(str(error))
-    if told.admin_host is not None and told.admin_port is None:
+    if options.admin_host is not None and options.admin_port is None:
         _fail("--admin-host without --admin-port: without one the pages are on --host and --port")
-    if told.operator is not None:
-        if told.file:
+    if options.operator is not None:
+        if options.file:
             _fail("-f and --operator exclude each other: one balancer has one source")
-        if told.prices is not None:
+        if options.prices is not None:
             _fail("--prices without -f: in a cluster the operator knows them, by its own --prices")
-        if not is_server(told.operator, "https"):
-            _fail(f"--operator {told.operator!r}: use https://HOST:PORT")
-        where = Where(told.operator.rstrip("/"), told.gateway, told.token_file, told.ca_file, beside)
+        if not is_server(options.operator, "https"):
+            _fail(f"--operator {options.operator!r}: use https://HOST:PORT")
+        where = Where(options.operator.rstrip("/"), options.gateway, options.token_file, options.ca_file, beside)
     else:
-        if not told.file:
+        if not options.file:
             _fail("nothing to serve: use -f FILE, or --operator URL in a cluster")
-        only = {"--token-file": told.token_file, "--ca-file": told.ca_file, "--boot": told.boot}
+        only = {"--token-file": options.token_file, "--ca-file": options.ca_file, "--boot": options.boot}
         if idle := [name for name, value in only.items() if value is not None]:
             _fail(f"{', '.join(idle)} without --operator: files are read anew at every start")
     return Settings(
-        paths=tuple(told.file or ()),
+        paths=tuple(options.file or ()),
         operator=where,
-        state=told.state,
-        boot=told.boot,
-        host=told.host,
-        port=told.port,
-        admin_port=told.admin_port,
-        admin_host=told.admin_host,
-        gateway=told.gateway,
-        secrets=told.secrets,
-        prices=told.prices,
-        max_body=told.max_body << 20,
-        linger_seconds=told.linger,
-        drain_seconds=told.drain,
-        record=told.record,
-        record_limit=told.record_limit << 20,
+        state=options.state,
+        boot=options.boot,
+        host=options.host,
+        port=options.port,
+        admin_port=options.admin_port,
+        admin_host=options.admin_host,
+        gateway=options.gateway,
+        secrets=options.secrets,
+        prices=options.prices,
+        max_body=options.max_body << 20,
+        linger_seconds=options.linger,
+        drain_seconds=options.drain,
+        record=options.record,
+        record_limit=options.record_limit << 20,
     )
 
 

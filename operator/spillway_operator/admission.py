@@ -22,7 +22,7 @@ class NoReview(Exception):
     """It is no review that can be answered."""
 
 
-class Asked(NamedTuple):
+class Question(NamedTuple):
     """The creation of a Pod. It need not have a name: that is made of `generateName` later."""
 
     uid: str
@@ -55,7 +55,7 @@ class _Review(msgspec.Struct, rename="camel"):
 _REVIEW: Final = msgspec.json.Decoder(_Review)
 
 
-def read(body: bytes) -> Asked:
+def read(body: bytes) -> Question:
     """What is asked. Raises NoReview, which tells nothing of the body."""
     try:
         review = _REVIEW.decode(body)
@@ -65,7 +65,7 @@ def read(body: bytes) -> Asked:
         raise NoReview
     request = review.request
     pod = request.object if (request.kind, request.operation) == (_Kind("Pod"), "CREATE") else None
-    return Asked(request.uid, request.namespace, pod if isinstance(pod, dict) else None, request.dry_run)
+    return Question(request.uid, request.namespace, pod if isinstance(pod, dict) else None, request.dry_run)
 
 
 def allowed(uid: str, patch: Sequence[Object] = (), warning: str = "") -> bytes:

@@ -17,6 +17,7 @@ from prometheus_client import (
 from spillway_api.snapshot import Snapshot
 
 from .arbiter import Total
+from .sharing import Sharing
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for every counter, which nobody reads
 
@@ -32,8 +33,7 @@ class Streams(Protocol):
     @property
     def connected(self) -> int: ...
     @property
-    def loads_bytes_sent(self) -> int: ...
-    def loads_age(self, gateway: str) -> float | None: ...
+    def sharing(self) -> Sharing: ...
     def subscribers(self, gateway: str) -> Sized: ...
     def sidecars(self, gateway: str) -> Mapping[str, int]: ...
 
@@ -136,14 +136,14 @@ class Metrics:
         self._leads.set(leads)
         self._connected.set(streams.connected)
         self._sent.set(streams.bytes_sent)
-        self._loads_sent.set(streams.loads_bytes_sent)
+        self._loads_sent.set(streams.sharing.bytes_sent)
         self._loads_age.clear()
         self._subscribers.clear()
         self._sidecars.clear()
         for gateway in gateways:
             for state, count in streams.sidecars(gateway).items():
                 self._sidecars.labels(gateway, state).set(count)
-            if (age := streams.loads_age(gateway)) is not None:
+            if (age := streams.sharing.age(gateway)) is not None:
                 self._loads_age.labels(gateway).set(age)
             self._subscribers.labels(gateway).set(len(streams.subscribers(gateway)))
 

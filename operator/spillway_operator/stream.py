@@ -108,15 +108,6 @@ class StreamServer:
         """Gateways' balancers that are connected to this replica."""
         return sum(len(gateway.connections) for gateway in self._gateways.values())
 
-    @property
-    def loads_bytes_sent(self) -> int:
-        """To sidecars, of loads."""
-        return self.sharing.bytes_sent
-
-    def loads_age(self, gateway: str) -> float | None:
-        """Seconds since a balancer of the gateway has shared what it scrapes; None where none does."""
-        return self.sharing.age(gateway)
-
     def sidecars(self, gateway: str) -> Mapping[str, int]:
         """A gateway's sidecars that are connected to this replica, by how they do."""
         known = self._gateways.get(gateway)

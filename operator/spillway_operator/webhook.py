@@ -115,7 +115,7 @@ class Webhook:
             answer.force_close()
         return answer
 
-    def _decide(self, question: admission.Asked) -> _Decision:
+    def _decide(self, question: admission.Question) -> _Decision:
         # It is asked about Pods that say so, and about those that say nothing in namespaces that do: where the Pod says
         # nothing, the API server has looked at its namespace.
         pod, namespace = question.pod, question.namespace

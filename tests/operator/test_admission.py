@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spillway_operator.admission import WARNING, Asked, NoReview, allowed, read
+from spillway_operator.admission import WARNING, NoReview, Question, allowed, read
 
 # As the documentation of Kubernetes has it, with the fields that nobody here reads.
 REVIEW: dict[str, Any] = {
@@ -38,7 +38,7 @@ def review(**request: Any) -> bytes:
 
 def test_the_creation_of_a_pod_is_understood() -> None:
     pod = REVIEW["request"]["object"]
-    assert read(review()) == Asked(REVIEW["request"]["uid"], "shop", pod, dry_run=False)
+    assert read(review()) == Question(REVIEW["request"]["uid"], "shop", pod, dry_run=False)
     assert read(review(dryRun=True)).dry_run
 
 

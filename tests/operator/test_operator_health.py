@@ -85,15 +85,21 @@ async def test_there_is_nothing_else(pages):
 # ---- metrics
 
 
+class Shared:
+    """What a gateway's balancers have shared half a second ago."""
+
+    bytes_sent = 567
+
+    def age(self, gateway):
+        return 0.5 if gateway == "default" else None
+
+
 class Connections:
     """A config stream with so many balancers, two of them known from another replica."""
 
     bytes_sent = 1234
-    loads_bytes_sent = 567
     connected = 3
-
-    def loads_age(self, gateway):
-        return 0.5 if gateway == "default" else None
+    sharing = Shared()
 
     def subscribers(self, gateway):
         return range(5) if gateway == "default" else ()

@@ -18,7 +18,7 @@ MOST: Final = 8 << 20
 """Bytes of a list."""
 
 
-class Told(NamedTuple):
+class Listing(NamedTuple):
     """A gateway's answer."""
 
     status: int
@@ -30,7 +30,7 @@ class _Whole:
     """Receives an answer that is small."""
 
     def __init__(self) -> None:
-        self.come: asyncio.Future[Told | None] = asyncio.get_running_loop().create_future()
+        self.come: asyncio.Future[Listing | None] = asyncio.get_running_loop().create_future()
         self._head: tuple[int, RawHeaders] = 0, []
         self._body = bytearray()
 
@@ -44,19 +44,21 @@ class _Whole:
 
     def end(self) -> None:
         status, headers = self._head
-        self._done(Told(status, response_headers(headers, ours=True), bytes(self._body)) if SIGNED in headers else None)
+        self._done(
+            Listing(status, response_headers(headers, ours=True), bytes(self._body)) if SIGNED in headers else None
+        )
 
     def lost(self, error: Exception | None) -> None:
         self._done(None)
 
-    def _done(self, told: Told | None) -> None:
+    def _done(self, listing: Listing | None) -> None:
         if not self.come.done():
-            self.come.set_result(told)
+            self.come.set_result(listing)
 
 
 async def as_the_gateway_lists(
     connections: ConnectionPool, forwarder: Forwarder, runtime: Runtime, target: str, headers: RawHeaders
-) -> Told | None:
+) -> Listing | None:
     """What the gateway answers to `GET target` with a client's headers; None where it does not in time."""
     pool = next((each for each in runtime.pools.values() if each.remote), None)
     endpoint = None if pool is None else next(iter(pool.endpoints.values()), None)
