@@ -7,17 +7,23 @@ whichever replica is asked, and kept up by the leader.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from .cluster import ApiError, Cluster, Object
 from .injection import CA_CONFIG_MAP
 from .settings import Settings
 
+KEY: Final = "ca.crt"
 FRESH: Final = 60.0
 """Seconds for which a ConfigMap that was written is taken to be there."""
 OUTAGE: Final = 3600.0
 """Seconds for which it is while the API server does not take a new one."""
+_ANYWHERE: Final = frozenset({0, 401, 429})
+"""Statuses that say nothing of a namespace; nor do those from 500."""
+
+log = logging.getLogger("spillway.webhook")
 
 
 class AuthorityMaps:
@@ -33,6 +39,8 @@ class AuthorityMaps:
         self._clock = clock
         self._known: dict[str, tuple[bytes, float]] = {}
         self._writing: dict[str, asyncio.Task[None]] = {}
+        self._there: set[str] = set()
+        """Namespaces that had one when the leader looked last."""
 
     async def ensure(self, namespace: str) -> None:
         """Returns when the namespace has it. Raises ApiError when it cannot be made."""
@@ -47,10 +55,31 @@ class AuthorityMaps:
                 raise
 
     async def keep(self, authority: bytes) -> None:
-        """Bring all that there are up to date. Raises ApiError."""
-        for each in await self._all():
-            if each.get("data") != _data(authority):
-                await self._apply(each["metadata"]["namespace"], authority)
+        """Bring all that there are up to date, and put back what has been deleted. Raises ApiError.
+
+        What is wrong with one namespace keeps it from no other: a tenant may have made it immutable, or a policy forbid
+        it, and a namespace that ends takes none any more."""
+        found = {each["metadata"]["namespace"]: each.get("data") or {} for each in await self._all()}
+        gone = (self._there | self._known.keys()) - found.keys()
+        gone = gone.intersection(self._settings.watched or gone)
+        refused = {}
+        for namespace in [*found, *sorted(gone)]:
+            if _says(found.get(namespace, {}), authority):
+                continue
+            try:
+                await self._apply(namespace, authority)
+            except ApiError as error:
+                if error.status in _ANYWHERE or error.status >= 500:
+                    raise
+                if namespace in found:
+                    refused[namespace] = error
+                else:  # it is gone itself, or about to be
+                    gone.discard(namespace)
+                    self._known.pop(namespace, None)
+        self._there = found.keys() | gone
+        if refused:
+            namespace, error = next(iter(refused.items()))
+            log.warning("%d namespaces do not take the authority, among them %s: %s", len(refused), namespace, error)
 
     async def _all(self) -> list[Object]:
         found = []
@@ -75,10 +104,11 @@ class AuthorityMaps:
     async def _apply(self, namespace: str, authority: bytes) -> None:
         labels = {"app.kubernetes.io/managed-by": "spillway-operator", "app.kubernetes.io/part-of": "spillway"}
         meta = {"name": CA_CONFIG_MAP, "namespace": namespace, "labels": labels}
-        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": _data(authority)}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {KEY: authority.decode("ascii")}}
         await self._cluster.apply(body)
         self._known[namespace] = authority, self._clock()
 
 
-def _data(authority: bytes) -> dict[str, str]:
-    return {"ca.crt": authority.decode("ascii")}
+def _says(data: Mapping[str, str], authority: bytes) -> bool:
+    """Whether sidecars find it; other keys are nobody's business."""
+    return data.get(KEY) == authority.decode("ascii")

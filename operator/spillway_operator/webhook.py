@@ -17,7 +17,7 @@ from aiohttp import web
 
 from . import admission
 from .cluster import ApiError, Object
-from .injection import LABEL, Sidecar, asked, inject
+from .injection import CA_CONFIG_MAP, LABEL, Sidecar, asked, inject
 
 PATH: Final = "/v1/inject"
 DEADLINE: Final = 1.5
@@ -137,7 +137,10 @@ class Webhook:
                 await self._ensure(namespace)
         except (ApiError, TimeoutError) as error:
             log.warning("a Pod of namespace %.63s gets no sidecar: %s", namespace, error or "no answer in time")
-            return _Decision("failed", warning=_warning("what it would mount could not be made in time"))
+            why = "what it would mount could not be made in time"
+            if isinstance(error, ApiError) and 400 <= error.status < 500:  # a quota, a policy, somebody else's
+                why = f"ConfigMap {CA_CONFIG_MAP}: {error.message}"
+            return _Decision("failed", warning=_warning(why))
         return decision
 
 

@@ -266,6 +266,23 @@ def test_the_authority_in_a_namespace_is_kept_as_it_is(
     until(lambda: authority(plane, namespace) == installed.authority(), "it is put right", 10.0)
 
 
+def test_a_tenant_who_keeps_the_authority_out_keeps_it_from_nobody_else(
+    plane: ControlPlane, installed: Installation, namespace: str
+) -> None:
+    path = "/api/v1/namespaces/{}/configmaps"
+    mine = {"metadata": {"name": CA_CONFIG_MAP}, "data": {"ca.crt": "mine"}, "immutable": True}
+    with plane.new_namespace(f"{namespace}-z") as later:
+        made(plane, later, pod("app", YES))
+        plane.api.call("POST", path.format(namespace), mine)
+        found = made(plane, namespace, pod("app", YES))
+        assert not has_sidecar(found), "it would believe who is no operator"
+        plane.api.call("PATCH", f"{path.format(later)}/{CA_CONFIG_MAP}", {"data": {"ca.crt": "none"}})
+        until(lambda: authority(plane, later) == installed.authority(), "it is put right", 10.0)
+        plane.api.call("DELETE", f"{path.format(later)}/{CA_CONFIG_MAP}")
+        until(lambda: authority(plane, later) == installed.authority(), "it is put back", 10.0)
+    assert authority(plane, namespace) == "mine"
+
+
 # ---- nothing is missed, and nobody waits for long
 
 

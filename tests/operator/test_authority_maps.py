@@ -20,6 +20,8 @@ class Api:
         self.maps: dict[str, dict[str, Any]] = {}
         self.writes: list[str] = []
         self.away = False
+        self.refused: dict[str, int] = {}
+        """Namespaces that take none, and with which status."""
 
     async def apply(self, body: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(0)
@@ -27,6 +29,8 @@ class Api:
         self.writes.append(body["metadata"]["namespace"])
         if self.away:
             raise ApiError(0, "Timeout", "no answer")
+        if status := self.refused.get(body["metadata"]["namespace"]):
+            raise ApiError(status, "Refused", "field is immutable")
         self.maps[body["metadata"]["namespace"]] = body
         return body
 
@@ -111,3 +115,41 @@ async def test_with_namespaces_that_are_named_no_others_are_looked_at() -> None:
         await world.maps.ensure(space)
     await world.maps.keep(b"two")
     assert [world.api.says(space) for space in ("a", "b", "c")] == ["two", "two", "one"]
+
+
+async def test_a_namespace_that_takes_none_keeps_it_from_no_other(world: World) -> None:
+    for space in ("a", "b", "c"):
+        await world.maps.ensure(space)
+    world.api.refused = {"a": 422, "b": 403}
+    await world.maps.keep(b"two")
+    assert [world.api.says(space) for space in ("a", "b", "c")] == ["one", "one", "two"]
+    world.api.refused = {"c": 503}
+    with pytest.raises(ApiError):  # that is no matter of the namespace: it is tried again soon
+        await world.maps.keep(b"three")
+
+
+async def test_what_somebody_has_deleted_is_put_back_unless_its_namespace_is_gone(world: World) -> None:
+    for space in ("a", "b"):
+        await world.maps.ensure(space)
+    await world.maps.keep(b"one")
+    world.api.maps.clear()
+    world.api.refused = {"b": 404}
+    await world.maps.keep(b"one")
+    assert world.api.maps.keys() == {"a"}
+    world.api.writes.clear()
+    await world.maps.keep(b"one")
+    assert world.api.writes == [], "it is not asked for again"
+    # What this replica has not written but only seen is put back as well.
+    world.api.maps["seen"] = world.api.maps["a"] | {"metadata": {"namespace": "seen"}}
+    await world.maps.keep(b"one")
+    del world.api.maps["seen"]
+    await world.maps.keep(b"one")
+    assert world.api.says("seen") == "one"
+
+
+async def test_keys_of_others_in_it_are_nobodys_business(world: World) -> None:
+    await world.maps.ensure("a")
+    world.api.maps["a"]["data"]["more"] = "theirs"
+    world.api.writes.clear()
+    await world.maps.keep(b"one")
+    assert world.api.writes == []

@@ -150,8 +150,17 @@ async def test_one_that_makes_no_sense_is_let_in_for_the_api_server_to_refuse(as
     assert ask.results == {"failed": 1}
 
 
+async def test_who_makes_a_pod_is_told_what_the_namespace_does_not_take(ask: Asking) -> None:
+    ask.fails = ApiError(403, "Forbidden", "exceeded quota: maps, requested: count/configmaps=1")
+    response = await ask(pod())
+    assert "patch" not in response
+    (warning,) = response["warnings"]
+    assert warning.endswith("ConfigMap spillway-ca: exceeded quota: maps, requested: count/configmaps=1")
+    assert ask.results == {"failed": 1}
+
+
 async def test_where_the_authority_cannot_be_written_the_pod_goes_without(ask: Asking) -> None:
-    ask.fails = ApiError(403, "Forbidden", "no")
+    ask.fails = ApiError(503, "ServiceUnavailable", "etcd")
     response = await ask(pod())
     assert "patch" not in response
     assert "could not be made in time" in response["warnings"][0]
