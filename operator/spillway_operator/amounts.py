@@ -18,8 +18,14 @@ ANNOTATIONS: Final = {
     "spillway.dev/memory-limit": ("limits", "memory"),
 }
 
+LEAST: Final = {"cpu": "10m", "memory": "64Mi"}
+"""Of a limit. With less a sidecar does not come up, nor does its Pod. `128m` of memory is an eighth of a byte."""
+
 Resources = dict[str, dict[str, str]]
 """`resources` of a container: requests and limits by what is counted."""
+
+DEFAULT: Final[Resources] = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}
+"""Where neither the installation nor the Pod says how much; read only."""
 
 _UNITS: Final[dict[str, Fraction]] = {
     "m": Fraction(1, 1000),
@@ -42,8 +48,11 @@ def resources(said: Mapping[str, str], defaults: Resources) -> Resources | str:
     for name, (kind, what) in ANNOTATIONS.items():
         if name not in said:
             continue
-        if amount(said[name]) is None:
+        quantity = amount(said[name])
+        if quantity is None:
             return f"{name}: {said[name][:16]!r} is no quantity; write it like 100m or 128Mi"
+        if kind == "limits" and 0 < quantity < (amount(LEAST[what]) or 0):  # to Kubernetes 0 is no limit
+            return f"{name}: {said[name]} is too little for a sidecar to start with; it takes {LEAST[what]}"
         wanted.setdefault(kind, {})[what] = said[name]
     found = {kind: {**defaults.get(kind, {}), **wanted.get(kind, {})} for kind in ("requests", "limits")}
     for what, limit in list(found["limits"].items()):

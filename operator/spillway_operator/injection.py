@@ -15,8 +15,9 @@ from typing import Any, Final, NamedTuple
 
 from spillway_api.stream import AT_GATEWAY, AUDIENCE
 
-from .amounts import Resources, resources
+from .amounts import DEFAULT, Resources, resources
 from .cluster import Object
+from .platforms import windows
 
 LABEL: Final = "spillway.dev/inject"
 INJECTED: Final = "spillway.dev/injected"
@@ -34,6 +35,8 @@ _GATEWAY: Final = "spillway.dev/gateway"
 _PORT: Final = "spillway.dev/port"
 _ROUTES: Final = "spillway.dev/routes"
 _MIRROR: Final = "kubernetes.io/config.mirror"
+_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+"""Volumes, with commas, that the cluster autoscaler may lose: it lets a node run on for any other emptyDir."""
 _ROUTE = re.compile(r"([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/)?[a-z0-9]([-.a-z0-9]{0,61}[a-z0-9])?").fullmatch
 _PORTS: Final = range(1024, 65536)
 """A sidecar is not root."""
@@ -49,7 +52,7 @@ class Sidecar(NamedTuple):
     """URL of each gateway by its name."""
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
-    resources: Resources = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "256Mi"}}  # noqa: RUF012
+    resources: Resources = DEFAULT
     """For a Pod that does not say how much; read only."""
 
     @property
@@ -136,8 +139,7 @@ def _obstacle(pod: Object, wanted: _Wanted) -> str:
     spec = pod["spec"]
     if _MIRROR in (pod["metadata"].get("annotations") or {}):
         return "it is the mirror of a static Pod, which its node runs whatever is said of the mirror"
-    selected = (spec.get("nodeSelector") or {}).get("kubernetes.io/os")
-    if "windows" in (selected, (spec.get("os") or {}).get("name")):
+    if windows(spec):
         return "it runs on Windows, for which there is no sidecar"
     if spec.get("hostNetwork"):
         return "it has the network of its node, where the sidecar's ports would be everybody's"
@@ -171,11 +173,14 @@ def _operations(pod: Object, wanted: _Wanted, sidecar: Sidecar) -> Iterator[Obje
     else:
         yield {"op": "add", "path": "/spec/initContainers", "value": [container]}
     annotations = pod["metadata"].get("annotations")
+    local = [name for name in ((annotations or {}).get(_EVICT), STATE_VOLUME) if name]
+    new = {INJECTED: sidecar.image, _EVICT: ",".join(local)}
     if annotations is None:
-        yield {"op": "add", "path": "/metadata/annotations", "value": {INJECTED: sidecar.image}}
-    else:
-        path = f"/metadata/annotations/{INJECTED.replace('~', '~0').replace('/', '~1')}"
-        yield {"op": "add", "path": path, "value": sidecar.image}
+        yield {"op": "add", "path": "/metadata/annotations", "value": new}
+        return
+    for name, value in new.items():
+        path = f"/metadata/annotations/{name.replace('~', '~0').replace('/', '~1')}"
+        yield {"op": "add", "path": path, "value": value}
 
 
 def _variables(path: str, container: Object, port: int) -> Iterator[Object]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from .amounts import Resources, amount
+from .amounts import DEFAULT, Resources, amount
 from .injection import Sidecar
 
 
@@ -20,7 +20,7 @@ class _File(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
     gateways: dict[str, str]
     pull_policy: str = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
-    resources: Resources = {}
+    resources: Resources | None = None
 
 
 def read_sidecars(path: Path) -> Sidecar:
@@ -31,9 +31,10 @@ def read_sidecars(path: Path) -> Sidecar:
         raise BadSidecars(f"{path}: {error}") from None
     if not told.image or not told.operator or not told.gateways:
         raise BadSidecars(f"{path}: it needs an image, the operator's URL and a gateway")
-    for kind, amounts in told.resources.items():
+    amounts_of_all = DEFAULT if told.resources is None else told.resources
+    for kind, amounts in amounts_of_all.items():
         for what, text in amounts.items():
             # Others are as good to Kubernetes; those that a Pod may change must be comparable with what it says.
             if what in ("cpu", "memory") and amount(text) is None:
                 raise BadSidecars(f"{path}: resources.{kind}.{what}: {text!r} is no quantity like 100m or 128Mi")
-    return Sidecar(told.image, told.operator, told.gateways, told.pull_policy, told.pull_secrets, told.resources)
+    return Sidecar(told.image, told.operator, told.gateways, told.pull_policy, told.pull_secrets, amounts_of_all)

@@ -564,3 +564,14 @@ def test_notes_say_how_to_get_a_sidecar_where_there_are_any(notes):
     assert "\n\nPods get a balancer of their own" in said
     assert "\n\nFrom your own machine:" in said
     assert "sidecar" not in notes()
+
+
+def test_the_cluster_autoscaler_may_take_the_node_of_a_balancer(render):
+    name = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+    for said, wanted in (({}, "state"), ({name: "state,tmp"}, "state,tmp")):
+        objects = render({"gateway": {"podAnnotations": said}})
+        (gateway,) = (o for o in objects if (o["kind"], o["metadata"]["name"]) == ("Deployment", "spillway-gateway"))
+        template = gateway["spec"]["template"]
+        assert template["metadata"]["annotations"][name] == wanted
+        local = {each["name"] for each in template["spec"]["volumes"] if "emptyDir" in each}
+        assert local <= set(wanted.split(","))

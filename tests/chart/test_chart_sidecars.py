@@ -170,3 +170,13 @@ def test_without_sidecars_there_is_nothing_of_them(render):
     text = yaml.safe_dump_all(render())
     for word in ("sidecar", "webhook", CA_CONFIG_MAP, "9444"):
         assert word not in text.replace("mutatingwebhookconfigurations", "").lower(), word
+
+
+def test_an_upgrade_that_keeps_the_values_of_a_release_without_sidecars_gives_them_resources(render, tmp_path):
+    """`helm upgrade --reuse-values --set sidecars.enabled=true`: values that are new in the chart are not there."""
+    nothing = dict.fromkeys(("routes", "gatewayURLs", "pullSecrets", "failurePolicy", "resources"))
+    objects = render({"sidecars": {**nothing, "enabled": True}})
+    assert told(objects, tmp_path) == told(render({"sidecars": {"enabled": True}}), tmp_path)
+    (found,) = of_kind(objects, "MutatingWebhookConfiguration")
+    assert {hook["failurePolicy"] for hook in found["webhooks"]} == {"Ignore"}
+    assert not of_kind(render({"sidecars": None}), "MutatingWebhookConfiguration")

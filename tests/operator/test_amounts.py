@@ -43,6 +43,17 @@ def test_what_the_pod_says_leads(said: dict[str, str], found: Resources) -> None
     assert resources({f"spillway.dev/{name}": value for name, value in said.items()}, DEFAULTS) == found
 
 
+@pytest.mark.parametrize(
+    ("name", "little", "least"),
+    [("memory-limit", "128m", "64Mi"), ("memory-limit", "20Mi", "64Mi"), ("cpu-limit", "1m", "10m")],
+)
+def test_a_limit_with_which_the_pod_would_never_start_is_none(name: str, little: str, least: str) -> None:
+    why = f"spillway.dev/{name}: {little} is too little for a sidecar to start with; it takes {least}"
+    assert resources({f"spillway.dev/{name}": little}, DEFAULTS) == why
+    assert not isinstance(resources({f"spillway.dev/{name}": least}, DEFAULTS), str)
+    assert not isinstance(resources({f"spillway.dev/{name}": "0"}, DEFAULTS), str), "to Kubernetes that is no limit"
+
+
 AMOUNTS = st.from_regex(r"[0-9]{1,4}(\.[0-9])?(m|k|Ki|M|Mi|G|Gi)?", fullmatch=True)
 
 
@@ -59,7 +70,7 @@ def test_no_less_is_allowed_than_asked_for_and_what_is_said_holds(said: dict[str
     )
     found = resources(said, defaults)
     if isinstance(found, str):
-        assert "is more than" in found
+        assert "is more than" in found or "is too little" in found
         return
     for name, value in said.items():
         kind, what = ANNOTATIONS[name]

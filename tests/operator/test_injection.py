@@ -69,6 +69,12 @@ def annotated(**said: str) -> dict[str, Any]:
     return {"metadata": {"name": "app", "annotations": names}, "spec": app()["spec"]}
 
 
+def required(*terms: list[dict[str, Any]]) -> dict[str, Any]:
+    """Affinity to nodes of one of these terms."""
+    found = {"nodeSelectorTerms": [{"matchExpressions": each} for each in terms]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": found}}
+
+
 PORT = "it must be a number from 1024 to 65535"
 
 
@@ -77,6 +83,14 @@ PORT = "it must be a number from 1024 to 65535"
     [
         (app(nodeSelector={"kubernetes.io/os": "windows"}), "it runs on Windows, for which there is no sidecar"),
         (app(os={"name": "windows"}), "it runs on Windows, for which there is no sidecar"),
+        (
+            app(affinity=required([{"key": "kubernetes.io/os", "operator": "In", "values": ["windows"]}])),
+            "it runs on Windows, for which there is no sidecar",
+        ),
+        (
+            app(securityContext={"windowsOptions": {"runAsUserName": "ContainerUser"}}),
+            "it runs on Windows, for which there is no sidecar",
+        ),
         (app(hostNetwork=True), "it has the network of its node, where the sidecar's ports would be everybody's"),
         (
             app(dnsPolicy="Default"),
@@ -122,6 +136,26 @@ PORT = "it must be a number from 1024 to 65535"
 )
 def test_what_cannot_have_one_is_told_why(pod: Any, why: str) -> None:
     assert inject(pod, "shop", SIDECAR) == Injection(refused=why)
+
+
+def test_a_pod_that_may_run_on_linux_too_gets_one() -> None:
+    system = {"key": "kubernetes.io/os", "operator": "In"}
+    for terms in ([[{**system, "values": ["linux"]}]], [[{**system, "values": ["windows"]}], []]):
+        assert inject(app(affinity=required(*terms)), "shop", SIDECAR).patch
+
+
+def test_the_cluster_autoscaler_may_take_a_node_with_the_state_and_keeps_what_it_was_told() -> None:
+    name = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+    for said, found in ((None, "spillway-state"), ("cache,tmp", "cache,tmp,spillway-state")):
+        pod = app()
+        if said is not None:
+            pod["metadata"]["annotations"] = {name: said}
+        (value,) = (
+            step["value"].get(name) if step["path"] == "/metadata/annotations" else step["value"]
+            for step in inject(pod, "shop", SIDECAR).patch
+            if step["path"].endswith(("/annotations", "local-volumes"))
+        )
+        assert value == found
 
 
 def test_within_a_pod_that_has_resources_as_a_whole_it_has_only_what_the_pod_says() -> None:

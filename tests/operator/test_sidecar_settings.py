@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from spillway_operator.amounts import DEFAULT
 from spillway_operator.cli import cli
 from spillway_operator.injection import Sidecar
 from spillway_operator.sidecar_settings import BadSidecars, read_sidecars
@@ -29,7 +30,11 @@ def read(folder: Path, **said: Any) -> Sidecar:
 def test_what_is_said_is_read(tmp_path: Path) -> None:
     found = read(tmp_path, pullPolicy="Always", pullSecrets=["a"], resources={"limits": {"memory": "1Gi"}})
     assert found == Sidecar(*FILE.values(), "Always", ("a",), {"limits": {"memory": "1Gi"}})
-    assert read(tmp_path).resources == {}
+    assert read(tmp_path, resources={}).resources == {}
+
+
+def test_who_says_nothing_of_resources_does_not_get_sidecars_without_any(tmp_path: Path) -> None:
+    assert read(tmp_path).resources == DEFAULT
 
 
 @pytest.mark.parametrize(

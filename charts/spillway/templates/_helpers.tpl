@@ -122,7 +122,7 @@ tolerations: {{- toYaml . | nindent 0 }}
   "pullSecrets" ($own.pullSecrets | default list)
   "operator" (printf "https://%s-operator.%s.svc:9443" (include "spillway.fullname" .) $namespace)
   "gateways" $gateways
-  "resources" ($own.resources | default dict) | toJson -}}
+  "resources" $own.resources | toJson -}}
 {{- end }}
 
 {{/* What the operator may do where it serves objects: everywhere, or in each of watchNamespaces. */}}
