@@ -78,8 +78,8 @@ class AuthorityMaps:
                     self._known.pop(namespace, None)
         self._there = found.keys() | gone
         if refused:
-            namespace, error = next(iter(refused.items()))
-            log.warning("%d namespaces do not take the authority, among them %s: %s", len(refused), namespace, error)
+            namespace, why = next(iter(refused.items()))
+            log.warning("%d namespaces do not take the authority, among them %s: %s", len(refused), namespace, why)
 
     async def _all(self) -> list[Object]:
         found = []
