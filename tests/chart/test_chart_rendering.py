@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import json
 import re
 import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import typer
 import yaml
+from tests.chart.found import argument, matches, named, names
 from tests.chart.value_sets import CHART, ROOT, VALUES
 
 from spillway_api.prices import read_overlay
 from spillway_balancer import running
 from spillway_balancer.net import identities, telemetry
 from spillway_operator import cli as operator_cli
-
-
-def named(objects, kind, name):
-    return next(one for one in objects if one["kind"] == kind and one["metadata"]["name"] == name)
-
-
-def names(objects, kind):
-    return {one["metadata"]["name"] for one in objects if one["kind"] == kind}
-
-
-def argument(container, flag):
-    return next(text.partition("=")[2] for text in container["args"] if text.startswith(f"--{flag}="))
-
 
 # ---- linters
 
@@ -255,10 +237,6 @@ def test_programs_take_the_arguments_that_they_are_given(objects):
             assert given <= options_of(container["name"], container["args"])
 
 
-def matches(selector, labels):
-    return selector.items() <= labels.items()
-
-
 def test_services_budgets_and_spreads_select_the_pods_of_one_workload(objects):
     pods = {
         one["metadata"]["name"]: one["spec"]["template"]["metadata"]["labels"]
@@ -317,93 +295,6 @@ def test_images_stand_in_one_place(render, pods):
     assert images["spillway-operator"].endswith(":0.1.0.dev0")
 
 
-# ---- rights
-
-
-def rules_of(objects, *kinds):
-    for one in objects:
-        if one["kind"] in kinds and not one["metadata"]["name"].endswith(("-view", "-edit")):
-            for rule in one["rules"]:
-                yield one["metadata"].get("namespace"), rule
-
-
-def test_the_operator_lists_secrets_only_for_consumers_and_writes_none_but_its_own(objects):
-    (operator,) = (
-        one for one in objects if one["kind"] == "Deployment" and one["metadata"]["name"].endswith("-operator")
-    )
-    listed = "--consumers" in operator["spec"]["template"]["spec"]["containers"][0]["args"]
-    listing = [rule for _, rule in rules_of(objects, "Role", "ClusterRole") if rule["verbs"] == ["list"]]
-    assert any(rule["resources"] == ["secrets"] for rule in listing) is listed
-    for namespace, rule in rules_of(objects, "Role", "ClusterRole"):
-        assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
-        if "secrets" in rule["resources"]:
-            assert rule["verbs"] == ["list"] or not {"list", "watch", "delete", "update"} & set(rule["verbs"])
-            if {"create", "patch"} & set(rule["verbs"]):
-                assert namespace == "spillway-system"
-                assert all(name.startswith("spillway-") for name in rule["resourceNames"])
-        if not {"list", "watch", "get"} >= set(rule["verbs"]) and "resourceNames" not in rule:
-            assert (tuple(rule["resources"]), tuple(rule["verbs"])) in {
-                (("modelpools/status", "routepolicies/status"), ("patch",)),
-                (("events",), ("create", "patch")),
-                (("deployments/scale", "statefulsets/scale"), ("get", "patch")),
-                (("leaderworkersets/scale",), ("get", "patch")),
-                (("pods/status",), ("patch",)),
-                (("tokenreviews",), ("create",)),
-                (("leases",), ("create",)),
-            }
-
-
-def test_with_watch_namespaces_nothing_of_other_namespaces_can_be_read(render):
-    objects = render(VALUES["watch-namespaces"])
-    everywhere = {resource for _, rule in rules_of(objects, "ClusterRole") for resource in rule["resources"]}
-    assert everywhere == {"tokenreviews"}
-    in_all = [rule for _, rule in rules_of(render(), "ClusterRole")]
-    for namespace in VALUES["watch-namespaces"]["watchNamespaces"]:
-        there = [rule for where, rule in rules_of(objects, "Role") if where == namespace]
-        assert there
-        assert all(rule in in_all for rule in there)
-        (binding,) = [
-            one for one in objects if one["kind"] == "RoleBinding" and one["metadata"]["namespace"] == namespace
-        ]
-        assert binding["subjects"] == [
-            {"kind": "ServiceAccount", "name": "spillway-operator", "namespace": "spillway-system"}
-        ]
-    operator = named(objects, "Deployment", "spillway-operator")["spec"]["template"]["spec"]["containers"][0]
-    watched = [text for text in operator["args"] if text.startswith("--watch-namespace")]
-    assert watched == ["--watch-namespace=team-a", "--watch-namespace=team-b"]
-
-
-def test_a_given_certificate_is_read_and_never_written(render):
-    for given, verbs in ((True, ["get"]), (False, ["get", "create", "patch"])):
-        objects = render({"operator": {"tls": {"given": given}}})
-        rules = [
-            rule for _, rule in rules_of(objects, "Role") if "spillway-operator-tls" in rule.get("resourceNames", ())
-        ]
-        assert [rule["verbs"] for rule in rules] == [verbs]
-        operator = named(objects, "Deployment", "spillway-operator")["spec"]["template"]["spec"]["containers"][0]
-        assert ("--given-tls" in operator["args"]) is given
-
-
-def test_each_rule_is_explained_in_the_documentation(render):
-    page = (ROOT / "docs" / "chart.md").read_text().split("## Rights, rule by rule")[1].split("\n## ")[0]
-    rows = [re.findall(r"`([a-z/]+)`", cell) for cell in re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)]
-    verbs = [re.findall(r"`([a-z]+)`", cell) for cell in re.findall(r"^\| `.*?` \| (`.*?`) \|", page, re.MULTILINE)]
-    explained = {(tuple(resources), tuple(how)) for resources, how in zip(rows, verbs, strict=True)}
-    granted = {
-        (tuple(rule["resources"]), tuple(rule["verbs"]))
-        for values in (
-            {},
-            {"operator": {"tls": {"given": True}}},
-            {"consumers": {"enabled": True}},
-            VALUES["watch-namespaces"],
-            VALUES["sidecars"],
-            VALUES["watch-namespaces"] | VALUES["sidecars"],
-        )
-        for _, rule in rules_of(render(values), "Role", "ClusterRole")
-    }
-    assert explained == granted
-
-
 # ---- CRDs
 
 
@@ -442,135 +333,10 @@ def test_the_stream_is_open_to_gateways_and_operators_only(render):
     assert not any(matches(peer, {"app.kubernetes.io/name": "spillway"}) for peer in peers)
 
 
-# ---- helm test and notes
-
-
-class Answering(BaseHTTPRequestHandler):
-    """Answers every GET with what `pages` of its server has for the path."""
-
-    def do_GET(self):
-        page = self.server.pages.get(self.path.partition("?")[0])
-        body = json.dumps(page).encode()
-        self.send_response(200 if page is not None else 404)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def answering(pages) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        server.pages = pages
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_helm_test_asks_every_gateway_through_its_service(render):
-    pod = named(render(VALUES["two-gateways"]), "Pod", "spillway-test")
-    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
-    code, *urls = pod["spec"]["containers"][0]["args"]
-    assert urls == [
-        "http://spillway.spillway-system.svc:80/v1/models",
-        "http://spillway-internal.spillway-system.svc:80/v1/models",
-    ]
-    with answering({"/v1/models": {"data": [{"id": "chat"}]}, "/none": {"data": []}}) as base:
-        command = [sys.executable, "-c", code, f"{base}/v1/models", f"{base}/none"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "serves chat" in done.stdout
-        assert "no model yet" in done.stdout
-        refused = subprocess.run(
-            [sys.executable, "-c", code.replace("range(20)", "range(1)"), f"{base}/503"], capture_output=True, text=True
-        )
-        assert refused.returncode == 1
-        assert "404" in refused.stderr
-
-
-@pytest.fixture
-def notes(helm, tmp_path):
-    """`notes(values, routes)`: the text after an install. `helm template` leaves it out, so it is made a template."""
-    chart = tmp_path / "spillway"
-    subprocess.run(["cp", "-r", CHART, chart], check=True)
-    text = (chart / "templates/NOTES.txt").read_text()
-    for path in (chart / "templates").iterdir():
-        if path.is_file() and path.name != "_helpers.tpl":
-            path.unlink()
-    (chart / "templates/_notes.tpl").write_text('{{- define "notes" -}}\n' + text + "{{- end }}")
-    (chart / "templates/notes.yaml").write_text('{"text": {{ include "notes" . | toJson }}}\n')
-
-    def run(values=None, routes=()):
-        resource = {"name": "routepolicies", "namespaced": True, "kind": "RoutePolicy", "verbs": ["list"]}
-        api = "/apis/spillway.dev/v1alpha1"
-        version = {"apiVersion": "spillway.dev/v1alpha1"}
-        pages = {
-            api: {"kind": "APIResourceList", "groupVersion": "spillway.dev/v1alpha1", "resources": [resource]},
-            f"{api}/routepolicies": {
-                **version,
-                "kind": "RoutePolicyList",
-                "items": [{**version, "kind": "RoutePolicy", **route} for route in routes],
-            },
-        }
-        with answering(pages) as base:
-            options = ["--dry-run=server", "--kube-apiserver", base, "--skip-tests"]
-            options += ["--api-versions", "spillway.dev/v1alpha1/RoutePolicy", "--show-only", "templates/notes.yaml"]
-            done = helm("template", "spillway", chart, "--namespace", "llm", *options, values=values or {})
-        assert done.returncode == 0, done.stderr
-        return yaml.safe_load(done.stdout)["text"]
-
-    return run
-
-
-def test_notes_without_a_route_show_two_objects_that_would_be_accepted(notes, conform):
-    said = notes()
-    assert "http://spillway.llm.svc/v1" in said
-    text = said.split("<<'END'\n")[1].split("\nEND\n")[0]
-    documents = list(yaml.safe_load_all(text))
-    assert [one["kind"] for one in documents] == ["ModelPool", "RoutePolicy"]
-    done = conform(text)
-    assert done.returncode == 0, done.stdout
-    assert "Valid: 2" in done.stdout
-
-
-def test_notes_with_a_route_show_a_request_that_names_its_model(notes):
-    route = {"metadata": {"name": "talk", "namespace": "team"}, "spec": {"models": ["talk"]}}
-    said = notes({"gateway": {"service": {"port": 8000}}}, [route])
-    assert "http://spillway.llm.svc:8000/v1/chat/completions" in said
-    assert said.count('"model": "talk"') == 2
-    assert "<<'END'" not in said
-    code = said.split("python -c '")[1].split("'\n")[0]
-    (body,) = [node.value for node in ast.walk(ast.parse(code)) if isinstance(getattr(node, "value", None), bytes)]
-    assert json.loads(body)["model"] == "talk"
-
-
-def test_notes_do_not_count_routes_of_other_gateways(notes):
-    route = {"metadata": {"name": "talk", "namespace": "team"}, "spec": {"models": ["talk"], "gateways": ["internal"]}}
-    assert "<<'END'" in notes({}, [route])
-    said = notes({"gateways": {"default": None, "internal": {}}}, [route])
-    assert "http://spillway-internal.llm.svc/v1" in said
-    assert "<<'END'" not in said
-
-
-def test_notes_say_how_to_get_a_sidecar_where_there_are_any(notes):
-    said = notes({"sidecars": {"enabled": True}})
-    assert "\n\nPods get a balancer of their own" in said
-    assert "\n\nFrom your own machine:" in said
-    assert "sidecar" not in notes()
-
-
 def test_the_cluster_autoscaler_may_take_the_node_of_a_balancer(render):
     name = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
     for said, wanted in (({}, "state"), ({name: "state,tmp"}, "state,tmp")):
-        objects = render({"gateway": {"podAnnotations": said}})
-        (gateway,) = (o for o in objects if (o["kind"], o["metadata"]["name"]) == ("Deployment", "spillway-gateway"))
+        gateway = named(render({"gateway": {"podAnnotations": said}}), "Deployment", "spillway-gateway")
         template = gateway["spec"]["template"]
         assert template["metadata"]["annotations"][name] == wanted
         local = {each["name"] for each in template["spec"]["volumes"] if "emptyDir" in each}

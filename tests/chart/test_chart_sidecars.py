@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import yaml
+from tests.chart.found import argument, named, of_kind
 from tests.chart.value_sets import ROOT, VALUES
 
 from spillway_operator.injection import CA_CONFIG_MAP, LABEL, Sidecar
@@ -13,20 +14,11 @@ from spillway_operator.webhook import DEADLINE, PATH
 GOLDEN = ROOT / "tests" / "chart" / "golden"
 
 
-def of_kind(objects, kind):
-    return [one for one in objects if one["kind"] == kind]
-
-
-def named(objects, kind, name):
-    (found,) = (one for one in of_kind(objects, kind) if one["metadata"]["name"] == name)
-    return found
-
-
 def told(objects, tmp_path) -> Sidecar:
     """What the operator reads."""
     operator = named(objects, "Deployment", "spillway-operator")["spec"]["template"]
     (container,) = operator["spec"]["containers"]
-    (file,) = (text.partition("=")[2] for text in container["args"] if text.startswith("--sidecars="))
+    file = argument(container, "sidecars")
     (mount,) = (each for each in container["volumeMounts"] if each["name"] == "sidecars")
     (volume,) = (each for each in operator["spec"]["volumes"] if each["name"] == "sidecars")
     data = named(objects, "ConfigMap", volume["configMap"]["name"])["data"]
