@@ -40,7 +40,8 @@ async def upgraded(
     request: web.Request, largest: int, among: set[web.WebSocketResponse]
 ) -> AsyncIterator[web.WebSocketResponse]:
     """The WebSocket that a request becomes, which is `among` those that there are until it ends. `largest`: bytes of
-    one message."""
+    one message. A peer that has gone is no error: after a pause of this process they are many, and each of their pings
+    is answered to nobody."""
     socket = web.WebSocketResponse(
         timeout=CLOSE,
         heartbeat=stream.HEARTBEAT,
@@ -51,7 +52,8 @@ async def upgraded(
     await socket.prepare(request)
     among.add(socket)
     try:
-        yield socket
+        with contextlib.suppress(ConnectionError):
+            yield socket
     finally:
         among.discard(socket)
 

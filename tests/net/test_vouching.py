@@ -169,6 +169,24 @@ async def test_an_operator_that_never_answers_holds_up_a_request_for_a_moment(ga
         await operator.until(1 + 3 * OPEN)  # nothing stays open for ever
 
 
+async def test_requests_hardly_wait_for_an_operator_that_did_not_answer_the_one_before(gateway, operator, monkeypatch):
+    """One that is older, or gone without a word, holds up one request and not one every few seconds."""
+    monkeypatch.setattr(vouching, "PATIENCE", 0.02)
+    operator.silent = True
+    async with operator.connected():
+        assert await gateway.state(GOOD) == "Unavailable"
+        monkeypatch.setattr(vouching, "PATIENCE", 20.0)
+        monkeypatch.setattr(vouching, "SILENT", 0.02)
+        async with asyncio.timeout(10):
+            assert await gateway.state(token("quagga", n=1)) == "Unavailable"
+            operator.answer(operator.asked[0])  # later than anybody has waited
+            asking = asyncio.create_task(gateway.state(token("quagga", n=2)))
+            await operator.until(3)
+            await asyncio.sleep(0.1)
+            operator.answer(operator.asked[2])
+            assert await asking == "Known", "it speaks again, and is waited for"
+
+
 async def test_a_request_with_little_time_waits_no_longer_than_that(gateway, operator):
     operator.silent = True
     async with operator.connected():

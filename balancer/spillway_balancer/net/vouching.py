@@ -22,6 +22,9 @@ FRESH: Final = 60.0
 SOON: Final = 45.0
 REFUSED: Final = 5.0
 """Seconds for which another answer counts, or that there was none."""
+SILENT: Final = 0.1
+"""Seconds for which a request does after a question that has had no answer at all, until there is one: the operator is
+older than its gateway, or gone without a word."""
 OUTAGE: Final = 600.0
 """Seconds for which a good answer counts as long as there is no other."""
 PATIENCE: Final = 2.0
@@ -68,6 +71,8 @@ class Vouching:
         self._numbers = 0
         self._listened = False
         """Whether there is somebody to ask."""
+        self._silent = False
+        """Whether the last question has had no answer."""
         self._news = asyncio.Event()
 
     async def state(self, token: str, patience: float = PATIENCE) -> State:
@@ -91,8 +96,9 @@ class Vouching:
         if (other := self._lately(key, now)) is not None:
             state = other.state
         elif (answered := self._ask(key, token)) is not None:
+            longest = SILENT if self._silent else PATIENCE if good is None else BRIEFLY
             try:
-                async with asyncio.timeout(min(patience, PATIENCE if good is None else BRIEFLY)):
+                async with asyncio.timeout(min(patience, longest)):
                     state = await asyncio.shield(answered)
             except TimeoutError:
                 state = None
@@ -103,15 +109,14 @@ class Vouching:
     async def talk(self, send: Send) -> None:
         """Ask the operator until cancelled. Raises ConnectionError."""
         loop = asyncio.get_running_loop()
-        self._listened = True
+        self._listened, self._silent = True, False
         try:
             while True:
                 while self._waiting and len(self._open) < OPEN:
                     question = self._waiting.popleft()
                     self._numbers += 1
                     self._open[self._numbers] = question
-                    # An older operator never answers.
-                    loop.call_later(PATIENCE, self.hear, Vouched(self._numbers, "Unavailable"))
+                    loop.call_later(PATIENCE, self._unanswered, self._numbers)
                     await send(Whose(self._numbers, question.token))
                 self._news.clear()
                 await self._news.wait()
@@ -124,9 +129,23 @@ class Vouching:
 
     def hear(self, said: FromOperator) -> None:
         """What the operator says."""
-        if isinstance(said, Vouched) and (question := self._open.pop(said.number, None)) is not None:
-            self._answered(question, said.state)
-            self._news.set()
+        if isinstance(said, Vouched):
+            self._silent = False
+            self._close(said.number, said.state)
+
+    def _unanswered(self, number: int) -> None:
+        """So much time has gone since it was asked. An older operator never answers."""
+        if self._close(number, "Unavailable"):
+            self._silent = True
+
+    def _close(self, number: int, state: State) -> bool:
+        """Whether the question was open."""
+        question = self._open.pop(number, None)
+        if question is None:
+            return False
+        self._answered(question, state)
+        self._news.set()
+        return True
 
     def _lately(self, key: bytes, now: float) -> _Answer | None:
         """What was answered just now, and was not good."""
