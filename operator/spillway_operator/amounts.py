@@ -42,17 +42,25 @@ def amount(text: str) -> Fraction | None:
     return Fraction(found[1]) * _UNITS[found[2] or ""] if found else None
 
 
+def too_little(what: str, limit: str) -> str:
+    """Why a sidecar does not start with this limit; empty where it does. To Kubernetes 0 is no limit."""
+    most, least = amount(limit), amount(LEAST.get(what, "0"))
+    if most is None or least is None or most == 0 or most >= least:
+        return ""
+    return f"{limit} is too little for a sidecar to start with; it takes {LEAST[what]}"
+
+
 def resources(said: Mapping[str, str], defaults: Resources) -> Resources | str:
     """By a Pod's annotations over the defaults; why not, where the annotations cannot be."""
     wanted: Resources = {}
     for name, (kind, what) in ANNOTATIONS.items():
         if name not in said:
             continue
-        quantity = amount(said[name])
-        if quantity is None:
+        if amount(said[name]) is None:
             return f"{name}: {said[name][:16]!r} is no quantity; write it like 100m or 128Mi"
-        if kind == "limits" and 0 < quantity < (amount(LEAST[what]) or 0):  # to Kubernetes 0 is no limit
-            return f"{name}: {said[name]} is too little for a sidecar to start with; it takes {LEAST[what]}"
+        why = too_little(what, said[name]) if kind == "limits" else ""
+        if why:
+            return f"{name}: {why}"
         wanted.setdefault(kind, {})[what] = said[name]
     found = {kind: {**defaults.get(kind, {}), **wanted.get(kind, {})} for kind in ("requests", "limits")}
     for what, limit in list(found["limits"].items()):
@@ -60,10 +68,10 @@ def resources(said: Mapping[str, str], defaults: Resources) -> Resources | str:
         most, least = amount(limit), amount(request or "0")
         if request is None or most is None or least is None or least <= most:
             continue
-        if what not in wanted.get("limits", {}):
-            found["limits"][what] = request
-        elif what not in wanted.get("requests", {}):
+        if what not in wanted.get("requests", {}):  # nor does the installation get more than the limit that it says
             found["requests"][what] = limit
+        elif what not in wanted.get("limits", {}):
+            found["limits"][what] = request
         else:
             return f"spillway.dev/{what}: {request} is more than the {limit} of spillway.dev/{what}-limit"
     return {kind: amounts for kind, amounts in found.items() if amounts}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from .amounts import DEFAULT, Resources, amount
+from .amounts import DEFAULT, Resources, amount, too_little
 from .injection import Sidecar
 
 
@@ -37,4 +37,7 @@ def read_sidecars(path: Path) -> Sidecar:
             # Others are as good to Kubernetes; those that a Pod may change must be comparable with what it says.
             if what in ("cpu", "memory") and amount(text) is None:
                 raise BadSidecars(f"{path}: resources.{kind}.{what}: {text!r} is no quantity like 100m or 128Mi")
+            why = too_little(what, text) if kind == "limits" else ""
+            if why:  # no Pod with a sidecar would start
+                raise BadSidecars(f"{path}: resources.{kind}.{what}: {why}")
     return Sidecar(told.image, told.operator, told.gateways, told.pull_policy, told.pull_secrets, amounts_of_all)

@@ -54,6 +54,14 @@ def test_a_limit_with_which_the_pod_would_never_start_is_none(name: str, little:
     assert not isinstance(resources({f"spillway.dev/{name}": "0"}, DEFAULTS), str), "to Kubernetes that is no limit"
 
 
+def test_an_installation_that_lowers_the_limit_alone_is_not_given_a_higher_one() -> None:
+    """`--set sidecars.resources.limits.memory=80Mi` leaves the chart's request where it is."""
+    defaults: Resources = {**DEFAULTS, "limits": {"memory": "80Mi"}}
+    wanted = {"requests": {"cpu": "50m", "memory": "80Mi"}, "limits": {"memory": "80Mi"}}
+    assert resources({}, defaults) == wanted
+    assert DEFAULTS["requests"]["memory"] == "96Mi", "what is said for all is not written to"
+
+
 AMOUNTS = st.from_regex(r"[0-9]{1,4}(\.[0-9])?(m|k|Ki|M|Mi|G|Gi)?", fullmatch=True)
 
 

@@ -43,6 +43,7 @@ def test_who_says_nothing_of_resources_does_not_get_sidecars_without_any(tmp_pat
         ({"image": ""}, "needs an image"),
         ({"gateways": {}}, "and a gateway"),
         ({"gateway": "x"}, "unknown field `gateway`"),
+        ({"resources": {"limits": {"memory": "128m"}}}, "resources.limits.memory: 128m is too little"),
         ({"image": 7}, "Expected `str`, got `int` - at `$.image`"),
         ({"resources": {"limits": {"memory": "1e9"}}}, "resources.limits.memory: '1e9' is no quantity"),
     ],
