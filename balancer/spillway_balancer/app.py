@@ -330,7 +330,12 @@ class Balancer:
         self.proxy.leave()
         await asyncio.sleep(self.settings.linger_seconds)
         self._listeners[0].close()  # our own pages stay until the end
-        return await self.proxy.drain(self.settings.drain_seconds)
+        end = monotonic() + self.settings.drain_seconds
+        if not await self.proxy.drain(self.settings.drain_seconds):
+            return False
+        self._servers[0].pre_shutdown()  # idle connections: from here on nothing comes by them
+        await asyncio.sleep(0)  # what has come is under way
+        return await self.proxy.drain(max(0.0, end - monotonic()))
 
     async def stop(self) -> None:
         """Close everything now."""

@@ -170,3 +170,17 @@ async def test_without_an_admin_port_they_are_where_clients_are(serve, endpoint,
     lb = await serve(await endpoint())
     client = await dial(lb)
     assert [(await client.get(page)).status for page in ("/metrics", "/healthz", "/readyz")] == [200, 200, 200]
+
+
+async def test_what_comes_by_a_kept_connection_as_the_last_one_ends_is_not_cut(serve, endpoint, leaving) -> None:
+    proxy = (await serve(await endpoint())).balancer.proxy
+    proxy.in_flight = 1
+    task = leaving(proxy.drain(10.0))
+    await asyncio.sleep(0)
+    proxy._idle.set()  # the last one has ended, and another has begun before anybody has seen it
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
+    proxy.in_flight = 0
+    proxy._idle.set()
+    assert await task

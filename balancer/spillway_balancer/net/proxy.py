@@ -317,8 +317,7 @@ class Proxy:
         self._closing = True
         self.queue.drain(limit)
         self.copies.close()
-        self._idle.clear()
-        if self.in_flight and not await self._ended(limit):
+        if not await self._ended(limit):
             for client in tuple(self._clients):
                 client.cut_short()
             await self._ended(LAST_SECONDS)
@@ -326,10 +325,13 @@ class Proxy:
         return True
 
     async def _ended(self, limit: float) -> bool:
-        """Whether no request is under way any more, within so many seconds."""
+        """Whether no request is under way any more, within so many seconds. One that comes by a kept connection as the
+        last one ends is under way like the others."""
         try:
             async with asyncio.timeout(limit):
-                await self._idle.wait()
+                while self.in_flight:
+                    self._idle.clear()
+                    await self._idle.wait()
         except TimeoutError:
             return False
         return True
