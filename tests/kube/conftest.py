@@ -23,9 +23,10 @@ from tests.kube.assets import HERE, Unavailable, folder_of
 from tests.kube.cluster import Cluster
 from tests.kube.listener import Listener
 from tests.kube.objects import Reader
-from tests.kube.operating import BalancerProcess, Installation
+from tests.kube.operating import Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
+from tests.kube.processes import BalancerProcess
 
 ROOT = HERE.parents[1]
 CRDS = ROOT / "crds"

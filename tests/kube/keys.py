@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.kube.listener import Listener
-from tests.kube.operating import GATEWAY, BalancerProcess, Installation
+from tests.kube.operating import GATEWAY, Installation
+from tests.kube.processes import BalancerProcess
 
 from spillway_operator.plan import saved_in
 

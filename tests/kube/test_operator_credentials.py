@@ -12,9 +12,10 @@ import pytest
 from tests.kube.access import until
 from tests.kube.keys import mount
 from tests.kube.objects import Reader, policy, pool, provider, secret
-from tests.kube.operating import GATEWAY, BalancerProcess, Installation
+from tests.kube.operating import GATEWAY, Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
+from tests.kube.processes import BalancerProcess
 
 from spillway_api.credentials import file_of
 

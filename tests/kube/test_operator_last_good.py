@@ -10,9 +10,10 @@ import pytest
 from tests.kube.access import until
 from tests.kube.background import Junction
 from tests.kube.objects import Reader, policy, pool, static
-from tests.kube.operating import BalancerProcess, Installation
+from tests.kube.operating import Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
+from tests.kube.processes import BalancerProcess
 
 from spillway_operator.plan import saved_in
 

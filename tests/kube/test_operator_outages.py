@@ -15,9 +15,10 @@ from tests.kube.access import until
 from tests.kube.background import Background, Junction
 from tests.kube.listener import Listener
 from tests.kube.objects import BLACK_HOLE, Reader, policy, pool, static
-from tests.kube.operating import ACCOUNT, BalancerProcess, Installation, OperatorProcess, Traffic, fetch
+from tests.kube.operating import ACCOUNT, Installation
 from tests.kube.plane import ControlPlane, free_port
 from tests.kube.pretend import PretendNode
+from tests.kube.processes import BalancerProcess, OperatorProcess, Traffic, fetch
 
 from spillway_operator.app import Operator
 from spillway_operator.cluster import Cluster

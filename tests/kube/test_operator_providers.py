@@ -13,9 +13,10 @@ from tests.kube.access import Object, until
 from tests.kube.keys import mount, telling, told
 from tests.kube.listener import Listener
 from tests.kube.objects import Reader, policy, pool, secret, static
-from tests.kube.operating import BalancerProcess, Installation, Process, fetch
+from tests.kube.operating import Installation
 from tests.kube.plane import ControlPlane, free_port
 from tests.kube.pretend import PretendNode
+from tests.kube.processes import BalancerProcess, Process, fetch
 
 SEEN = 20.0
 """Seconds for a change of a Secret to be in force: 10 to see it, 1 to join others, and some for a busy machine."""

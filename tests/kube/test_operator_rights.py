@@ -30,9 +30,10 @@ from tests.kube.objects import (
     stateful_set,
     static,
 )
-from tests.kube.operating import ACCOUNT, Installation, OperatorProcess, of_the_chart
+from tests.kube.operating import ACCOUNT, Installation, of_the_chart
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
+from tests.kube.processes import OperatorProcess
 
 from spillway_api.stream import Report
 from spillway_operator.injection import INJECTED, LABEL

@@ -10,9 +10,10 @@ import pytest
 from tests.kube.access import Object, until
 from tests.kube.listener import Listener
 from tests.kube.objects import Reader, deployment, pods, policy, pool, service
-from tests.kube.operating import BalancerProcess, Installation
+from tests.kube.operating import Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
+from tests.kube.processes import BalancerProcess
 
 from spillway_api.snapshot import Snapshot
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from tests.kube.access import Object, until
 from tests.kube.objects import Reader, policy, pool, static
-from tests.kube.operating import Answer, Installation
+from tests.kube.operating import Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
+from tests.kube.processes import Answer
 
 from spillway_api.stream import AT_GATEWAY, AUDIENCE, Vouched, Whose
 from spillway_operator.cluster import Cluster

@@ -17,9 +17,10 @@ from typing import Any, Self
 import pytest
 from tests.kube.access import Object, until
 from tests.kube.background import Background, Junction
-from tests.kube.operating import Installation, OperatorProcess, of_the_chart
+from tests.kube.operating import Installation, of_the_chart
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
+from tests.kube.processes import OperatorProcess
 
 from spillway_operator.certificates import needed, service_names, trust_in
 from spillway_operator.injection import CA_CONFIG_MAP, CONTAINER, INJECTED, LABEL

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import pytest
 from tests.kube.access import until
 from tests.kube.objects import deployment
-from tests.kube.operating import Installation, OperatorProcess, of_the_chart
+from tests.kube.operating import Installation, of_the_chart
 from tests.kube.plane import ControlPlane, free_port
 from tests.kube.pretend import PretendNode
+from tests.kube.processes import OperatorProcess
 from tests.operator.rig import running
 
 from spillway_operator import podwatch

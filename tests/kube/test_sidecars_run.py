@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from tests.kube.access import until
 from tests.kube.objects import Reader, policy, pool, static
-from tests.kube.operating import BalancerProcess, Installation
+from tests.kube.operating import Installation
 from tests.kube.plane import ControlPlane
 from tests.kube.pretend import PretendNode
+from tests.kube.processes import BalancerProcess
 
 
 @pytest.fixture
