@@ -47,6 +47,8 @@ from .wire.headers import check_request
 
 log = logging.getLogger("spillway")
 
+BEGINNING = 0.02
+"""Seconds within which a request begins whose bytes are here: the server's tasks take a few turns."""
 READY = b"ready\n"
 OWN_PAGES = frozenset({"/metrics", "/healthz", "/readyz"})
 
@@ -334,7 +336,7 @@ class Balancer:
         if not await self.proxy.drain(self.settings.drain_seconds):
             return False
         self._servers[0].pre_shutdown()  # idle connections: from here on nothing comes by them
-        await asyncio.sleep(0)  # what has come is under way
+        await asyncio.sleep(BEGINNING)
         return await self.proxy.drain(max(0.0, end - monotonic()))
 
     async def stop(self) -> None:

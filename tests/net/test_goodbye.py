@@ -184,3 +184,16 @@ async def test_what_comes_by_a_kept_connection_as_the_last_one_ends_is_not_cut(s
     proxy.in_flight = 0
     proxy._idle.set()
     assert await task
+
+
+async def test_what_has_come_as_nothing_is_under_way_is_served(serve, endpoint, dial, leaving) -> None:
+    lb = await serve(await endpoint())
+    client = await dial(lb)
+    assert (await client.chat()).status == 200
+    (connection,) = lb.balancer._servers[0].connections
+    task = leaving(lb.balancer.drain())
+    await asyncio.sleep(0)
+    connection.data_received(client.request(body=client.chat_body()))
+    assert await task
+    assert lb.balancer.proxy.in_flight == 0
+    assert (await client.reply()).status == 200
