@@ -13,9 +13,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from spillway_api.problem import did_you_mean
 from spillway_api.stream import AT_GATEWAY, AUDIENCE
 
-from .amounts import DEFAULT, Resources, resources
+from .amounts import ANNOTATIONS, DEFAULT, Resources, resources
 from .cluster import Object
 from .platforms import windows
 
@@ -34,6 +35,8 @@ TOKEN_SECONDS: Final = 3600
 _GATEWAY: Final = "spillway.dev/gateway"
 _PORT: Final = "spillway.dev/port"
 _ROUTES: Final = "spillway.dev/routes"
+_OURS: Final = "spillway.dev/"
+_KNOWN: Final = (_GATEWAY, _PORT, _ROUTES, *ANNOTATIONS)
 _MIRROR: Final = "kubernetes.io/config.mirror"
 _EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 """Volumes, with commas, that the cluster autoscaler may lose: it lets a node run on for any other emptyDir."""
@@ -67,6 +70,9 @@ class Injection(NamedTuple):
     patch: tuple[Object, ...] = ()
     """Operations of RFC 6902."""
     refused: str = ""
+    unheeded: str = ""
+    """What the Pod says of its sidecar that means nothing: it gets one all the same, for it may be meant for another
+    version."""
 
 
 def asked(pod: Object, namespace_labels: Mapping[str, str]) -> bool:
@@ -92,7 +98,9 @@ def inject(pod: Object, namespace: str, sidecar: Sidecar) -> Injection:
     if isinstance(wanted, str):
         return Injection(refused=wanted)
     why = _obstacle(pod, wanted)
-    return Injection(refused=why) if why else Injection(tuple(_operations(pod, wanted, sidecar)))
+    if why:
+        return Injection(refused=why)
+    return Injection(tuple(_operations(pod, wanted, sidecar)), unheeded=_unheeded(pod))
 
 
 def refusal(pod: Object, sidecar: Sidecar) -> str:
@@ -132,6 +140,14 @@ def _wanted(pod: Object, namespace: str, sidecar: Sidecar) -> _Wanted | str:
     # A Pod with resources of its own as a whole would be refused where its containers ask for more than that.
     amounts = resources(said, {} if pod["spec"].get("resources") else sidecar.resources)
     return amounts if isinstance(amounts, str) else _Wanted(gateway, int(port), routes, amounts)
+
+
+def _unheeded(pod: Object) -> str:
+    said = {*(pod["metadata"].get("annotations") or ())} - {*_KNOWN, INJECTED}
+    unknown = min((name for name in said if name.startswith(_OURS)), default="")
+    if not unknown:
+        return ""
+    return f"{unknown[:127]} is no annotation of sidecars; {did_you_mean(unknown, _KNOWN, 'there are')}"
 
 
 def _obstacle(pod: Object, wanted: _Wanted) -> str:

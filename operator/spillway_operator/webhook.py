@@ -128,7 +128,7 @@ class Webhook:
             return _Decision("failed", warning=_warning("it could not be understood"))
         if found.refused:
             return _Decision("refused", warning=_warning(found.refused))
-        return _Decision("injected", found.patch) if found.patch else _Decision("unchanged")
+        return _Decision("injected", found.patch, found.unheeded) if found.patch else _Decision("unchanged")
 
     async def _provided(self, namespace: str, decision: _Decision, until: float | None) -> _Decision:
         """The decision when what the sidecar mounts is there; another where that cannot be made until then."""

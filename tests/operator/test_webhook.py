@@ -124,6 +124,16 @@ async def test_what_wants_none_is_left_as_it_is(ask: Asking, body: Any, request_
     assert ask.results == {"unchanged": 1}
 
 
+async def test_an_annotation_that_means_nothing_is_named_and_takes_nothing_away(ask: Asking) -> None:
+    body = pod()
+    body["metadata"]["annotations"] = {"spillway.dev/rotues": "chat", "example.com/routes": "x"}
+    response = await ask(body)
+    assert "patch" in response
+    assert response["warnings"] == [
+        'spillway.dev/rotues is no annotation of sidecars; did you mean "spillway.dev/routes"?'
+    ]
+
+
 async def test_one_that_cannot_have_one_is_told_why(ask: Asking) -> None:
     response = await ask(pod(hostNetwork=True))
     assert response["warnings"] == [
