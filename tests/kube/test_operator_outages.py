@@ -258,7 +258,10 @@ def test_while_the_api_server_is_away_everybody_serves_on_and_catches_up_after(
             began = time.monotonic()
             # A balancer that connects anew is still believed: its token was reviewed before.
             listener.move(installed.ports())
-            until(lambda: listener.port is not None, "it is connected again", AWAY)
+            try:
+                until(lambda: listener.port is not None, "it is connected again", AWAY)
+            except TimeoutError as error:
+                raise AssertionError(f"{error}; {listener.faults[-4:]}") from None
             until(lambda: time.monotonic() - began > AWAY, "it has been away for long enough")
             assert all(each.says("/healthz") for each in installed.operators if each.running)
         lasting.apply(policy("after", f"{model_of(lasting)}-after", "llama"))
