@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -137,20 +138,30 @@ async def test_the_gateway_is_told_what_is_left(serve, endpoint, objects, cloud,
     assert call.json()["model"] == "chat"
 
 
+@pytest.fixture
+def between(serve, objects, cloud, tmp_path) -> Callable[[Any, Any, Any], Awaitable[Any]]:
+    """A sidecar with the gateway's tier between two of its own."""
+
+    async def sidecar(near: Any, gateway: Any, last: Any) -> Any:
+        docs = [
+            objects.pool("local", near),
+            cloud(near),
+            objects.pool("last", last),
+            objects.route(tiers=tiers("local", "cloud", "last")),
+        ]
+        car = await beside(serve, tmp_path, gateway, knows=False)
+        car.learns(await serve(docs=docs, secrets=tmp_path / "keys"))
+        return car
+
+    return sidecar
+
+
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
-async def test_a_gateways_error_is_the_last_word(serve, endpoint, objects, cloud, dial, say, tmp_path, status) -> None:
+async def test_a_gateways_error_is_the_last_word(endpoint, dial, say, between, status) -> None:
     near = await endpoint(say.steps(say.error(503)))
     last = await endpoint(say.well("not to be asked"))
     gateway = await endpoint(say.steps(signed(say.error(status, "its_own", retry_after="7"))))
-    docs = [
-        objects.pool("local", near),
-        cloud(near),
-        objects.pool("last", last),
-        objects.route(tiers=tiers("local", "cloud", "last")),
-    ]
-    lb = await serve(docs=docs, secrets=tmp_path / "keys")
-    car = await beside(serve, tmp_path, gateway, knows=False)
-    car.learns(lb)
+    car = await between(near, gateway, last)
     reply = await (await dial(car)).chat()
     assert (reply.status, reply.error["code"], reply.header("retry-after")) == (status, "its_own", "7")
     assert not last.calls
@@ -162,9 +173,7 @@ async def test_a_gateways_error_is_the_last_word(serve, endpoint, objects, cloud
 @pytest.mark.parametrize(
     "fate", ["refuses", "resets", "unsigned 503", "unsigned 404", "unsigned page", "resets within its head"]
 )
-async def test_what_is_no_gateways_answer_leads_to_the_next_tier(
-    serve, endpoint, objects, cloud, dial, say, tmp_path, refusing, fate
-) -> None:
+async def test_what_is_no_gateways_answer_leads_to_the_next_tier(endpoint, dial, say, between, refusing, fate) -> None:
     near, last = await endpoint(say.steps(say.error(503))), await endpoint(say.well("from the last"))
     says = {
         "resets": say.steps("reset"),
@@ -176,15 +185,7 @@ async def test_what_is_no_gateways_answer_leads_to_the_next_tier(
     gateway = await endpoint(says.get(fate))
     if fate == "refuses":
         gateway.url = refusing
-    docs = [
-        objects.pool("local", near),
-        cloud(near),
-        objects.pool("last", last),
-        objects.route(tiers=tiers("local", "cloud", "last")),
-    ]
-    lb = await serve(docs=docs, secrets=tmp_path / "keys")
-    car = await beside(serve, tmp_path, gateway, knows=False)
-    car.learns(lb)
+    car = await between(near, gateway, last)
     client = await dial(car)
     for stream in (False, True):
         reply = await client.chat(stream=stream)
